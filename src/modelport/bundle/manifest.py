@@ -1,0 +1,198 @@
+"""`modelport.json` as types: the annotations are the parser, the validator and the JSON Schema.
+
+Knows the words of a bundle and nothing of files; `docs/spec/bundle-v1.md` is its text.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ..errors import BundleError
+from ..tensors import Signature, TensorSpec
+
+FORMAT = "modelport-bundle"
+FORMAT_VERSION = 1
+MANIFEST = "modelport.json"
+MAX_MANIFEST_BYTES = 4 << 20
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the bundle: its digest and its size in bytes."""
+
+    sha256: Sha256
+    size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class GraphInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX graph: its file and signature.
+
+    `batch` is true where the first axis of every input and output is a batch of any size; `pre` takes
+    one item without a batch axis, so there it is false.
+    """
+
+    file: FilePath
+    batch: bool
+    signature: Signature
+
+
+class Graphs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The three graphs that a decoded item passes through."""
+
+    pre: GraphInfo
+    net: GraphInfo
+    post: GraphInfo
+
+
+class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the host does before `pre`: `image` bytes to uint8[H, W, 3], or `tensors` taken as they are.
+
+    `background` is the colour that transparency is composited on; limits are in pixels and bytes of
+    one encoded item.
+    """
+
+    kind: Literal["image", "tensors"] = "image"
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 << 20
+
+
+class Steps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The steps as data, from which `pre.onnx` and `post.onnx` were compiled; for people and tools."""
+
+    pre: tuple[dict[str, dict[str, Any]], ...] = ()
+    post: tuple[dict[str, dict[str, Any]], ...] = ()
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`|got - expected| <= absolute + relative * |expected|`, element by element (NumPy's allclose)."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+class GoldenCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One recorded case: the input file, and an .npz with the taps.
+
+    The arrays in `taps` are named `decoded.NAME`, `pre.NAME`, `raw.NAME`, `answer.NAME`.
+    """
+
+    name: str
+    input: FilePath
+    taps: FilePath
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cases recorded from the source framework, and how close a replay must come at each tap."""
+
+    source: str
+    """The framework that gave `raw`, with its version: `torch 2.13.0`."""
+    generated: bool
+    """True where the inputs were made up because the user gave none."""
+    cases: tuple[GoldenCase, ...]
+    decode: Tolerance = Tolerance()
+    pre: Tolerance = Tolerance()
+    net: Tolerance = Tolerance(1e-4, 1e-4)
+    post: Tolerance = Tolerance(1e-5, 1e-5)
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the network came from."""
+
+    format: str
+    framework: str
+    file: str | None = None
+    sha256: Sha256 | None = None
+
+
+class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The source of a packed bundle, or the digest of the bundle that this one was derived from."""
+
+    source: Source | None = None
+    parent: Sha256 | None = None
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another form of the network, with its measured figures."""
+
+    name: Name
+    file: FilePath
+    figures: dict[str, Any] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything a reader needs to run a bundle and to trust it."""
+
+    format: Literal["modelport-bundle"] = FORMAT
+    format_version: int = FORMAT_VERSION
+    name: Name
+    version: Version
+    task: str
+    description: str = ""
+    created: str
+    producer: str
+    decode: Decode
+    graphs: Graphs
+    steps: Steps = Steps()
+    labels: FilePath | None = None
+    golden: Golden | None = None
+    variants: tuple[Variant, ...] = ()
+    lineage: Lineage = Lineage()
+    files: dict[FilePath, File]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What one decoded item is."""
+        return self.graphs.pre.signature.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the answer is."""
+        return self.graphs.post.signature.outputs
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Parse and validate; the format and its version are judged before anything else.
+
+    Raises:
+        BundleError: too long, not JSON, another format or version, an unknown or missing field, or a
+            value of the wrong type, with the JSON path.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST} is {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read")
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise BundleError(f"{MANIFEST} is not a manifest: {problem}") from problem
+    if head.format != FORMAT:
+        raise BundleError(f"{MANIFEST} has format {head.format!r}; expected {FORMAT!r}")
+    if head.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"bundle format version {head.format_version}; this Modelport reads {FORMAT_VERSION}",
+            hint="install a newer Modelport" if head.format_version > FORMAT_VERSION else None,
+        )
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, RecursionError) as problem:
+        raise BundleError(f"{MANIFEST}: {problem}") from problem
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Readable JSON, indented by two, ending in a newline; the same manifest gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `modelport.json`."""
+    return msgspec.json.schema(Manifest)
+
+
+class _Head(msgspec.Struct):
+    format: str
+    format_version: int

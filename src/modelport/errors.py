@@ -1,0 +1,104 @@
+"""Every error a user of Modelport can meet, and the exit code and HTTP status of each.
+
+    ModelportError
+      + UsageError          a flag, option or recipe that makes no sense      exit 2   HTTP 400
+      + BundleError         the bundle is damaged, tampered with or unknown   exit 3   HTTP 500
+      + InputError          what was sent cannot be used                      exit 3   HTTP 400
+        - TooLarge          … because it is over a stated limit               exit 3   HTTP 413
+        - UnsupportedMedia  … because nothing here decodes it                 exit 3   HTTP 415
+      + NotFound            no such model, version or file                    exit 3   HTTP 404
+      + Unsupported         nothing installed here can do this                exit 4   HTTP 501
+      + Unavailable         not now: stopping, or the queue is full           exit 4   HTTP 503
+      + ModelFailed         the network itself raised                         exit 3   HTTP 500
+
+A message says what was expected and what came; `at` is a JSON path or a place in a file; `hint` says
+what to do next. Transports translate by the class attributes below and by nothing else.
+"""
+
+from __future__ import annotations
+
+
+class ModelportError(Exception):
+    """Base of every error that is the user's to see; anything else is a bug in Modelport."""
+
+    exit_code = 3
+    http_status = 500
+
+    def __init__(self, message: str, *, at: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.at:
+            text += f" at `{self.at}`"
+        if self.hint:
+            text += f" — hint: {self.hint}"
+        return text
+
+
+class UsageError(ModelportError):
+    """A flag, option or recipe that makes no sense."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class BundleError(ModelportError):
+    """The bundle is damaged, tampered with, or of a kind this version does not know."""
+
+    exit_code = 3
+    http_status = 500
+
+
+class InputError(ModelportError):
+    """What was sent to the model cannot be used."""
+
+    exit_code = 3
+    http_status = 400
+
+
+class TooLarge(InputError):
+    """The input is over a stated limit (bytes, pixels, rows)."""
+
+    http_status = 413
+
+
+class UnsupportedMedia(InputError):
+    """Nothing here decodes these bytes."""
+
+    http_status = 415
+
+
+class NotFound(ModelportError):
+    """No such model, version or file."""
+
+    exit_code = 3
+    http_status = 404
+
+
+class Unsupported(ModelportError):
+    """Nothing installed here can do this; the hint holds the command that installs it."""
+
+    exit_code = 4
+    http_status = 501
+
+
+class Unavailable(ModelportError):
+    """Not now: the server is stopping or its queue is full. `retry_after` is in seconds."""
+
+    exit_code = 4
+    http_status = 503
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class ModelFailed(ModelportError):
+    """The network raised while it ran."""
+
+    exit_code = 3
+    http_status = 500

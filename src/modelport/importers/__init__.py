@@ -1,0 +1,1 @@
+"""A trained model comes in: one file per framework."""

@@ -1,0 +1,55 @@
+"""Names to code: which module answers for a runtime or an importer, without importing any of them.
+
+Built-in adapters and third-party ones (entry points in the groups `modelport.runtimes` and
+`modelport.importers`) go through the same table, so the plugin path is exercised on every run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from .errors import Unsupported
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "runtimes": {"onnxruntime": "modelport.runtimes.onnxruntime:OnnxRuntime"},
+    # Asked in this order; the first that recognises a source takes it.
+    "importers": {
+        "onnx": "modelport.importers.onnx:OnnxImporter",
+        "torch": "modelport.importers.torch:TorchImporter",
+        "keras": "modelport.importers.keras:KerasImporter",
+    },
+}
+
+
+@cache
+def table(group: str) -> dict[str, str]:
+    """Name -> `module:attribute` of every adapter of a group, built-ins first."""
+    from importlib.metadata import entry_points
+
+    found = dict(BUILT_IN[group])
+    for point in entry_points(group=f"modelport.{group}"):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+def load(group: str, name: str) -> Any:
+    """The adapter object itself.
+
+    Raises:
+        Unsupported: an unknown name, or a third-party adapter that does not import (its own error is
+            the cause); a failure inside Modelport's own adapter is a bug and is not hidden.
+    """
+    target = table(group).get(name)
+    if target is None:
+        raise Unsupported(f"no {group[:-1]} named {name!r}; known: {', '.join(table(group))}")
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as problem:
+        if name in BUILT_IN[group]:
+            raise
+        raise Unsupported(
+            f"the {group[:-1]} plugin {name!r} ({target}) does not load: {problem}"
+        ) from problem

@@ -1,0 +1,1 @@
+"""A graph becomes something that runs: one file per engine."""

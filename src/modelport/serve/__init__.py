@@ -1,0 +1,1 @@
+"""Front ends over the engine: the Open Inference Protocol, /predict, and the pages."""

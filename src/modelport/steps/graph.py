@@ -1,0 +1,115 @@
+"""A small builder of ONNX graphs made of standard operators. Knows nothing of images or steps.
+
+Everything compiled here is opset 18, IR 8: old enough for mobile and web builds of ONNX Runtime, new
+enough for `Resize` with antialiasing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..tensors import TensorSpec
+
+OPSET = 18
+IR_VERSION = 8
+
+ONNX_TYPES: dict[str, int] = {
+    "bool": TensorProto.BOOL,
+    "uint8": TensorProto.UINT8,
+    "uint16": TensorProto.UINT16,
+    "uint32": TensorProto.UINT32,
+    "uint64": TensorProto.UINT64,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "string": TensorProto.STRING,
+}
+"""Datatype name -> ONNX element type."""
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A tensor inside a graph under construction: its ONNX name, dtype and (partly known) shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Graph:
+    """Nodes and initializers in the order they are added; `op` names every result."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, spec: TensorSpec) -> Value:
+        """Declare a graph input."""
+        self._inputs.append(_value_info(spec))
+        return Value(spec.name, spec.dtype, spec.shape)
+
+    def output(self, spec: TensorSpec, value: str) -> None:
+        """Declare a graph output; an Identity gives the tensor its public name."""
+        self._nodes.append(helper.make_node("Identity", [value], [spec.name]))
+        self._outputs.append(_value_info(spec))
+
+    def constant(self, value: Any, dtype: str | None = None) -> str:
+        """The name of a constant; equal constants share one initializer."""
+        array = np.asarray(value, dtype=object if dtype == "string" else dtype)
+        key = (array.dtype.str, array.shape, repr(array.tolist()).encode())
+        if key not in self._constants:
+            name = f"c{len(self._constants)}"
+            self._constants[key] = name
+            self._initializers.append(numpy_helper.from_array(array, name))
+        return self._constants[key]
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.ops(op_type, *inputs, outputs=1, **attributes)[0]
+
+    def ops(self, op_type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs and return their names."""
+        number = len(self._nodes)
+        names = [f"{op_type.lower()}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
+        self._nodes.append(helper.make_node(op_type, list(inputs), names, **attributes))
+        return names
+
+    def cast(self, value: str, dtype: str) -> str:
+        """Cast to a datatype by its name (`float32`, …); ONNX truncates towards zero."""
+        return self.op("Cast", value, to=ONNX_TYPES[dtype])
+
+    def size(self, value: Value, axis: int) -> str:
+        """An int64[1] holding the size of one axis: a constant where it is known."""
+        known = value.shape[axis]
+        if isinstance(known, int):
+            return self.constant([known], "int64")
+        return self.op("Shape", value.name, start=axis, end=axis + 1)
+
+    def build(self, name: str) -> bytes:
+        """The serialized model, checked by onnx's own checker and shape inference."""
+        graph = helper.make_graph(
+            self._nodes, name, self._inputs, self._outputs, initializer=self._initializers
+        )
+        model = helper.make_model(
+            graph,
+            producer_name="modelport",
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.dtype], list(spec.shape))

@@ -1,0 +1,138 @@
+"""What a tensor is called, how it is shaped, and whether given arrays fit. Knows nothing of graphs.
+
+Datatype names are NumPy's (`float32`, `uint8`, `bool`, …) plus `string`; the Open Inference Protocol's
+(`FP32`, `UINT8`, `BOOL`, `BYTES`) are a table here because every transport needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .errors import InputError
+
+Tensors = Mapping[str, "np.ndarray[Any, Any]"]
+Array = np.ndarray[Any, Any]
+
+OIP_DATATYPES: dict[str, str] = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "string": "BYTES",
+}
+"""Datatype name here -> datatype name in the Open Inference Protocol v2."""
+
+DTYPES_OF_OIP: dict[str, str] = {oip: name for name, oip in OIP_DATATYPES.items()}
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One named tensor. A string in `shape` is a named dimension of any size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(str(d) for d in self.shape)}]"
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The inputs and outputs of a graph, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def check_inputs(self, tensors: Tensors) -> dict[str, int]:
+        """Refuse arrays that do not fit, and return the size of every named dimension.
+
+        Raises:
+            InputError: a missing or unknown name, a wrong dtype or shape, or one named dimension with
+                two sizes; the message holds expected and actual, `at` the place.
+        """
+        known = {spec.name for spec in self.inputs}
+        for name in tensors:
+            if name not in known:
+                raise InputError(
+                    f"unexpected input {name!r}; expected {', '.join(sorted(known))}",
+                    at=f"$.inputs.{name}",
+                )
+        sizes: dict[str, int] = {}
+        for spec in self.inputs:
+            if spec.name not in tensors:
+                raise InputError(f"missing input {spec.name!r} ({spec})", at="$.inputs")
+            check_tensor(spec, tensors[spec.name], sizes)
+        return sizes
+
+
+def check_tensor(spec: TensorSpec, array: Array, sizes: dict[str, int]) -> None:
+    """Refuse `array` unless it fits `spec`; named dimensions are bound in `sizes`, across calls.
+
+    Raises:
+        InputError: dtype, rank or a dimension differs.
+    """
+    at = f"$.inputs.{spec.name}"
+    got = f"{dtype_name(array)}[{', '.join(str(d) for d in array.shape)}]"
+    if dtype_name(array) != spec.dtype or array.ndim != len(spec.shape):
+        raise InputError(f"expected {spec}, got {got}", at=at, hint=_hint(spec, array))
+    for axis, (want, have) in enumerate(zip(spec.shape, array.shape, strict=True)):
+        if isinstance(want, str):
+            if sizes.setdefault(want, have) != have:
+                raise InputError(
+                    f"dimension {want!r} is {sizes[want]} elsewhere and {have} here, in {got}",
+                    at=at,
+                )
+        elif want != have:
+            raise InputError(
+                f"expected {spec}, got {got} (axis {axis})", at=at, hint=_hint(spec, array)
+            )
+
+
+def dtype_name(array: Array) -> str:
+    """`float32`, `uint8`, …, or `string` for any array of text, bytes or objects."""
+    return "string" if array.dtype.kind in "OUS" else str(array.dtype.name)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a datatype name; text is an object array.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name == "string":
+        return np.dtype(object)
+    if name not in OIP_DATATYPES:
+        raise InputError(f"unknown datatype {name!r}; known: {', '.join(OIP_DATATYPES)}")
+    return np.dtype(name)
+
+
+def _hint(spec: TensorSpec, array: Array) -> str | None:
+    """The likely slip: channels last for first, or a forgotten batch axis."""
+    want = spec.shape
+    if array.ndim == len(want) - 1 and isinstance(want[0], str):
+        return "add a batch axis: array[None]"
+    if len(want) == 4 == array.ndim:
+        moved = (array.shape[0], array.shape[3], array.shape[1], array.shape[2])
+        if _fits(want, moved):
+            return "the channels are last here and first there: array.transpose(0, 3, 1, 2)"
+        moved = (array.shape[0], array.shape[2], array.shape[3], array.shape[1])
+        if _fits(want, moved):
+            return "the channels are first here and last there: array.transpose(0, 2, 3, 1)"
+    if dtype_name(array) != spec.dtype and "string" not in (spec.dtype, dtype_name(array)):
+        return f"convert it: array.astype('{spec.dtype}')"
+    return None
+
+
+def _fits(want: tuple[int | str, ...], have: tuple[int, ...]) -> bool:
+    return all(isinstance(w, str) or w == h for w, h in zip(want, have, strict=True))
