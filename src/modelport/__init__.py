@@ -1,4 +1,4 @@
-"""Modelport takes a trained model to every place it has to run, and proves that it answers the same there.
+"""Modelport takes a trained model to every place it has to run, with proof that the answers stay the same.
 
     import modelport
     bundle = modelport.pack(net, out="repo", name="digits", recipe="digits")

@@ -94,9 +94,7 @@ def check_tensor(spec: TensorSpec, array: Array, sizes: dict[str, int]) -> None:
                     at=at,
                 )
         elif want != have:
-            raise InputError(
-                f"expected {spec}, got {got} (axis {axis})", at=at, hint=_hint(spec, array)
-            )
+            raise InputError(f"expected {spec}, got {got} (axis {axis})", at=at, hint=_hint(spec, array))
 
 
 def dtype_name(array: Array) -> str:

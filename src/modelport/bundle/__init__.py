@@ -1,1 +1,1 @@
-"""The artefact on disk: what a bundle says (manifest), how it is kept (store), what it must not hold (audit)."""
+"""The artefact on disk: what a bundle says (manifest), how it is kept (store), what it may hold (audit)."""

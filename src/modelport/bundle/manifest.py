@@ -5,14 +5,14 @@ Knows the words of a bundle and nothing of files; `docs/spec/bundle-v1.md` is it
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from ..errors import BundleError
 from ..tensors import Signature, TensorSpec
 
-FORMAT = "modelport-bundle"
+FORMAT: Final = "modelport-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "modelport.json"
 MAX_MANIFEST_BYTES = 4 << 20

@@ -48,9 +48,7 @@ class PostStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: ClassVar[str]
 
-    def compile(
-        self, graph: Graph, tensors: dict[str, Value], labels: Sequence[str]
-    ) -> dict[str, Value]:
+    def compile(self, graph: Graph, tensors: dict[str, Value], labels: Sequence[str]) -> dict[str, Value]:
         """Append this step's operators to `graph`."""
         raise NotImplementedError
 
