@@ -1,0 +1,195 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BundleError, ModelFailed, Unavailable, Unsupported, UsageError
+from ..tensors import Array, Signature, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    from ..bundle.store import Bundle
+
+DTYPES: dict[str, str] = {
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(string)": "string",
+}
+"""ONNX Runtime's name of a type -> the datatype name here; what is missing (sequences, maps,
+bfloat16, …) cannot be a tensor of a bundle."""
+
+_INSTALL = "pip install onnxruntime"
+
+
+class OnnxRuntime:
+    """Opens graphs with ONNX Runtime's CPU provider."""
+
+    def refuses(self, bundle: Bundle) -> str | None:
+        """The reason why ONNX Runtime cannot run the bundle here; None where it can."""
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as problem:
+            return f"onnxruntime is not installed here ({problem}); {_INSTALL}"
+        graphs = bundle.manifest.graphs
+        known = set(DTYPES.values())
+        for graph in (graphs.pre, graphs.net, graphs.post):
+            for spec in (*graph.signature.inputs, *graph.signature.outputs):
+                if spec.dtype not in known:
+                    return f"ONNX Runtime has no {spec.dtype} tensors ({spec.name!r} of {graph.file})"
+        return None
+
+    def open(self, graph: bytes, *, threads: int = 1, optimise: bool = True) -> OnnxRuntimeSession:
+        """Load a serialized ONNX model.
+
+        Args:
+            graph: the model, with its weights inside.
+            threads: threads one run may use.
+            optimise: False runs the nodes as they are written, for a reference to compare with.
+
+        Raises:
+            BundleError: not ONNX, or nothing this ONNX Runtime can run.
+            Unsupported: onnxruntime is not installed.
+            UsageError: fewer than one thread.
+        """
+        if threads < 1:
+            raise UsageError(f"expected at least 1 thread, got {threads}")
+        ort, failures = _onnxruntime()
+        options = ort.SessionOptions()
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        if threads == 1:
+            # A spinning thread of an idle model would take the core from the one that computes.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Every error is raised as an exception; without this it is printed on stderr as well.
+        options.log_severity_level = 4
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except failures as problem:
+            raise BundleError(
+                f"ONNX Runtime {ort.__version__} does not load the graph: {_cleaned(problem)}",
+                hint=_hint(str(problem)),
+            ) from problem
+        return OnnxRuntimeSession(session, failures)
+
+
+class OnnxRuntimeSession:
+    """One graph in ONNX Runtime; `run` may be called from several threads at once."""
+
+    def __init__(self, session: Any, failures: tuple[type[Exception], ...]) -> None:
+        self._session: Any = session
+        self._failures = failures
+        self._signature = Signature(
+            tuple(_spec(node) for node in session.get_inputs()),
+            tuple(_spec(node) for node in session.get_outputs()),
+        )
+        self._outputs = [spec.name for spec in self._signature.outputs]
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs; a dimension without a name is called after its tensor and axis."""
+        return self._signature
+
+    def run(self, batch: Tensors) -> dict[str, Array]:
+        """The graph's outputs, by name; text comes back as object arrays of `str`.
+
+        Raises:
+            InputError: the arrays do not fit the signature.
+            ModelFailed: the graph raised, with the reason.
+            Unavailable: the session is closed.
+        """
+        self._signature.check_inputs(batch)
+        session = self._session
+        if session is None:
+            raise Unavailable("the session is closed")
+        feeds = {name: _native(array) for name, array in batch.items()}
+        try:
+            results = session.run(self._outputs, feeds)
+        except self._failures as problem:
+            raise ModelFailed(f"the graph failed while it ran: {_cleaned(problem)}") from problem
+        return {
+            name: result if isinstance(result, np.ndarray) else np.asarray(result)
+            for name, result in zip(self._outputs, results, strict=True)
+        }
+
+    def close(self) -> None:
+        """Free the graph; a run in another thread keeps it until it ends."""
+        self._session = None
+
+
+def _onnxruntime() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The module, and everything it raises (its exceptions have no base of their own)."""
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+    except ImportError as problem:
+        raise Unsupported(f"onnxruntime is not installed here ({problem})", hint=_INSTALL) from problem
+    own = [
+        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    # What its Python and pybind11 layers raise for bytes, types and values they do not take.
+    return onnxruntime, (*own, RuntimeError, ValueError, TypeError, NotImplementedError)
+
+
+def _spec(node: Any) -> TensorSpec:
+    """One input or output.
+
+    Raises:
+        BundleError: it is not a tensor of a type that bundles hold.
+    """
+    dtype = DTYPES.get(node.type)
+    if dtype is None:
+        raise BundleError(
+            f"{node.name!r} is a {node.type}; expected a tensor of one of {', '.join(DTYPES.values())}"
+        )
+    shape = tuple(
+        size if isinstance(size, int) else (size or f"{node.name}.{axis}")
+        for axis, size in enumerate(node.shape)
+    )
+    return TensorSpec(node.name, dtype, shape)
+
+
+def _native(array: Array) -> Array:
+    """As ONNX Runtime takes it: contiguous, in this machine's byte order, text as objects."""
+    if array.dtype.kind in "US":
+        return array.astype(str).astype(object)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.asarray(array, order="C")
+
+
+def _cleaned(problem: Exception) -> str:
+    """ONNX Runtime's message without its source file, function signature and status number."""
+    text = str(problem).strip()
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/\S+\.(?:cc|h|cpp):\d+ [^()\n]*\([^()\n]*\)(?: const)?(?: \[with [^\]]*\])? ?", "", text)
+    text = re.sub(r"^Exception during initialization: ", "", text)
+    return " ".join(text.split()) or type(problem).__name__
+
+
+def _hint(text: str) -> str | None:
+    """What to do about a graph that does not load."""
+    if "Unsupported model IR version" in text:
+        return "lower it with onnx: model.ir_version = 10, then save again"
+    if re.search(r"[Oo]pset \d+ is (?:under|only)|is till opset", text):
+        return "convert it with onnx.version_converter.convert_version(model, 21)"
+    if "custom op" in text or "is not a registered function/op" in text:
+        return "the graph has an operator that is not part of standard ONNX; export it without"
+    if "external" in text.lower():
+        return "save the model with its weights inside (one file)"
+    return None

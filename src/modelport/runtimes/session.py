@@ -1,0 +1,52 @@
+"""What every engine gives: a runtime that says what it refuses, and sessions that run one graph.
+
+Knows no engine; the adapters are found through `modelport.plugins`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..tensors import Array, Signature, Tensors
+
+if TYPE_CHECKING:
+    from ..bundle.store import Bundle
+
+
+class Session(Protocol):
+    """One loaded graph. `run` may be called from several threads at once."""
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs; every dimension is an integer or has a name."""
+        ...
+
+    def run(self, batch: Tensors) -> dict[str, Array]:
+        """The graph's outputs, by name; text comes back as object arrays of `str`.
+
+        Raises:
+            InputError: the arrays do not fit the signature.
+            ModelFailed: the graph itself raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the graph; a run in another thread is finished first."""
+        ...
+
+
+class Runtime(Protocol):
+    """An engine that runs ONNX graphs."""
+
+    def refuses(self, bundle: Bundle) -> str | None:
+        """The reason why this engine cannot run the bundle here, as a sentence; None where it can."""
+        ...
+
+    def open(self, graph: bytes, *, threads: int = 1) -> Session:
+        """Load a serialized ONNX model.
+
+        Raises:
+            BundleError: the engine does not take the graph.
+            Unsupported: the engine is not installed.
+        """
+        ...
