@@ -1,0 +1,292 @@
+"""The Open Inference Protocol v2 on the wire: bytes to tensors and back. No HTTP, no models.
+
+JSON and the binary tensor extension, as Triton and KServe speak them: with the header
+`Inference-Header-Content-Length: N` the first N bytes of a body are JSON and the rest holds the tensors
+whose `parameters.binary_data_size` says how many bytes are theirs, in order, little-endian, row-major;
+BYTES elements are each preceded by their length as uint32.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..errors import InputError
+from ..tensors import DTYPES_OF_OIP, OIP_DATATYPES, Array, TensorSpec, dtype_name, numpy_dtype
+
+MAX_RANK = 16
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: Any = None
+
+
+class RequestedOutput(msgspec.Struct):
+    """An output that the caller names, and how it wants it."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    outputs: list[RequestedOutput] | None = None
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """A parsed inference request: arrays by name; BYTES are object arrays of `bytes`."""
+
+    inputs: dict[str, Array]
+    id: str | None
+    outputs: tuple[RequestedOutput, ...] | None
+    binary: bool
+    """Whether outputs that do not say otherwise are sent in binary."""
+    timeout: float | None
+    """How long the caller would wait, in seconds, or None."""
+
+
+def parse_request(body: bytes, header_length: str | None = None) -> InferRequest:
+    """Parse a body; `header_length` is the value of `Inference-Header-Content-Length`, if sent.
+
+    Raises:
+        InputError: anything malformed, with the JSON path; sizes are judged before memory is taken.
+    """
+    view = memoryview(body)
+    end = len(body) if header_length is None else _header_end(header_length, len(body))
+    try:
+        request = msgspec.json.decode(view[:end], type=_Request)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InputError(f"the request is not a valid inference request: {problem}") from problem
+    inputs: dict[str, Array] = {}
+    for index, entry in enumerate(request.inputs):
+        at = f"$.inputs[{index}]"
+        if entry.name in inputs:
+            raise InputError(f"input {entry.name!r} is given twice", at=at)
+        inputs[entry.name], end = _tensor(entry, view, end, at)
+    if end != len(body):
+        raise InputError(f"{len(body) - end} bytes are left over after the last tensor")
+    names = [output.name for output in request.outputs or ()]
+    if len(set(names)) != len(names):
+        raise InputError("an output is asked for twice", at="$.outputs")
+    return InferRequest(
+        inputs,
+        request.id,
+        tuple(request.outputs) if request.outputs is not None else None,
+        bool(request.parameters.get("binary_data_output", False)),
+        _timeout(request.parameters.get("timeout")),
+    )
+
+
+def raw_request(body: bytes, specs: Sequence[TensorSpec]) -> InferRequest:
+    """A request whose header length is 0: the body is the one input's bytes, a batch of one.
+
+    Raises:
+        InputError: the model has several inputs or a free dimension besides the batch, or the body has
+            another size.
+    """
+    if len(specs) != 1 or any(isinstance(size, str) for size in specs[0].shape[1:]):
+        raise InputError("a raw binary request needs a model with one input of known shape")
+    spec = specs[0]
+    if spec.dtype == "string":
+        array = np.empty(1, dtype=object)
+        array[0] = bytes(body)
+    else:
+        array = _from_bytes(memoryview(body), spec.dtype, [1, *(int(d) for d in spec.shape[1:])], "$")
+    return InferRequest({spec.name: array}, None, None, True, None)
+
+
+def encode_response(
+    outputs: Mapping[str, Array],
+    request: InferRequest,
+    *,
+    model: str,
+    version: str,
+    labels: Sequence[str] = (),
+) -> tuple[bytes, int | None]:
+    """The body, and the length of its JSON part if tensors follow it in binary (else None).
+
+    Raises:
+        InputError: an output is asked for that there is not, or `classification` of something that is
+            not a batch of numbers.
+    """
+    wanted = request.outputs or tuple(RequestedOutput(name) for name in outputs)
+    entries: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for index, output in enumerate(wanted):
+        if output.name not in outputs:
+            known = ", ".join(outputs)
+            raise InputError(f"unknown output {output.name!r}; known: {known}", at=f"$.outputs[{index}]")
+        array = outputs[output.name]
+        if top := output.parameters.get("classification"):
+            array = _classification(array, top, labels, f"$.outputs[{index}]")
+        entry: dict[str, Any] = {
+            "name": output.name,
+            "datatype": OIP_DATATYPES[dtype_name(array)],
+            "shape": list(array.shape),
+        }
+        if output.parameters.get("binary_data", request.binary):
+            blobs.append(_to_bytes(array))
+            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            entry["data"] = _to_list(array)
+        entries.append(entry)
+    head: dict[str, Any] = {"id": request.id} if request.id else {}
+    head |= {"model_name": model, "model_version": version, "outputs": entries}
+    text = msgspec.json.encode(head)
+    return b"".join([text, *blobs]), len(text) if blobs else None
+
+
+def metadata(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+    """Tensor specs as the protocol's metadata; free dimensions are -1."""
+    return [
+        {
+            "name": spec.name,
+            "datatype": OIP_DATATYPES[spec.dtype],
+            "shape": [-1 if isinstance(size, str) else size for size in spec.shape],
+        }
+        for spec in specs
+    ]
+
+
+def _header_end(header_length: str, total: int) -> int:
+    if not header_length.isascii() or not header_length.isdigit() or int(header_length[:12]) > total:
+        raise InputError(f"Inference-Header-Content-Length is {header_length[:20]!r}; expected 0 to {total}")
+    return int(header_length)
+
+
+def _timeout(value: Any) -> float | None:
+    """Triton's `timeout` parameter is in microseconds."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InputError("timeout is a number of microseconds", at="$.parameters.timeout")
+    return value / 1e6 if value else None
+
+
+def _tensor(entry: _Input, view: memoryview, start: int, at: str) -> tuple[Array, int]:
+    """One input's array, and where the next binary tensor starts."""
+    dtype = DTYPES_OF_OIP.get(entry.datatype)
+    if dtype is None:
+        known = ", ".join(DTYPES_OF_OIP)
+        raise InputError(f"unknown datatype {entry.datatype!r}; known: {known}", at=f"{at}.datatype")
+    if len(entry.shape) > MAX_RANK or any(size < 0 for size in entry.shape):
+        raise InputError(f"shape {entry.shape} is not a shape", at=f"{at}.shape")
+    size = entry.parameters.get("binary_data_size")
+    if size is None:
+        if entry.data is None:
+            raise InputError("neither `data` nor `parameters.binary_data_size`", at=at)
+        return _from_list(entry.data, dtype, entry.shape, f"{at}.data"), start
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(view) - start:
+        raise InputError(
+            f"binary_data_size is {size!r} and {len(view) - start} bytes are left", at=f"{at}.parameters"
+        )
+    return _from_bytes(view[start : start + size], dtype, entry.shape, at), start + size
+
+
+def _from_bytes(data: memoryview, dtype: str, shape: Sequence[int], at: str) -> Array:
+    if dtype == "string":
+        return _unpack_strings(data, shape, at)
+    kind = numpy_dtype(dtype).newbyteorder("<")
+    # Python integers do not overflow, so a hostile shape cannot wrap round to the right size.
+    if prod(shape) * kind.itemsize != len(data):
+        raise InputError(
+            f"{dtype}{list(shape)} takes {prod(shape) * kind.itemsize} bytes, got {len(data)}", at=at
+        )
+    array = np.frombuffer(data, dtype=kind).reshape(shape)
+    if dtype == "bool":
+        return array.view(np.uint8) != 0
+    return array.astype(numpy_dtype(dtype), copy=False)
+
+
+def _unpack_strings(data: memoryview, shape: Sequence[int], at: str) -> Array:
+    strings: list[bytes] = []
+    place = 0
+    while place < len(data):
+        if place + 4 > len(data):
+            raise InputError("a BYTES tensor ends inside a length", at=at)
+        (size,) = struct.unpack_from("<I", data, place)
+        place += 4
+        if size > len(data) - place:
+            raise InputError(f"a BYTES element says {size} bytes and {len(data) - place} are left", at=at)
+        strings.append(bytes(data[place : place + size]))
+        place += size
+    if len(strings) != prod(shape):
+        raise InputError(f"shape {list(shape)} has {prod(shape)} elements, got {len(strings)}", at=at)
+    return _objects(strings).reshape(shape)
+
+
+def _from_list(data: Any, dtype: str, shape: Sequence[int], at: str) -> Array:
+    """JSON numbers or strings, nested or flat."""
+    try:
+        array = np.asarray(data, dtype=object if dtype == "string" else None)
+    except (ValueError, OverflowError) as problem:
+        raise InputError(f"the data is not a tensor: {problem}", at=at) from problem
+    if array.size != prod(shape):
+        raise InputError(f"shape {list(shape)} has {prod(shape)} elements, got {array.size}", at=at)
+    if dtype == "string":
+        if not all(isinstance(item, str) for item in array.flat):
+            raise InputError("expected strings", at=at)
+        return _objects([item.encode() for item in array.flat]).reshape(shape)
+    return _numbers(array, dtype, at).reshape(shape)
+
+
+def _numbers(array: Array, dtype: str, at: str) -> Array:
+    """Convert without losing anything but a float's last bits."""
+    target = numpy_dtype(dtype)
+    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[target.kind]
+    if array.size and array.dtype.kind not in allowed:
+        raise InputError(f"expected {dtype} numbers, got {array.dtype.kind!r} ({array.dtype})", at=at)
+    if array.size and target.kind in "iu":
+        low, high = np.iinfo(target).min, np.iinfo(target).max
+        if int(array.min()) < low or int(array.max()) > high:
+            raise InputError(f"a number is outside {dtype}'s range {low}..{high}", at=at)
+    return array.astype(target)
+
+
+def _classification(array: Array, top: Any, labels: Sequence[str], at: str) -> Array:
+    """Triton's classification extension: the `top` best of each row as `score:index[:label]`."""
+    if not isinstance(top, int) or top < 1 or array.ndim < 1 or array.dtype.kind not in "iuf":
+        raise InputError("classification wants a positive number and a numeric output", at=at)
+    rows = array.reshape(1, -1) if array.ndim == 1 else array.reshape(len(array), -1)
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : min(top, rows.shape[1])]
+    named = [
+        f"{row[i]:f}:{i}" + (f":{labels[i]}" if i < len(labels) else "")
+        for row, order in zip(rows, best, strict=True)
+        for i in order
+    ]
+    strings = _objects([text.encode() for text in named]).reshape(best.shape)
+    return strings[0] if array.ndim == 1 else strings
+
+
+def _to_bytes(array: Array) -> bytes:
+    if array.dtype.kind in "OUS":
+        items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
+        return b"".join(struct.pack("<I", len(item)) + item for item in items)
+    little = array.dtype.newbyteorder("<")
+    return np.ascontiguousarray(array, dtype=little).tobytes()
+
+
+def _to_list(array: Array) -> list[Any]:
+    """Flat, as Triton sends it; not-a-number and infinities become null, which JSON can say."""
+    if array.dtype.kind in "OUS":
+        return [i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.flat]
+    flat: list[Any] = array.ravel().tolist()
+    return flat
+
+
+def _objects(items: Sequence[bytes]) -> Array:
+    """An object array; NumPy's own conversion would make fixed-width strings."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array

@@ -1,0 +1,131 @@
+"""The pages: a list of the models, one page for each made from its task, and the JSON they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ..bundle.manifest import GoldenCase
+from ..engine.repository import Entry, Repository
+from ..errors import NotFound
+from .predict import json_response
+
+STATIC = Path(__file__).parent / "static"
+PAGES = {"digit-classification": "digits.html", "image-classification": "classifier.html"}
+"""Task -> page; every other task has the page that shows tensors."""
+
+_IMAGE_TYPES = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+    b"BM": "image/bmp",
+}
+
+
+async def home(request: Request) -> Response:
+    """GET /"""
+    return FileResponse(STATIC / "index.html")
+
+
+async def model_page(request: Request) -> Response:
+    """GET /models/{name}[/{version}]"""
+    entry = _entry(request)
+    return FileResponse(STATIC / PAGES.get(entry.bundle.manifest.task, "tensors.html"))
+
+
+async def list_models(request: Request) -> Response:
+    """GET /api/models: every model's default version."""
+    repository: Repository = request.app.state.repository
+    models = [_summary(repository, repository.entry(name)) for name in repository.names()]
+    return json_response({"models": models})
+
+
+async def describe_model(request: Request) -> Response:
+    """GET /api/models/{name}[/{version}]: what its page shows."""
+    repository: Repository = request.app.state.repository
+    entry = _entry(request)
+    manifest, bundle = entry.bundle.manifest, entry.bundle
+    source = manifest.lineage.source
+    about = {
+        "labels": bundle.labels(),
+        "samples": [
+            {"name": case.name, "url": f"/api/models/{entry.name}/{entry.version}/samples/{number}"}
+            for number, case in enumerate(_cases(entry))
+        ],
+        "card": _card(entry),
+        "source": {"format": source.format, "framework": source.framework} if source else None,
+        "golden": _golden(entry),
+        "digest": bundle.digest,
+    }
+    return json_response(_summary(repository, entry) | about)
+
+
+async def sample(request: Request) -> Response:
+    """GET /api/models/{name}/{version}/samples/{number}: a golden case's input file."""
+    entry, number = _entry(request), request.path_params["number"]
+    cases = _cases(entry)
+    if number >= len(cases):
+        raise NotFound(f"model {entry.name!r} has {len(cases)} samples")
+    data = entry.bundle.read(cases[number].input)
+    kind = next((kind for magic, kind in _IMAGE_TYPES.items() if data.startswith(magic)), None)
+    return Response(data, media_type=kind or "application/octet-stream")
+
+
+def _entry(request: Request) -> Entry:
+    repository: Repository = request.app.state.repository
+    return repository.entry(request.path_params["name"], request.path_params.get("version"))
+
+
+def _cases(entry: Entry) -> tuple[GoldenCase, ...]:
+    """Golden inputs serve as samples, unless they were made up or are not pictures."""
+    manifest = entry.bundle.manifest
+    if manifest.golden is None or manifest.decode.kind != "image":
+        return ()
+    return manifest.golden.cases
+
+
+def _golden(entry: Entry) -> dict[str, Any] | None:
+    golden = entry.bundle.manifest.golden
+    if golden is None:
+        return None
+    return {"cases": len(golden.cases), "source": golden.source, "generated": golden.generated}
+
+
+def _card(entry: Entry) -> str:
+    if "README.md" not in entry.bundle.manifest.files:
+        return ""
+    return entry.bundle.read("README.md").decode(errors="replace")
+
+
+def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
+    manifest = entry.bundle.manifest
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "versions": repository.versions(manifest.name),
+        "task": manifest.task,
+        "description": manifest.description,
+        "page": f"/models/{manifest.name}",
+        "inputs": manifest.inputs,
+        "outputs": manifest.outputs,
+        "state": "ready" if entry.model else "failed",
+        "reason": entry.reason,
+    }
+
+
+ROUTES = [
+    Route("/", home),
+    Route("/models/{name}", model_page),
+    Route("/models/{name}/{version}", model_page),
+    Route("/api/models", list_models),
+    Route("/api/models/{name}", describe_model),
+    Route("/api/models/{name}/{version}", describe_model),
+    Route("/api/models/{name}/{version}/samples/{number:int}", sample),
+    Mount("/static", StaticFiles(directory=STATIC)),
+]
