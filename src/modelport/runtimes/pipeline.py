@@ -1,0 +1,263 @@
+"""A whole bundle that runs, one stage after the other: decode, pre, net, post. No queue, no batching window.
+
+Every stage can be run alone, which is what verification, the command line and the server's engine need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .. import plugins
+from ..bundle.manifest import GraphInfo
+from ..bundle.store import Bundle
+from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
+from ..steps.decode import decode_image
+from ..tensors import Array, Tensors, TensorSpec, numpy_dtype
+from .npz import is_npy, is_npz, read_npy, read_npz
+from .session import Runtime, Session
+
+MAX_ROWS = 32
+"""Rows that `answer_many` gives the network at once."""
+
+
+class Pipeline:
+    """The three graphs of a bundle, loaded. Thread safe; close it, or use it in a `with` block."""
+
+    def __init__(self, bundle: Bundle, pre: Session, net: Session, post: Session) -> None:
+        self.bundle = bundle
+        self._pre = pre
+        self._net = net
+        self._post = post
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle | str | os.PathLike[str], *, threads: int = 1, runtime: str = "onnxruntime"
+    ) -> Pipeline:
+        """Load the graphs of `bundle`; `threads` is what one run of the network may use.
+
+        Raises:
+            BundleError: a graph is damaged, or is not what the manifest says.
+            Unsupported: no such runtime, or it refuses the bundle.
+        """
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.open(bundle)
+        engine: Runtime = plugins.load("runtimes", runtime)()
+        if (reason := engine.refuses(bundle)) is not None:
+            raise Unsupported(f"{runtime} does not run {bundle.manifest.name}: {reason}")
+        graphs = bundle.manifest.graphs
+        with contextlib.ExitStack() as opened:
+            sessions: list[Session] = []
+            # Items are prepared side by side, so one thread each for the small graphs.
+            for info, wide in ((graphs.pre, 1), (graphs.net, threads), (graphs.post, 1)):
+                try:
+                    session = engine.open(bundle.read(info.file), threads=wide)
+                except BundleError as problem:
+                    raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
+                opened.callback(session.close)
+                _check_signature(info, session)
+                sessions.append(session)
+            opened.pop_all()
+        return cls(bundle, *sessions)
+
+    def close(self) -> None:
+        """Free the graphs."""
+        for session in (self._pre, self._net, self._post):
+            session.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def decode(self, data: bytes) -> dict[str, Array]:
+        """One encoded item to the tensors that `pre` takes.
+
+        A picture becomes `image`: uint8[height, width, 3]. Where the bundle takes tensors: a .npy (for a
+        network with one input), a .npz, or JSON `{"inputs": {"name": [[…]]}}`, without a batch axis.
+
+        Raises:
+            InputError, TooLarge, UnsupportedMedia: the bytes are not such an item.
+        """
+        decode = self.bundle.manifest.decode
+        if decode.kind == "image":
+            return {"image": decode_image(data, decode)}
+        if len(data) > decode.max_bytes:
+            raise TooLarge(f"{len(data)} bytes; at most {decode.max_bytes} are read")
+        tensors = decode_tensors(data, self.bundle.manifest.inputs, limit=decode.max_bytes)
+        self.bundle.manifest.graphs.pre.signature.check_inputs(tensors)
+        return tensors
+
+    def pre(self, decoded: Tensors) -> dict[str, Array]:
+        """One decoded item to what the network takes, without the batch axis."""
+        return self._pre.run(decoded)
+
+    def net(self, batch: Tensors) -> dict[str, Array]:
+        """The network on a batch. One that was made for a fixed number of rows is run in parts.
+
+        Raises:
+            InputError: the tensors do not fit; ModelFailed: the network raised.
+        """
+        info = self.bundle.manifest.graphs.net
+        if info.batch:
+            return self._net.run(batch)
+        fixed = info.signature.inputs[0].shape[0]
+        rows = len(next(iter(batch.values()))) if batch else 0
+        if not isinstance(fixed, int) or rows in (0, fixed):
+            return self._net.run(batch)
+        parts = [self._part(batch, start, fixed) for start in range(0, rows, fixed)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def post(self, raw: Tensors) -> dict[str, Array]:
+        """The network's raw outputs to the answer; the first axis is the batch."""
+        return self._post.run(raw)
+
+    def answer(self, item: Tensors) -> dict[str, Array]:
+        """One decoded item's answer, without the batch axis."""
+        return self.answer_many([item])[0]
+
+    def answer_many(self, items: Iterable[Tensors]) -> list[dict[str, Array]]:
+        """Decoded items' answers, in order; neighbours whose prepared tensors have one shape share a run."""
+        prepared = [self.pre(item) for item in items]
+        answers: list[dict[str, Array]] = []
+        for _, same in groupby(prepared, key=_shapes):
+            alike = list(same)
+            for start in range(0, len(alike), MAX_ROWS):
+                answers += self._answer_rows(alike[start : start + MAX_ROWS])
+        return answers
+
+    def readable(self, answer: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
+        """One item's answer for people and JSON.
+
+        A classification (`scores` with `labels` or `indices`) becomes
+        `[{"label": str, "score": float}]`, anything else `{name: nested list}`.
+        """
+        scores = answer.get("scores")
+        names = answer.get("labels", answer.get("indices"))
+        if scores is not None and names is not None and scores.ndim == 1 and scores.shape == names.shape:
+            return [
+                {"label": str(name), "score": float(score)} for name, score in zip(names, scores, strict=True)
+            ]
+        return {name: array.tolist() for name, array in answer.items()}
+
+    def _answer_rows(self, rows: Sequence[Tensors]) -> list[dict[str, Array]]:
+        batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        answer = self.post(self.net(batch))
+        for name, array in answer.items():
+            if array.ndim == 0 or len(array) != len(rows):
+                raise ModelFailed(f"output {name!r} has shape {list(array.shape)} for {len(rows)} rows")
+        return [{name: array[row] for name, array in answer.items()} for row in range(len(rows))]
+
+    def _part(self, batch: Tensors, start: int, fixed: int) -> dict[str, Array]:
+        """Rows `start` to `start + fixed`; the last part is filled up with its own last row."""
+        part = {name: array[start : start + fixed] for name, array in batch.items()}
+        missing = fixed - len(next(iter(part.values())))
+        if missing:
+            part = {
+                name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+                for name, array in part.items()
+            }
+        raw = self._net.run(part)
+        return {name: array[: fixed - missing] for name, array in raw.items()}
+
+
+def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> dict[str, Array]:
+    """Tensors from .npy, .npz or JSON bytes; names and shapes are not judged here.
+
+    Args:
+        data: the encoded item.
+        specs: what is expected; JSON numbers take its datatypes, a .npy its only name.
+        limit: the most bytes a .npz may unpack to.
+
+    Raises:
+        InputError: none of the three, or damaged. TooLarge: over the limit.
+    """
+    if is_npy(data):
+        if len(specs) != 1:
+            names = ", ".join(spec.name for spec in specs)
+            raise InputError(f"a .npy holds one array; expected {names}", hint="send a .npz")
+        return {specs[0].name: read_npy(data)}
+    if is_npz(data):
+        return read_npz(data, limit=limit)
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InputError(
+            f"expected .npy, .npz or JSON, got {len(data)} bytes that are none of them: {problem}"
+        ) from problem
+    inputs = body.get("inputs") if isinstance(body, dict) else None
+    if not isinstance(inputs, dict):
+        raise InputError('expected {"inputs": {"name": [[…]]}}', at="$")
+    known = {spec.name: spec for spec in specs}
+    return {
+        name: array_of_json(value, known[name].dtype if name in known else None, at=f"$.inputs.{name}")
+        for name, value in inputs.items()
+    }
+
+
+def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
+    """A nested list as an array of datatype `dtype` (None: what NumPy makes of it).
+
+    Raises:
+        InputError: ragged, null inside, or values that the datatype does not hold.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError) as problem:
+        raise InputError(f"not a rectangular array: {problem}", at=at) from problem
+    if array.dtype.kind == "O":
+        raise InputError("expected numbers, text or booleans, the same throughout", at=at)
+    if dtype is None:
+        return array
+    want = numpy_dtype(dtype)
+    takes = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "U"}[want.kind]
+    if array.size and array.dtype.kind not in takes:
+        raise InputError(f"expected {dtype}, got {array.dtype.name} values", at=at)
+    if want.kind in "iu" and array.size:
+        low, high = np.iinfo(want).min, np.iinfo(want).max
+        if int(array.min()) < low or int(array.max()) > high:
+            raise InputError(f"expected {dtype} ({low} to {high}), got {array.min()} to {array.max()}", at=at)
+    with np.errstate(over="ignore"):
+        return array.astype(want)
+
+
+def _shapes(item: Tensors) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, array.shape) for name, array in item.items())
+
+
+def _check_signature(info: GraphInfo, session: Session) -> None:
+    """Refuse a graph that is not what the manifest says: callers check against the manifest.
+
+    Raises:
+        BundleError: a name, datatype or input dimension differs.
+    """
+    got = session.signature
+    for side, said, found in (
+        ("input", info.signature.inputs, got.inputs),
+        ("output", info.signature.outputs, got.outputs),
+    ):
+        if [(spec.name, spec.dtype) for spec in said] != [(spec.name, spec.dtype) for spec in found]:
+            raise BundleError(
+                f"the manifest's {side}s are {_listed(said)}, the graph's {_listed(found)}", at=info.file
+            )
+    for want, have in zip(info.signature.inputs, got.inputs, strict=True):
+        alike = len(want.shape) == len(have.shape) and all(
+            isinstance(a, str) == isinstance(b, str) and (isinstance(a, str) or a == b)
+            for a, b in zip(want.shape, have.shape, strict=True)
+        )
+        if not alike:
+            raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec}" for spec in specs)
