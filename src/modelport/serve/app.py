@@ -33,12 +33,15 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def create_app(bundles: Sequence[Bundle], *, max_rows: int = 32, max_body: int = MAX_BODY) -> Starlette:
+def create_app(
+    bundles: Sequence[Bundle], *, max_rows: int = 32, max_body: int = MAX_BODY, home: str | None = None
+) -> Starlette:
     """An ASGI application that serves `bundles`; they are loaded when it starts.
 
     Args:
         max_rows: the most rows in one batch of a network.
         max_body: the most bytes in one request body.
+        home: the model whose page is at /; by default the list of all models is.
     """
 
     @asynccontextmanager
@@ -64,6 +67,7 @@ def create_app(bundles: Sequence[Bundle], *, max_rows: int = 32, max_body: int =
     )
     app.state.repository = Repository(bundles, max_rows=max_rows)
     app.state.max_body = max_body
+    app.state.home = home
     app.add_middleware(SafeHeaders)
     return app
 

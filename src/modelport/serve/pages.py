@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -29,7 +29,14 @@ _IMAGE_TYPES = {
 
 
 async def home(request: Request) -> Response:
-    """GET /"""
+    """GET /: the list of models, or the one model that this server is for."""
+    if request.app.state.home:
+        return RedirectResponse(f"/models/{request.app.state.home}")
+    return FileResponse(STATIC / "index.html")
+
+
+async def model_list(request: Request) -> Response:
+    """GET /models"""
     return FileResponse(STATIC / "index.html")
 
 
@@ -121,6 +128,7 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
 
 ROUTES = [
     Route("/", home),
+    Route("/models", model_list),
     Route("/models/{name}", model_page),
     Route("/models/{name}/{version}", model_page),
     Route("/api/models", list_models),

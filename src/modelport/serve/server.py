@@ -38,14 +38,16 @@ def serve(
     *,
     max_rows: int = 32,
     max_body: int = MAX_BODY,
+    home: str | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve `bundles` on `sock` until SIGINT or SIGTERM, then finish the requests that were taken.
 
     Args:
+        home: the model whose page is at /; by default the list of all models is.
         on_ready: called once, when the models are loaded and the socket accepts.
     """
-    app = create_app(bundles, max_rows=max_rows, max_body=max_body)
+    app = create_app(bundles, max_rows=max_rows, max_body=max_body, home=home)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,0 +1,6 @@
+"""`python -m modelport` is `modelport`."""
+
+from .cli.main import main
+
+if __name__ == "__main__":
+    main()

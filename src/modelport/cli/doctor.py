@@ -1,0 +1,139 @@
+"""`modelport doctor`: this machine, what was found on it, and the command that installs what was not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from .. import plugins
+from .._version import __version__
+from ..errors import ModelportError
+from .render import console, facts, grid, json_option, write_json
+
+CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "uvicorn")
+OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "torch": (("torch", "onnxscript"), "pack PyTorch models", "pip install 'modelport[torch]'"),
+    "tensorflow": (
+        ("tensorflow-cpu|tensorflow", "keras", "tf2onnx"),
+        "pack Keras models",
+        "pip install 'modelport[tensorflow]'",
+    ),
+    "opencv": (
+        ("opencv-python-headless|opencv-python",),
+        "record golden cases with OpenCV itself",
+        "pip install 'modelport[opencv]'",
+    ),
+}
+"""Feature -> (distributions, any of those joined by |), what it is for, how to get it."""
+
+SETTINGS = {"NO_COLOR": "no colours in the output"}
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> int:
+    """Show the hardware, the runtimes and frameworks found, and what is missing with its command.
+
+    Exit code 1 if something that the core needs is missing or broken.
+    """
+    report = examine()
+    if as_json:
+        write_json(report)
+    else:
+        _print(report)
+    return 0 if report["ok"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """Everything the table shows. Imports onnxruntime, and no framework."""
+    core = {name: _version(name) for name in CORE}
+    runtimes = [_runtime(name) for name in plugins.table("runtimes")]
+    return {
+        "schema": "modelport.doctor/1",
+        "ok": all(core.values()) and any(runtime["ok"] for runtime in runtimes),
+        "modelport": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "cpu_features": _cpu_features(),
+        "core": core,
+        "runtimes": runtimes,
+        "features": [_feature(name) for name in OPTIONAL],
+        "importers": list(plugins.table("importers")),
+        "settings": {name: os.environ.get(name) for name in SETTINGS},
+    }
+
+
+def _runtime(name: str) -> dict[str, Any]:
+    try:
+        runtime = plugins.load("runtimes", name)()
+        return {"name": name, "ok": True, "about": runtime.describe()}
+    except (ModelportError, ImportError) as problem:
+        return {"name": name, "ok": False, "about": str(problem)}
+
+
+def _feature(name: str) -> dict[str, Any]:
+    groups, purpose, install = OPTIONAL[name]
+    found = {
+        group.partition("|")[0]: next((v for n in group.split("|") if (v := _version(n))), None)
+        for group in groups
+    }
+    return {
+        "name": name,
+        "ok": all(found.values()),
+        "found": found,
+        "purpose": purpose,
+        "install": install,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_features() -> list[str]:
+    """The instruction sets that decide how fast networks run; empty where the system does not say."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return []
+    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
+    return [flag for flag in known if flag in flags.split()]
+
+
+def _print(report: dict[str, Any]) -> None:
+    out = console()
+    out.print(
+        facts(
+            f"Modelport {report['modelport']}",
+            [
+                ("Python", report["python"]),
+                ("system", report["system"]),
+                ("cores", f"{report['cores']}  {' '.join(report['cpu_features'])}"),
+                ("settings", "  ".join(f"{k}={v}" for k, v in report["settings"].items() if v) or "none"),
+            ],
+        )
+    )
+    rows = [
+        (name, _mark(found), found or "", f"pip install {name}" if not found else "")
+        for name, found in report["core"].items()
+    ]
+    rows += [(r["name"] + " runtime", _mark(r["ok"]), r["about"], "") for r in report["runtimes"]]
+    for feature in report["features"]:
+        found = ", ".join(f"{name} {number}" for name, number in feature["found"].items() if number)
+        need = "" if feature["ok"] else f"to {feature['purpose']}: {feature['install']}"
+        rows.append((f"[{feature['name']}]", _mark(feature["ok"], optional=True), found, need))
+    out.print(grid(["part", "", "found", "to do"], rows))
+
+
+def _mark(found: object, *, optional: bool = False) -> str:
+    return "yes" if found else "not installed" if optional else "MISSING"

@@ -1,0 +1,94 @@
+"""`modelport inspect`: what a bundle says of itself, and whether its files are the ones it names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from ..bundle.store import Bundle
+from ..tensors import TensorSpec
+from .render import console, facts, grid, json_option, write_json
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.option("--card", is_flag=True, help="Print the model card only.")
+@json_option
+def command(bundle: str, card: bool, as_json: bool) -> None:
+    """Show what BUNDLE (a directory, a .zip, or REPO/NAME) holds. Runs nothing; checks every digest."""
+    opened = Bundle.open(bundle)
+    opened.verify_files()
+    if card:
+        has_card = "README.md" in opened.manifest.files
+        click.echo(opened.read("README.md").decode(errors="replace") if has_card else "no model card")
+        return
+    if as_json:
+        about: dict[str, Any] = {"schema": "modelport.inspect/1", "path": str(opened.path)}
+        write_json(about | {"digest": opened.digest, "manifest": msgspec.to_builtins(opened.manifest)})
+        return
+    _print(opened)
+
+
+def _print(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    source = manifest.lineage.source
+    golden = manifest.golden
+    rows = [
+        ("task", manifest.task),
+        ("description", manifest.description),
+        ("created", f"{manifest.created} by {manifest.producer}"),
+        ("source", f"{source.format} ({source.framework}) {source.file or ''}" if source else "unknown"),
+        ("item", _specs(manifest.inputs)),
+        (
+            "network",
+            f"{_specs(manifest.graphs.net.signature.inputs)} -> "
+            f"{_specs(manifest.graphs.net.signature.outputs)}"
+            + ("" if manifest.graphs.net.batch else "  (fixed batch)"),
+        ),
+        ("answer", _specs(manifest.outputs)),
+        ("before", " → ".join(_step(step) for step in manifest.steps.pre) or "nothing"),
+        ("after", " → ".join(_step(step) for step in manifest.steps.post) or "nothing"),
+        ("labels", _labels(bundle.labels())),
+        (
+            "golden",
+            f"{len(golden.cases)} cases from {golden.source}"
+            + (" on generated inputs" if golden.generated else "")
+            if golden
+            else "none",
+        ),
+        ("digest", f"{bundle.digest} (every file matches)"),
+    ]
+    out = console()
+    out.print(facts(f"{manifest.name} version {manifest.version}", [row for row in rows if row[1]]))
+    out.print()
+    out.print(
+        grid(
+            ["file", "bytes", "sha256"],
+            [(name, str(file.size), file.sha256[:16] + "…") for name, file in manifest.files.items()],
+        )
+    )
+
+
+def _specs(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{spec.name}: {spec}" for spec in specs)
+
+
+def _step(step: dict[str, dict[str, Any]]) -> str:
+    """`resize(shorter=256, kernel=pillow-bilinear)`; parameters left at null are not shown."""
+    ((name, parameters),) = step.items()
+    shown = (
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in parameters.items()
+        if value is not None
+    )
+    return f"{name}({', '.join(shown)})"
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    if not labels:
+        return "none"
+    shown = ", ".join(labels[:10])
+    return f"{len(labels)}: {shown}" + (", …" if len(labels) > 10 else "")

@@ -1,0 +1,98 @@
+"""`modelport VERB`: the table of verbs, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from .._version import __version__
+from ..errors import ModelportError
+
+# Verb -> its one line of help. Verbs are imported when they are called, so that --help stays quick.
+VERBS = {
+    "demo": "Serve the digits model that ships with Modelport, and open its page.",
+    "pack": "Pack a trained model with its pre- and post-processing into a bundle.",
+    "inspect": "Show what a bundle holds and how it came to be.",
+    "verify": "Replay a bundle's golden cases; say where answers diverge.",
+    "predict": "Answer files from the shell.",
+    "serve": "Serve bundles over HTTP, with a page for each.",
+    "doctor": "Show this machine, the runtimes and frameworks found, and what is missing.",
+}
+
+EXIT_CODES = """
+\b
+Exit codes: 0 yes; 1 the answer is no; 2 wrong usage; 3 a bad bundle or
+input; 4 not possible here; 130 interrupted.
+"""
+
+
+class Verbs(click.Group):
+    """Commands found by name in the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"modelport.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            ctx.fail(f"no verb {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="modelport %(version)s")
+def root() -> None:
+    """Take a trained model to every place it has to run, with proof that the answers stay the same."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit the process with its code."""
+    sys.exit(run(args))
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result: Any = root.main(args=args, prog_name="modelport", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except ModelportError as problem:
+        report(problem)
+        return problem.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except click.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): not an error, and nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def report(problem: ModelportError) -> None:
+    """An error on standard error: what happened, where, and what to do."""
+    where = f" at `{problem.at}`" if problem.at else ""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {problem.message}{where}", err=True)
+    if problem.hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {problem.hint}", err=True)

@@ -1,0 +1,130 @@
+"""`modelport pack`: a trained model and its preprocessing become one bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from .render import console, facts, json_option, progress, write_json
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.option(
+    "-o", "--out", required=True, type=click.Path(), help="Model repository to write REPO/NAME/VERSION in."
+)
+@click.option("--name", help="The model's name. [default: from SOURCE]")
+@click.option("--model-version", default="1", show_default=True, help="The version to write.")
+@click.option(
+    "--recipe",
+    help="Pre- and post-processing: digits, imagenet, imagenet-caffe, imagenet-tf, raw, or a .toml file.",
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the recipe.")
+@click.option("--labels", type=click.Path(), help="Class names: a line each, or a JSON list or map.")
+@click.option(
+    "--golden",
+    multiple=True,
+    type=click.Path(),
+    help="Files or a directory to record golden cases from. Repeatable.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SPEC",
+    help="What the network takes, where SOURCE does not say: 'x:float32[batch,3,224,224]'.",
+)
+@click.option("--card", type=click.Path(), help="A model card (Markdown) to put in the bundle.")
+@click.option("--description", default="", help="One line about the model.")
+@json_option
+def command(
+    source: str,
+    out: str,
+    name: str | None,
+    model_version: str,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    labels: str | None,
+    golden: tuple[str, ...],
+    inputs: tuple[str, ...],
+    card: str | None,
+    description: str,
+    as_json: bool,
+) -> None:
+    """Pack SOURCE into the model repository OUT, and prove that the packed model is the same.
+
+    SOURCE is told by its content: an ONNX file, a TorchScript .pt, a torch.export .pt2, a Keras .keras or
+    .h5. The recipe is compiled to standard ONNX operators; golden cases are recorded from the source
+    framework and replayed; a conversion that is not the same model is refused (exit code 1).
+    """
+    from ..importers.pack import pack
+
+    notes: list[str] = []
+    with progress(f"pack {Path(source).name}", None) as bar:
+
+        def tell(note: str) -> None:
+            notes.append(note)
+            bar.update(bar.task_ids[0], description=note[:60])
+
+        bundle = pack(
+            source,
+            out=out,
+            name=name,
+            version=model_version,
+            recipe=recipe,
+            labels=labels,
+            golden=list(golden) or None,
+            settings=parse_settings(settings),
+            inputs=list(inputs) or None,
+            card=Path(card) if card else None,
+            description=description,
+            progress=tell,
+        )
+    manifest = bundle.manifest
+    cases = len(manifest.golden.cases) if manifest.golden else 0
+    if as_json:
+        write_json(
+            {
+                "schema": "modelport.pack/1",
+                "path": str(bundle.path),
+                "name": manifest.name,
+                "version": manifest.version,
+                "digest": bundle.digest,
+                "golden_cases": cases,
+                "notes": notes,
+            }
+        )
+        return
+    for note in notes:
+        click.echo(note, err=True)
+    rows = [("bundle", str(bundle.path)), ("digest", bundle.digest), ("next", f"modelport serve {out}")]
+    console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`size=227` as {"size": 227}: numbers and true/false are read as such, the rest is text.
+
+    Raises:
+        UsageError: no `=`.
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {setting!r}: expected KEY=VALUE")
+        parsed[key] = _value(value)
+    return parsed
+
+
+def _value(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
