@@ -60,8 +60,12 @@ class Graph:
         return Value(spec.name, spec.dtype, spec.shape)
 
     def output(self, spec: TensorSpec, value: str) -> None:
-        """Declare a graph output; an Identity gives the tensor its public name."""
-        self._nodes.append(helper.make_node("Identity", [value], [spec.name]))
+        """Declare a graph output; an Identity gives the tensor its public name.
+
+        An input handed on under its own name needs none: ONNX has every name only once.
+        """
+        if value != spec.name:
+            self._nodes.append(helper.make_node("Identity", [value], [spec.name]))
         self._outputs.append(_value_info(spec))
 
     def constant(self, value: Any, dtype: str | None = None) -> str:
@@ -69,7 +73,7 @@ class Graph:
         array = np.asarray(value, dtype=object if dtype == "string" else dtype)
         key = (array.dtype.str, array.shape, repr(array.tolist()).encode())
         if key not in self._constants:
-            name = f"c{len(self._constants)}"
+            name = f"modelport/c{len(self._constants)}"
             self._constants[key] = name
             self._initializers.append(numpy_helper.from_array(array, name))
         return self._constants[key]
@@ -81,7 +85,8 @@ class Graph:
     def ops(self, op_type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node with several outputs and return their names."""
         number = len(self._nodes)
-        names = [f"{op_type.lower()}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
+        # The prefix keeps clear of the public names, which are the network's own.
+        names = [f"modelport/{op_type.lower()}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
         self._nodes.append(helper.make_node(op_type, list(inputs), names, **attributes))
         return names
 
