@@ -22,7 +22,7 @@ from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.decode import decode_image
 from ..tensors import Array, Tensors, TensorSpec, numpy_dtype
 from .npz import is_npy, is_npz, read_npy, read_npz
-from .session import Runtime, Session
+from .session import Runtime, Session, run_in_parts
 
 MAX_ROWS = 32
 """Rows that `answer_many` gives the network at once."""
@@ -115,8 +115,7 @@ class Pipeline:
         rows = len(next(iter(batch.values()))) if batch else 0
         if not isinstance(fixed, int) or rows in (0, fixed):
             return self._net.run(batch)
-        parts = [self._part(batch, start, fixed) for start in range(0, rows, fixed)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return run_in_parts(self._net.run, batch, fixed)
 
     def post(self, raw: Tensors) -> dict[str, Array]:
         """The network's raw outputs to the answer; the first axis is the batch."""
@@ -157,18 +156,6 @@ class Pipeline:
             if array.ndim == 0 or len(array) != len(rows):
                 raise ModelFailed(f"output {name!r} has shape {list(array.shape)} for {len(rows)} rows")
         return [{name: array[row] for name, array in answer.items()} for row in range(len(rows))]
-
-    def _part(self, batch: Tensors, start: int, fixed: int) -> dict[str, Array]:
-        """Rows `start` to `start + fixed`; the last part is filled up with its own last row."""
-        part = {name: array[start : start + fixed] for name, array in batch.items()}
-        missing = fixed - len(next(iter(part.values())))
-        if missing:
-            part = {
-                name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-                for name, array in part.items()
-            }
-        raw = self._net.run(part)
-        return {name: array[: fixed - missing] for name, array in raw.items()}
 
 
 def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> dict[str, Array]:

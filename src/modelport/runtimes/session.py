@@ -5,7 +5,10 @@ Knows no engine; the adapters are found through `modelport.plugins`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from ..tensors import Array, Signature, Tensors
 
@@ -50,3 +53,22 @@ class Runtime(Protocol):
             Unsupported: the engine is not installed.
         """
         ...
+
+
+def run_in_parts(run: Callable[[Tensors], dict[str, Array]], batch: Tensors, rows: int) -> dict[str, Array]:
+    """A graph made for exactly `rows` rows, run on a batch of any size.
+
+    The last part is filled up with copies of its last row, which are taken off again.
+    """
+    total = len(next(iter(batch.values())))
+    parts: list[dict[str, Array]] = []
+    for start in range(0, total, rows):
+        part = {name: array[start : start + rows] for name, array in batch.items()}
+        missing = max(0, start + rows - total)
+        if missing:
+            part = {
+                name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+                for name, array in part.items()
+            }
+        parts.append({name: array[: rows - missing] for name, array in run(part).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,168 @@
+"""What comes in: a file or an object, recognised by its content, and what every importer makes of it.
+
+Knows no framework. A file name's ending decides nothing here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from .. import plugins
+from ..errors import InputError, NotFound, Unsupported, UsageError
+from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
+
+Reference = Callable[[Tensors], dict[str, Array]]
+"""A batch of the network's inputs to its outputs, computed by the framework that it came from."""
+
+MAX_ONNX_BYTES = (2 << 30) - (1 << 20)
+"""Protobuf ends at 2 GiB; a bundle's network is one file."""
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """A network as one ONNX file, and the source's own way of running it, to compare with."""
+
+    onnx: bytes
+    signature: Signature
+    batch: bool
+    """Whether the first axis of every input and output takes any number of rows; proven by running."""
+    reference: Reference
+    framework: str
+    """With its version: `torch 2.13.0`."""
+    format: str
+    """`onnx`, `nn.Module`, `torchscript`, `pt2`, `keras` or `h5`."""
+    notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Class names that the file itself holds, or none."""
+
+
+class Importer(Protocol):
+    """One framework's way in."""
+
+    def recognises(self, source: Any) -> bool:
+        """Whether this is the importer for `source`, told without importing the framework."""
+        ...
+
+    def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
+        """What can be told of inputs and outputs before anything is exported; None where nothing can."""
+        ...
+
+    def load(
+        self, source: Any, *, example: Mapping[str, Array] | None, inputs: Sequence[TensorSpec] = ()
+    ) -> Imported:
+        """Convert.
+
+        Args:
+            source: a path, or an object in memory.
+            example: one prepared batch for the network, where the caller has one.
+            inputs: input specifications that the user gave, or none.
+
+        Raises:
+            Unsupported: the framework is missing, or the network cannot be converted.
+            InputError: the file is damaged or is not what it looks like.
+        """
+        ...
+
+
+def find_importer(source: Any) -> Importer:
+    """The first importer that recognises `source`, built-in ones before plugins.
+
+    Raises:
+        NotFound: no such file. Unsupported: nothing recognises it.
+    """
+    path = as_path(source)
+    if path is not None and not path.exists():
+        raise NotFound(f"no such file: {path}")
+    for name in plugins.table("importers"):
+        importer: Importer = plugins.load("importers", name)()
+        if importer.recognises(source):
+            return importer
+    raise Unsupported(f"cannot tell what {describe(source)} is", hint=_advice(path))
+
+
+def as_path(source: Any) -> Path | None:
+    """The path of a source that is a file; None for objects."""
+    return Path(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+def describe(source: Any) -> str:
+    """A source in a few words, for messages."""
+    path = as_path(source)
+    return (
+        str(path) if path is not None else f"an object of {type(source).__module__}.{type(source).__name__}"
+    )
+
+
+def file_head(source: Any, size: int = 16) -> bytes:
+    """The first bytes of a source that is a file; empty for anything else."""
+    path = as_path(source)
+    if path is None or not path.is_file():
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(size)
+
+
+def zip_members(source: Any) -> tuple[str, ...]:
+    """The names in a source that is a zip archive; empty for anything else."""
+    if file_head(source, 4) not in (b"PK\x03\x04", b"PK\x05\x06"):
+        return ()
+    try:
+        with zipfile.ZipFile(Path(source)) as archive:
+            return tuple(archive.namelist())
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        return ()
+
+
+def of_module(source: Any, package: str, name: str) -> bool:
+    """Whether `source` is an instance of a class `name` defined in `package`; imports nothing."""
+    return any(
+        kind.__name__ == name and kind.__module__.split(".")[0] == package for kind in type(source).__mro__
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parse_input(text: str) -> TensorSpec:
+    """An input specification: `x:float32[batch,3,224,224]`.
+
+    Raises:
+        UsageError: another form, an unknown datatype, or no dimensions.
+    """
+    match = re.fullmatch(r"\s*([^\s:\[\]]+)\s*:\s*(\w+)\s*\[([^\[\]]+)\]\s*", text)
+    if match is None:
+        raise UsageError(f"expected NAME:DTYPE[DIM,…], got {text!r}", hint="x:float32[batch,3,224,224]")
+    name, dtype, dims = match.groups()
+    try:
+        numpy_dtype(dtype)
+    except InputError as problem:
+        raise UsageError(problem.message, at=text) from problem
+    shape: list[int | str] = []
+    for dim in (part.strip() for part in dims.split(",")):
+        if dim.isdigit() and int(dim) > 0:
+            shape.append(int(dim))
+        elif re.fullmatch(r"[A-Za-z_]\w*", dim):
+            shape.append(dim)
+        else:
+            raise UsageError(f"{dim!r} is neither a positive size nor a name", at=text)
+    return TensorSpec(name, dtype, tuple(shape))
+
+
+def _advice(path: Path | None) -> str:
+    if path is None:
+        return "expected a path, a torch.nn.Module or a keras.Model"
+    if path.is_dir():
+        return "a folder is not read; give the model file itself (.onnx, .pt, .pt2, .keras, .h5)"
+    return "expected ONNX, TorchScript, torch.export (.pt2), Keras (.keras) or Keras HDF5 (.h5)"
