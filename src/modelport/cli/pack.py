@@ -40,20 +40,7 @@ from .render import console, facts, json_option, progress, write_json
 @click.option("--card", type=click.Path(), help="A model card (Markdown) to put in the bundle.")
 @click.option("--description", default="", help="One line about the model.")
 @json_option
-def command(
-    source: str,
-    out: str,
-    name: str | None,
-    model_version: str,
-    recipe: str | None,
-    settings: tuple[str, ...],
-    labels: str | None,
-    golden: tuple[str, ...],
-    inputs: tuple[str, ...],
-    card: str | None,
-    description: str,
-    as_json: bool,
-) -> None:
+def command(source: str, as_json: bool, **options: Any) -> None:
     """Pack SOURCE into the model repository OUT, and prove that the packed model is the same.
 
     SOURCE is told by its content: an ONNX file, a TorchScript .pt, a torch.export .pt2, a Keras .keras or
@@ -69,39 +56,39 @@ def command(
             notes.append(note)
             bar.update(bar.task_ids[0], description=note[:60])
 
-        bundle = pack(
-            source,
-            out=out,
-            name=name,
-            version=model_version,
-            recipe=recipe,
-            labels=labels,
-            golden=list(golden) or None,
-            settings=parse_settings(settings),
-            inputs=list(inputs) or None,
-            card=Path(card) if card else None,
-            description=description,
-            progress=tell,
-        )
+        bundle = pack(source, progress=tell, **_arguments(options))
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
-        write_json(
-            {
-                "schema": "modelport.pack/1",
-                "path": str(bundle.path),
-                "name": manifest.name,
-                "version": manifest.version,
-                "digest": bundle.digest,
-                "golden_cases": cases,
-                "notes": notes,
-            }
-        )
+        about = {"schema": "modelport.pack/1", "path": str(bundle.path), "name": manifest.name}
+        about |= {"version": manifest.version, "digest": bundle.digest}
+        write_json(about | {"golden_cases": cases, "notes": notes})
         return
     for note in notes:
         click.echo(note, err=True)
-    rows = [("bundle", str(bundle.path)), ("digest", bundle.digest), ("next", f"modelport serve {out}")]
+    rows = [
+        ("bundle", str(bundle.path)),
+        ("digest", bundle.digest),
+        ("golden", f"{cases} cases, all replayed"),
+    ]
+    rows.append(("next", f"modelport serve {options['out']}"))
     console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
+
+
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Flags as `modelport.pack` takes them: what was not given is None."""
+    return {
+        "out": options["out"],
+        "name": options["name"],
+        "version": options["model_version"],
+        "recipe": options["recipe"],
+        "labels": options["labels"],
+        "golden": list(options["golden"]) or None,
+        "settings": parse_settings(options["settings"]),
+        "inputs": list(options["inputs"]) or None,
+        "card": Path(options["card"]) if options["card"] else None,
+        "description": options["description"],
+    }
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
