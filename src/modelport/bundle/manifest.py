@@ -5,6 +5,8 @@ Knows the words of a bundle and nothing of files; `docs/spec/bundle-v1.md` is it
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -17,17 +19,23 @@ FORMAT_VERSION = 1
 MANIFEST = "modelport.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+# Python's `$` also matches before a final newline, JSON Schema's does not; `(?!\n)` makes them agree.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Colour = Annotated[int, msgspec.Meta(ge=0, le=255)]
+# The largest integer that every JSON reader, JavaScript's among them, holds exactly.
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the bundle: its digest and its size in bytes."""
 
     sha256: Sha256
-    size: Annotated[int, msgspec.Meta(ge=0)]
+    size: Count
 
 
 class GraphInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,9 +66,9 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Literal["image", "tensors"] = "image"
-    background: tuple[int, int, int] = (255, 255, 255)
-    max_pixels: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
-    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 << 20
+    background: tuple[Colour, Colour, Colour] = (255, 255, 255)
+    max_pixels: Limit = 100_000_000
+    max_bytes: Limit = 64 << 20
 
 
 class Steps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,8 +81,8 @@ class Steps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`|got - expected| <= absolute + relative * |expected|`, element by element (NumPy's allclose)."""
 
-    absolute: float = 0.0
-    relative: float = 0.0
+    absolute: NotNegative = 0.0
+    relative: NotNegative = 0.0
 
 
 class GoldenCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,26 +169,31 @@ def decode_manifest(data: bytes) -> Manifest:
     """Parse and validate; the format and its version are judged before anything else.
 
     Raises:
-        BundleError: too long, not JSON, another format or version, an unknown or missing field, or a
-            value of the wrong type, with the JSON path.
+        BundleError: too long, not JSON, an object with a key twice, another format or version, an
+            unknown or missing field, or a value of the wrong type, with the JSON path.
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST} is {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read")
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except (msgspec.DecodeError, ValueError, RecursionError) as problem:
         raise BundleError(f"{MANIFEST} is not a manifest: {problem}") from problem
     if head.format != FORMAT:
-        raise BundleError(f"{MANIFEST} has format {head.format!r}; expected {FORMAT!r}")
+        raise BundleError(f"{MANIFEST} has format {head.format!r}; expected {FORMAT!r}", at="$.format")
     if head.format_version != FORMAT_VERSION:
         raise BundleError(
             f"bundle format version {head.format_version}; this Modelport reads {FORMAT_VERSION}",
+            at="$.format_version",
             hint="install a newer Modelport" if head.format_version > FORMAT_VERSION else None,
         )
     try:
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as problem:
+        manifest = msgspec.json.decode(data, type=Manifest)
+        # Where a key stands twice, one reader takes the first and another the last: they would read
+        # two bundles from one digest. msgspec takes the last without a word, so the keys are asked here.
+        json.loads(data, object_pairs_hook=_refuse_doubles)
+    except (msgspec.DecodeError, ValueError, RecursionError) as problem:
         raise BundleError(f"{MANIFEST}: {problem}") from problem
+    return manifest
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -190,9 +203,28 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of `modelport.json`."""
-    return msgspec.json.schema(Manifest)
+    schema = msgspec.json.schema(Manifest)
+    manifest = schema["$defs"]["Manifest"]
+    # A reader must find these two to know what it reads; the types have defaults only for writers.
+    manifest["properties"]["format"] = {"const": FORMAT}
+    manifest["properties"]["format_version"] = {"const": FORMAT_VERSION}
+    manifest["required"] = ["format", "format_version", *manifest["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{FORMAT}:{FORMAT_VERSION}",
+        "title": f"Modelport bundle, format version {FORMAT_VERSION}: {MANIFEST}",
+        **schema,
+    }
 
 
 class _Head(msgspec.Struct):
     format: str
     format_version: int
+
+
+def _refuse_doubles(pairs: Sequence[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise BundleError(f"{MANIFEST} has the key {key!r} twice in one object")
+        seen.add(key)
