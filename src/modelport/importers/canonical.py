@@ -1,0 +1,203 @@
+"""Any ONNX model to the form that bundles hold: opset 7 to 21, IR at most 10, standard operators, one file.
+
+Changes the wrapping only; that the answers stay the same is proven afterwards, by running both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx.inliner
+import onnx.version_converter
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from ..errors import InputError, Unsupported
+from ..tensors import Signature, TensorSpec
+
+MAX_OPSET = 21
+MIN_OPSET = 7
+UPGRADE_TO = 13
+"""Where models older than `MIN_OPSET` are brought."""
+MAX_IR = 10
+"""What the oldest of the runtimes in use (browsers, phones) take."""
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+
+DTYPES: dict[int, str] = {
+    TensorProto.BOOL: "bool",
+    TensorProto.UINT8: "uint8",
+    TensorProto.UINT16: "uint16",
+    TensorProto.UINT32: "uint32",
+    TensorProto.UINT64: "uint64",
+    TensorProto.INT8: "int8",
+    TensorProto.INT16: "int16",
+    TensorProto.INT32: "int32",
+    TensorProto.INT64: "int64",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.STRING: "string",
+}
+
+
+def canonical(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
+    """The model within the limits above, and notes on what was changed; `model` stays as it is.
+
+    Raises:
+        InputError: not a valid model.
+        Unsupported: operators of an unknown domain, an opset that cannot be converted, or inputs and
+            outputs that are not tensors.
+    """
+    check(model)
+    notes: list[str] = []
+    own = ModelProto()
+    own.CopyFrom(model)
+    if own.functions:
+        own = onnx.inliner.inline_local_functions(own)
+    refuse_domains(own)
+    _drop_initializer_inputs(own, notes)
+    _refuse_non_tensors(own)
+    own = _convert_opset(own, notes)
+    least = max(4, helper.find_min_ir_version_for(list(own.opset_import), ignore_unknown=True))
+    wanted = min(max(own.ir_version, least), MAX_IR)
+    if wanted != own.ir_version:
+        notes.append(f"IR version {own.ir_version} became {wanted}")
+        own.ir_version = wanted
+    check(own)
+    return own, tuple(notes)
+
+
+def check(model: ModelProto) -> None:
+    """onnx's own checker.
+
+    Raises:
+        InputError: the model is not valid; the message is the checker's first line.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as problem:
+        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise InputError(f"not a valid ONNX model: {first}") from problem
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard operators."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def refuse_domains(model: ModelProto) -> None:
+    """Raises Unsupported if an operator is not one that the runtimes have, naming it."""
+    for node in nodes_of(model):
+        if node.domain not in DOMAINS:
+            raise Unsupported(
+                f"the operator {node.op_type!r} of the domain {node.domain!r} is not part of ONNX",
+                at=node.name or None,
+                hint="export the network without custom operators; "
+                f"known domains: {', '.join(sorted(d for d in DOMAINS if d))}",
+            )
+
+
+def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    """Every node, also those of subgraphs and local functions."""
+    yield from _nodes(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield node
+            yield from _nodes_inside(node)
+
+
+def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor that may hold data: initializers and attributes, also of subgraphs."""
+    graphs = [model.graph]
+    for node in nodes_of(model):
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            graphs += [attribute.g] if attribute.HasField("g") else []
+            graphs += attribute.graphs
+    for graph in graphs:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+
+
+def signature_of(model: ModelProto) -> Signature:
+    """Inputs and outputs; a dimension without a name or size is called after its tensor and axis."""
+    return Signature(
+        tuple(_spec(value) for value in model.graph.input),
+        tuple(_spec(value) for value in model.graph.output),
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape: list[int | str] = []
+    for axis, dim in enumerate(tensor.shape.dim):
+        known = dim.HasField("dim_value") and dim.dim_value > 0
+        shape.append(dim.dim_value if known else (dim.dim_param or f"{value.name}.{axis}"))
+    return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        yield from _nodes_inside(node)
+
+
+def _nodes_inside(node: NodeProto) -> Iterator[NodeProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield from _nodes(attribute.g)
+        for graph in attribute.graphs:
+            yield from _nodes(graph)
+
+
+def _drop_initializer_inputs(model: ModelProto, notes: list[str]) -> None:
+    """Weights listed as inputs, as training exports leave them: a caller cannot be asked for them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    dropped = len(model.graph.input) - len(inputs)
+    if dropped:
+        del model.graph.input[:]
+        model.graph.input.extend(inputs)
+        notes.append(f"{dropped} weights were listed as inputs and no longer are")
+
+
+def _refuse_non_tensors(model: ModelProto) -> None:
+    if not model.graph.input or not model.graph.output:
+        raise Unsupported("the network has no inputs or no outputs")
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            raise Unsupported(
+                f"{value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor",
+                hint="for scikit-learn, convert with options={'zipmap': False}",
+            )
+        if value.type.tensor_type.elem_type not in DTYPES:
+            name = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            raise Unsupported(f"{value.name!r} has the datatype {name}", hint="cast it inside the network")
+
+
+def _convert_opset(model: ModelProto, notes: list[str]) -> ModelProto:
+    """The model at an opset within the limits.
+
+    Raises:
+        Unsupported: onnx's converter cannot bring it there.
+    """
+    opset = opset_of(model)
+    if MIN_OPSET <= opset <= MAX_OPSET:
+        return model
+    target = MAX_OPSET if opset > MAX_OPSET else UPGRADE_TO
+    try:
+        converted = onnx.version_converter.convert_version(model, target)
+    except (RuntimeError, onnx.version_converter.ConvertError) as problem:
+        reason = " ".join(str(problem).split())
+        raise Unsupported(
+            f"opset {opset} cannot be brought to {target}: {reason[-300:]}",
+            hint="export the network again with opset_version=18",
+        ) from problem
+    notes.append(f"opset {opset} became {target}")
+    return converted
