@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from modelport.bundle.manifest import (
+    MANIFEST,
     Decode,
     Golden,
     GoldenCase,
@@ -80,11 +84,24 @@ def tiny(tmp_path: Path, tiny_manifest: Manifest, tiny_files: dict[str, bytes]) 
 
 
 @pytest.fixture
+def tamper(tiny: Bundle) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
+    """Changes the manifest of `tiny` on disk with a function of its JSON; gives the bundle's path."""
+
+    def change(edit: Callable[[dict[str, Any]], None]) -> Path:
+        place = tiny.path / MANIFEST
+        data = json.loads(place.read_bytes())
+        edit(data)
+        place.write_text(json.dumps(data))
+        return tiny.path
+
+    return change
+
+
+@pytest.fixture
 def write_version(
     tmp_path: Path, tiny_manifest: Manifest, tiny_files: dict[str, bytes]
 ) -> Callable[[str, str], Bundle]:
     """Writes another bundle to the same repository: (name, version)."""
-    import msgspec
 
     def write(name: str, version: str) -> Bundle:
         manifest = msgspec.structs.replace(tiny_manifest, name=name, version=version)
@@ -96,9 +113,8 @@ def write_version(
 def _pre() -> bytes:
     graph = Graph()
     image = graph.input(IMAGE)
-    mean = graph.op(
-        "ReduceMean", graph.cast(image.name, "float32"), graph.constant([0, 1], "int64"), keepdims=0
-    )
+    axes = graph.constant([0, 1], "int64")
+    mean = graph.op("ReduceMean", graph.cast(image.name, "float32"), axes, keepdims=0)
     graph.output(INPUT, graph.op("Mul", mean, graph.constant(0.5, "float32")))
     return graph.build("pre")
 
