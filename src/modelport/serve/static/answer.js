@@ -35,11 +35,11 @@ export class Bars {
   }
 }
 
-/** Write the best answer in large type; null writes `idle` instead. */
+/** Write the best answer in large type, or where there is none, the three lines of `idle`. */
 export function showVerdict(best, idle) {
-  byId("says").textContent = best ? hedge(best.score) : idle;
-  byId("top").textContent = best ? best.label : "\u00a0";
-  byId("sure").textContent = best ? percent(best.score) : "";
+  const lines = best ? [hedge(best.score), best.label, percent(best.score)] : idle;
+  ["says", "top", "sure"].forEach((id, line) => (byId(id).textContent = lines[line]));
+  byId("answer").classList.toggle("idle", !best);
   if (best) announce(`${hedge(best.score)} ${best.label}, ${Math.round(best.score * 100)} percent`);
 }
 
@@ -50,7 +50,7 @@ function hedge(score) {
 /** What a request took, in one line. `roundTrip` and `timing` are in milliseconds. */
 export function showTiming(roundTrip, timing) {
   const parts = [`round trip ${milliseconds(roundTrip)}`];
-  if (Number.isFinite(timing?.total)) parts.push(`in the server ${milliseconds(timing.total)}`);
+  if (Number.isFinite(timing?.total)) parts.push(`server ${milliseconds(timing.total)}`);
   if (Number.isFinite(timing?.net)) parts.push(`network ${milliseconds(timing.net)}`);
   byId("timing").textContent = parts.join(" · ");
 }
@@ -70,19 +70,19 @@ export function announce(text) {
 }
 
 /** JSON as a person would lay it out: a row of numbers stays a row. */
-export function pretty(value, indent = "") {
+export function pretty(value, width = 72, indent = "") {
   const flat = JSON.stringify(value);
   if (flat === undefined) return "null";
-  if (value === null || typeof value !== "object" || flat.length + indent.length <= 72) return spaced(value, flat);
+  if (value === null || typeof value !== "object" || flat.length + indent.length <= width) return spaced(value, flat);
   const deeper = `${indent}  `;
   if (!Array.isArray(value)) {
-    const lines = Object.entries(value).map(([key, item]) => `${deeper}${JSON.stringify(key)}: ${pretty(item, deeper)}`);
+    const lines = Object.entries(value).map(([key, item]) => `${deeper}${JSON.stringify(key)}: ${pretty(item, width, deeper)}`);
     return `{\n${lines.join(",\n")}\n${indent}}`;
   }
   if (value.every((item) => item === null || typeof item !== "object")) {
-    return `[\n${wrapped(value, deeper)}\n${indent}]`;
+    return `[\n${wrapped(value, width, deeper)}\n${indent}]`;
   }
-  return `[\n${value.map((item) => deeper + pretty(item, deeper)).join(",\n")}\n${indent}]`;
+  return `[\n${value.map((item) => deeper + pretty(item, width, deeper)).join(",\n")}\n${indent}]`;
 }
 
 function spaced(value, flat) {
@@ -92,12 +92,12 @@ function spaced(value, flat) {
   return fields.length ? `{${fields.join(", ")}}` : "{}";
 }
 
-function wrapped(items, indent) {
+function wrapped(items, width, indent) {
   const lines = [];
   let line = indent;
   items.forEach((item, index) => {
     const text = JSON.stringify(item) + (index < items.length - 1 ? "," : "");
-    if (line.length > indent.length && line.length + text.length > 80) {
+    if (line.length > indent.length && line.length + text.length > width) {
       lines.push(line.trimEnd());
       line = indent;
     }

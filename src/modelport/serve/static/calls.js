@@ -80,10 +80,11 @@ export class Calls {
     list.setAttribute("aria-label", "Language");
     this.code = make("code");
     this.json = make("pre", { id: "json", tabIndex: 0, textContent: "Nothing has been asked yet." });
-    const panel = make("div", { className: "code", id: "code" }, make("pre", { tabIndex: 0 }, this.code), copyButton(() => this.code.textContent));
+    const head = make("div", { className: "code-head" }, list, copyButton(() => this.code.textContent));
+    const panel = make("div", { className: "code", id: "code" }, make("pre", { tabIndex: 0 }, this.code));
     panel.setAttribute("role", "tabpanel");
     this.panel = panel;
-    byId("calls").append(list, panel, make("details", { className: "json" }, make("summary", {}, "The last answer as JSON"), this.json));
+    byId("calls").append(head, panel, make("details", { className: "json" }, make("summary", {}, "The last answer as JSON"), this.json));
     this.select(0);
   }
 

@@ -10,13 +10,23 @@ export function fillAbout(info) {
     ["Task", taskInWords(info.task)],
     ["Takes", list(info.inputs)],
     ["Gives", list(info.outputs)],
-    ["Made with", [info.source?.framework, info.source?.format].filter(Boolean).join(", ")],
-    ["Golden cases", info.golden ? `${info.golden.cases}, recorded from ${info.golden.source}` : ""],
+    ["Made with", origin(info.source)],
+    ["Golden cases", golden(info.golden)],
     ["Digest", info.digest ? make("code", { title: info.digest }, `${info.digest.slice(0, 16)}…`) : ""],
   ].filter(([, value]) => value);
   const table = make("dl", { className: "facts" }, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const card = make("div", { className: "card" }, ...markdown(info.card ?? ""));
   byId("about").replaceChildren(byId("about-title"), table, card);
+}
+
+function golden(found) {
+  if (!found) return "";
+  return `${found.cases}, recorded from ${found.source}${found.generated ? " with made-up inputs" : ""}`;
+}
+
+function origin(source) {
+  const { framework = "", format = "" } = source ?? {};
+  return framework.toLowerCase().includes(format.toLowerCase()) ? framework : [framework, format].filter(Boolean).join(", ");
 }
 
 function list(specs) {

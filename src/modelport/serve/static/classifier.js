@@ -6,7 +6,7 @@ import { fillAbout } from "./card.js";
 import { ask, byId, complain, connection, Latest, loadModel } from "./common.js";
 import { fillSamples, listen, pressSample } from "./intake.js";
 
-const IDLE = "Choose a picture to see the answer";
+const IDLE = ["Choose a picture", "?", ""];
 const BEST = 5;
 const FRAME_SIDE = 640; // pixels of a camera frame's longer side, as sent
 const FRAME_GAP = 120; // milliseconds between camera frames at least

@@ -7,7 +7,7 @@ import { ask, byId, complain, connection, Latest, loadModel, save } from "./comm
 import { fillSamples, listen, pressSample } from "./intake.js";
 import { Pen } from "./pen.js";
 
-const IDLE = "Draw a digit to see the answer";
+const IDLE = ["Draw a digit", "?", ""];
 const MOST = 20; // labels that get a bar
 
 let labels = Array.from("0123456789");

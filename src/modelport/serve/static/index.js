@@ -29,7 +29,7 @@ function entry(model) {
       make("h2", {}, make("a", { href: `/models/${encodeURIComponent(model.name)}` }, model.name)),
       make("span", { className: `state ${state}` }, state),
     ),
-    make("p", { className: "about" }, model.description || taskInWords(model.task)),
+    make("p", { className: "about" }, model.description),
     ...(state === "failed" && model.reason ? [make("p", { className: "why" }, model.reason)] : []),
     make(
       "div",

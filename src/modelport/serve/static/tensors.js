@@ -18,7 +18,8 @@ let example = "";
 
 const model = loadModel((info) => {
   const inputs = Object.fromEntries((info.inputs ?? []).map((spec) => [spec.name, zerosFor(spec)]));
-  const fresh = pretty({ inputs });
+  const rows = Object.entries(inputs).map(([name, value]) => `    ${JSON.stringify(name)}: ${pretty(value, 40, "    ")}`);
+  const fresh = `{\n  "inputs": {\n${rows.join(",\n")}\n  }\n}`;
   byId("short").hidden = !fresh.includes("zeros(");
   // What was typed survives a restart of the server.
   if (request.value === example) request.value = fresh;
@@ -78,7 +79,7 @@ async function send(body, signal) {
     });
     complain(null);
     byId("answer").classList.remove("stale");
-    outputs.textContent = pretty(answer.answer);
+    outputs.textContent = pretty(answer.answer, matchMedia("(max-width: 46rem)").matches ? 34 : 68);
     showTiming(performance.now() - start, answer.timing_ms);
     calls.last(answer);
     announce("The answer is there.");
