@@ -142,8 +142,8 @@ class Bundle(msgspec.Struct, frozen=True):
             NotFound: a file to leave out is not there.
             BundleError: this bundle was damaged, or the new one would break a rule.
         """
-        if not changes.keys().isdisjoint(("files", "lineage", "format", "format_version")):
-            raise TypeError("derive sets files, lineage and format itself")
+        if not changes.keys().isdisjoint(("lineage", "format", "format_version")):
+            raise TypeError("derive sets lineage and format itself")
         lineage = Lineage(source=self.manifest.lineage.source, parent=self.digest)
         manifest = msgspec.structs.replace(self.manifest, lineage=lineage, **changes)
         if (manifest.name, manifest.version) == (self.manifest.name, self.manifest.version):
