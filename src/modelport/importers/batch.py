@@ -150,9 +150,13 @@ def _free_reshapes(model: ModelProto, fixed: int, free: int) -> None:
         computed.update(node.output)
         if node.op_type != "Reshape" or node.input[0] not in computed:
             continue
-        if _allows_zero(node) or len(node.input) < 2 or node.input[1] not in constants:
+        if len(node.input) < 2 or node.input[1] not in constants:
             continue
         target = numpy_helper.to_array(constants[node.input[1]]).copy()
+        if _allows_zero(node):
+            if 0 in target:
+                continue
+            del node.attribute[:]
         if target.size < 1 or target[0] != fixed or (free == -1 and -1 in target[1:]):
             continue
         target[0] = free
