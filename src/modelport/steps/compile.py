@@ -1,0 +1,150 @@
+"""Steps to graphs, and the same steps in native code. Knows every step by name.
+
+What comes out is one ONNX model of standard operators with its signature; it holds no trace of where it
+was compiled, so the same steps give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from ..errors import UsageError
+from ..tensors import Array, Signature, Tensors, TensorSpec
+from . import image, ink, post, resize
+from .graph import Graph
+from .step import PostStep, PreStep
+
+IMAGE = TensorSpec("image", "uint8", ("height", "width", 3))
+"""What `decode_image` gives and every picture's `pre` takes."""
+
+PRE_STEPS: dict[str, type[PreStep]] = {
+    step.name: step
+    for step in (
+        resize.Resize,
+        resize.Letterbox,
+        image.CenterCrop,
+        image.Pad,
+        image.Grayscale,
+        image.Channels,
+        image.Scale,
+        image.Normalize,
+        image.Cast,
+        image.Layout,
+        ink.Shrink,
+        ink.Polarity,
+        ink.Flatten,
+        ink.Stretch,
+        ink.CropToInk,
+        ink.CenterOfMass,
+    )
+}
+"""Every step before the network, by the name it has in recipes."""
+
+POST_STEPS: dict[str, type[PostStep]] = {
+    step.name: step for step in (post.Squeeze, post.Softmax, post.Sigmoid, post.TopK, post.Labels)
+}
+"""Every step after the network, by the name it has in recipes."""
+
+ANSWER_NAMES = ("scores", "indices", "labels")
+"""What the steps after the network call what they make; its own outputs need other names."""
+
+
+class CompiledGraph(msgspec.Struct, frozen=True):
+    """A serialized ONNX model and what it takes and gives."""
+
+    data: bytes
+    signature: Signature
+
+
+def compile_pre(steps: Sequence[PreStep], output: str, *, graph_name: str = "pre") -> CompiledGraph:
+    """The graph from `image` uint8[height, width, 3] to one item of the network's input `output`.
+
+    The result has no batch axis, and a number for every axis that the steps fix.
+
+    Raises:
+        UsageError: a step cannot take what the one before it gives; `at` holds the step's index.
+    """
+    graph = Graph()
+    value = graph.input(IMAGE)
+    for index, step in enumerate(steps):
+        try:
+            value = step.compile(graph, value)
+        except UsageError as problem:
+            raise _placed(problem, f"$.pre[{index}]") from problem
+    if output == IMAGE.name and value.name != IMAGE.name:
+        raise UsageError(
+            f"the network's input is named {output!r}, as the decoded picture is",
+            hint="rename the network's input",
+        )
+    spec = TensorSpec(output, value.dtype, value.shape)
+    graph.output(spec, value.name)
+    return CompiledGraph(graph.build(graph_name), Signature((IMAGE,), (spec,)))
+
+
+def compile_identity(specs: Sequence[TensorSpec], *, graph_name: str = "pre") -> CompiledGraph:
+    """The graph that hands tensors on as they are: the `pre` of decode kind "tensors". It has no nodes."""
+    graph = Graph()
+    for spec in specs:
+        graph.output(spec, graph.input(spec).name)
+    return CompiledGraph(graph.build(graph_name), Signature(tuple(specs), tuple(specs)))
+
+
+def compile_post(
+    steps: Sequence[PostStep],
+    raw: Sequence[TensorSpec],
+    labels: Sequence[str] = (),
+    *,
+    graph_name: str = "post",
+) -> CompiledGraph:
+    """The graph from the network's outputs (first axis the batch) to the answer.
+
+    With no steps the outputs pass through under their own names.
+
+    Raises:
+        UsageError: a step cannot take what is there; `at` holds its index. A made tensor has the name of
+            one of the network's outputs.
+    """
+    graph = Graph()
+    tensors = {spec.name: graph.input(spec) for spec in raw}
+    for index, step in enumerate(steps):
+        try:
+            tensors = step.compile(graph, tensors, labels)
+        except UsageError as problem:
+            raise _placed(problem, f"$.post[{index}]") from problem
+    outputs = []
+    for name, value in tensors.items():
+        if name == post.LOGITS:
+            continue
+        spec = TensorSpec(name, value.dtype, value.shape)
+        if name != value.name and any(name == given.name for given in raw):
+            raise UsageError(
+                f"the network has an output named {name!r}, and the answer makes another",
+                at="$.post",
+                hint=f"rename the network's output; the answer's names are {', '.join(ANSWER_NAMES)}",
+            )
+        graph.output(spec, value.name)
+        outputs.append(spec)
+    return CompiledGraph(graph.build(graph_name), Signature(tuple(raw), tuple(outputs)))
+
+
+def reference_pre(steps: Sequence[PreStep], image: Array) -> Array:
+    """What `compile_pre` computes, in native code: uint8[height, width, 3] -> one item of the input."""
+    value = image
+    for step in steps:
+        value = step.reference(value)
+    return np.ascontiguousarray(value)
+
+
+def reference_post(steps: Sequence[PostStep], raw: Tensors, labels: Sequence[str] = ()) -> dict[str, Array]:
+    """What `compile_post` computes, in native code; the first axis is the batch."""
+    tensors = dict(raw)
+    for step in steps:
+        tensors = step.reference(tensors, labels)
+    return {name: value for name, value in tensors.items() if name != post.LOGITS}
+
+
+def _placed(problem: UsageError, at: str) -> UsageError:
+    return UsageError(problem.message, at=problem.at or at, hint=problem.hint)
