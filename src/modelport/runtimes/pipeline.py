@@ -58,7 +58,7 @@ class Pipeline:
             # Items are prepared side by side, so one thread each for the small graphs.
             for info, wide in ((graphs.pre, 1), (graphs.net, threads), (graphs.post, 1)):
                 try:
-                    session = engine.open(bundle.read(info.file), threads=wide)
+                    session = engine.open(bundle.read_onnx(info.file), threads=wide)
                 except BundleError as problem:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
