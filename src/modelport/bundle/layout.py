@@ -36,11 +36,7 @@ def locate(path: Path) -> Path:
         UsageError: a repository of several models.
         BundleError: something there that is no bundle.
     """
-    try:
-        exists = path.exists()
-    except ValueError as problem:  # a NUL in the path
-        raise NotFound(f"no bundle at {str(path)!r}: {problem}") from problem
-    if not exists:
+    if not path.exists():
         archive = path.with_name(path.name + _SUFFIX) if path.name else path
         if archive.is_file():
             return archive
@@ -64,16 +60,20 @@ def locate(path: Path) -> Path:
     )
 
 
-def find_bundles(repo: Path) -> list[Path]:
+def find_bundles(repo: str | os.PathLike[str]) -> list[Path]:
     """Every bundle of a model repository, by name, then oldest version first; none is opened.
 
     Raises:
-        NotFound: no such folder.
+        NotFound: no such folder, or it has no `NAME/VERSION/` and no `NAME/VERSION.zip` (a bundle itself
+            has none).
         BundleError: two bundles whose manifests claim one name and version.
     """
-    if not repo.is_dir():
-        raise NotFound(f"no model repository at {str(repo)!r}", hint="expected a folder of NAME/VERSION/")
-    found = [version for model in _models(repo) for version in _versions(model)]
+    folder = Path(repo)
+    found = [version for model in _models(folder) for version in _versions(model)] if folder.is_dir() else []
+    if not found:
+        raise NotFound(
+            f"no model repository at {str(folder)!r}", hint="expected a folder of NAME/VERSION/ folders"
+        )
     owners: dict[tuple[str, str], Path] = {}
     for path in found:
         claim = _claim(path)
@@ -81,7 +81,7 @@ def find_bundles(repo: Path) -> list[Path]:
         if claim and owner != path:
             raise BundleError(
                 f"{claim[0]} {claim[1]} is claimed twice, by {owner} and by {path}",
-                at=str(repo),
+                at=str(folder),
                 hint=f"a new version says so in its own {MANIFEST}; a copy of a folder does not make one",
             )
     return found
