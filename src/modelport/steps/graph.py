@@ -6,6 +6,7 @@ enough for `Resize` with antialiasing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
+        self._made = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -84,11 +86,32 @@ class Graph:
 
     def ops(self, op_type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node with several outputs and return their names."""
-        number = len(self._nodes)
+        number = self._made
+        self._made += 1
         # The prefix keeps clear of the public names, which are the network's own.
         names = [f"modelport/{op_type.lower()}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
         self._nodes.append(helper.make_node(op_type, list(inputs), names, **attributes))
         return names
+
+    def choose(
+        self,
+        condition: str,
+        then: Callable[[], Value],
+        otherwise: Callable[[], Value],
+        shape: tuple[int | str, ...],
+    ) -> Value:
+        """An `If`: only the nodes that one of the two callables adds are run. `shape` holds for both."""
+        around = self._nodes
+        branches, results = [], []
+        for add in (then, otherwise):
+            self._nodes = []
+            result = add()
+            info = _value_info(TensorSpec(result.name, result.dtype, result.shape))
+            branches.append(helper.make_graph(self._nodes, f"branch_{result.name}", [], [info]))
+            results.append(result)
+        self._nodes = around
+        name = self.ops("If", condition, outputs=1, then_branch=branches[0], else_branch=branches[1])[0]
+        return Value(name, results[0].dtype, shape)
 
     def cast(self, value: str, dtype: str) -> str:
         """Cast to a datatype by its name (`float32`, …); ONNX truncates towards zero."""

@@ -1,0 +1,238 @@
+"""The steps that change a picture's size: `resize` and `letterbox`. Knows sizes; pixels are in `kernels`.
+
+Sizes are computed in the graph from the picture's own, in int64 and float64, as the named libraries
+compute them in Python.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+import numpy as np
+
+from ..errors import UsageError
+from ..tensors import Array
+from . import kernels
+from .graph import Graph, Value
+from .reference import resize_reference
+from .step import PreStep
+
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=16384)]
+Kernel = Literal["pillow-bilinear", "pillow-bicubic", "opencv-linear", "nearest", "fast"]
+
+
+class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
+    """Another size, with the very bytes that the named library gives. uint8 [H, W, C], C = 1 or 3.
+
+    Exactly one of
+    `size`: both sides, or [height, width].
+    `shorter`: the shorter side becomes this and the longer int(shorter * long / short), cut off, as
+        torchvision's `Resize` has it. `crop_fraction` (timm's `crop_pct`) makes that
+        floor(shorter / crop_fraction) instead, for a crop to `shorter` afterwards.
+    `longer`: the longer side becomes this and the shorter longer * short / long, rounded half to even,
+        but at least 1.
+
+    `kernel`:
+    - "pillow-bilinear", "pillow-bicubic": Pillow's `Image.resize`, antialiased where it shrinks;
+    - "opencv-linear": `cv2.resize(…, INTER_LINEAR)`, not antialiased;
+    - "nearest": Pillow's NEAREST;
+    - "fast": ONNX's own `Resize` (linear, antialiased), nearly always Pillow's bilinear within 1 of 255.
+
+    `order` is of Pillow's two passes, which matters for pictures that shrink far more in height than in
+    width: "pillow-13" is what Pillow does since version 13, "width-first" what it did before.
+    """
+
+    name: ClassVar[str] = "resize"
+    size: Pixels | tuple[Pixels, Pixels] | None = None
+    shorter: Pixels | None = None
+    longer: Pixels | None = None
+    kernel: Kernel = "pillow-bilinear"
+    crop_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    order: Literal["pillow-13", "width-first"] = "pillow-13"
+
+    def __post_init__(self) -> None:
+        if sum(wanted is not None for wanted in (self.size, self.shorter, self.longer)) != 1:
+            raise ValueError("exactly one of `size`, `shorter` and `longer` is needed")
+        if self.crop_fraction is not None and self.shorter is None:
+            raise ValueError("`crop_fraction` goes with `shorter`")
+
+    def compile(self, graph: Graph, x: Value) -> Value:
+        height, width = self._sides(graph, _picture(x, self.name))
+        return kernels.resize(graph, x, height, width, self.kernel, order=self.order)
+
+    def compile_center(self, graph: Graph, x: Value, height: int, width: int) -> Value | None:
+        """The middle `height` x `width` pixels of the result, without making the others.
+
+        The first row is round((rows - height) / 2), halves to the even number, and so is the first
+        column. None where it is not certain that the result is at least that large.
+        """
+        smallest = self._smallest()
+        if smallest is None or smallest[0] < height or smallest[1] < width:
+            return None
+        rows, columns = self._sides(graph, _picture(x, self.name))
+        rows, columns = _middle(graph, rows, height), _middle(graph, columns, width)
+        return kernels.resize(graph, x, rows, columns, self.kernel, order=self.order)
+
+    def reference(self, x: Array) -> Array:
+        height, width = self.target(x.shape[0], x.shape[1])
+        return resize_reference(x, height, width, self.kernel, self.order)
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width that a picture of `height` x `width` gets."""
+        if self.size is not None:
+            return _pair(self.size)
+        short, long = min(height, width), max(height, width)
+        if self._short is not None:
+            new_short, new_long = self._short, int(self._short * long / short)
+        else:
+            new_long = self.longer or 1
+            new_short = max(1, round(new_long * short / long))
+        return (new_short, new_long) if height <= width else (new_long, new_short)
+
+    @property
+    def _short(self) -> int | None:
+        """The shorter side that is made."""
+        if self.shorter is None or self.crop_fraction is None:
+            return self.shorter
+        return math.floor(self.shorter / self.crop_fraction)
+
+    def _smallest(self) -> tuple[int, int] | None:
+        """The least height and width that can come out."""
+        if self.size is not None:
+            return _pair(self.size)
+        return None if self._short is None else (self._short, self._short)
+
+    def _sides(self, graph: Graph, x: Value) -> tuple[kernels.Side, kernels.Side]:
+        sources = graph.size(x, 0), graph.size(x, 1)
+        known = self._known(x)
+        if known is not None:
+            height, width = (
+                kernels.Side(source, graph.constant([side], "int64"), side)
+                for source, side in zip(sources, known, strict=True)
+            )
+            return height, width
+        height, width = (
+            kernels.Side(source, self._scaled(graph, source, *sources), f"resized_{axis}_of_{x.shape[index]}")
+            for index, (source, axis) in enumerate(zip(sources, ("height", "width"), strict=True))
+        )
+        return height, width
+
+    def _known(self, x: Value) -> tuple[int, int] | None:
+        """The result's sides where the graph need not compute them."""
+        if self.size is not None:
+            return _pair(self.size)
+        if isinstance(x.shape[0], int) and isinstance(x.shape[1], int):
+            return self.target(x.shape[0], x.shape[1])
+        return None
+
+    def _scaled(self, graph: Graph, side: str, height: str, width: str) -> str:
+        """`target` of one side, int64[1], with the aspect kept."""
+        if self._short is not None:
+            # Whole numbers: a quotient that is no whole number is too far from one for the float
+            # division in Python's int(shorter * long / short) to reach it.
+            scaled = graph.op("Mul", graph.constant([self._short], "int64"), side)
+            return graph.op("Div", scaled, graph.op("Min", height, width))
+        longest = graph.cast(graph.op("Max", height, width), "float64")
+        scaled = graph.op("Mul", graph.constant([self.longer], "float64"), graph.cast(side, "float64"))
+        rounded = graph.op("Round", graph.op("Div", scaled, longest))  # half to even, as Python's round
+        return graph.cast(graph.op("Max", rounded, graph.constant([1.0], "float64")), "int64")
+
+
+class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
+    """The whole picture inside a frame, its aspect kept, as Ultralytics' detectors are fed.
+
+    `size`: the frame's sides, both or [height, width]. `fill`: the border's value in every channel.
+    `kernel`: as in `resize`. `scaleup`: whether small pictures grow. `center`: whether the picture is in
+    the middle or at the top left.
+
+    r = min(h / H, w / W); the picture becomes round(H * r) x round(W * r), the rest is shared out with
+    round(d / 2 - 0.1) above and left and round(d / 2 + 0.1) below and right; all in float64 with halves
+    rounded to even (`LetterBox` in ultralytics/data/augment.py). A side that would vanish keeps 1 pixel,
+    where that code fails. uint8 [H, W, C], C = 1 or 3 -> uint8 [h, w, C].
+    """
+
+    name: ClassVar[str] = "letterbox"
+    size: Pixels | tuple[Pixels, Pixels]
+    fill: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
+    kernel: Kernel = "opencv-linear"
+    scaleup: bool = True
+    center: bool = True
+
+    def compile(self, graph: Graph, x: Value) -> Value:
+        op, f64 = graph.op, partial(graph.constant, dtype="float64")
+        sources = graph.size(_picture(x, self.name), 0), graph.size(x, 1)
+        ratios = [
+            op("Div", f64([float(side)]), graph.cast(source, "float64"))
+            for source, side in zip(sources, _pair(self.size), strict=True)
+        ]
+        ratio = op("Min", *ratios, *([] if self.scaleup else [f64([1.0])]))
+        sides: list[kernels.Side] = []
+        before, after = [], []
+        for source, side in zip(sources, _pair(self.size), strict=True):
+            inner = op("Max", op("Round", op("Mul", graph.cast(source, "float64"), ratio)), f64([1.0]))
+            margin = op("Sub", f64([float(side)]), inner)
+            if self.center:
+                margin = op("Mul", margin, f64([0.5]))
+                start = op("Round", op("Sub", margin, f64([0.1])))
+            else:
+                start = f64([0.0])
+            end = op("Round", op("Add", margin, f64([0.1])))
+            sides.append(kernels.Side(source, graph.cast(inner, "int64"), f"inner_{len(sides)}"))
+            before.append(graph.cast(start, "int64"))
+            after.append(graph.cast(end, "int64"))
+        inside = kernels.resize(graph, x, sides[0], sides[1], self.kernel)
+        none = graph.constant([0], "int64")
+        pads = op("Concat", *before, none, *after, none, axis=0)
+        framed = op("Pad", inside.name, pads, graph.constant(self.fill, "uint8"))
+        return Value(framed, "uint8", (*_pair(self.size), x.shape[2]))
+
+    def reference(self, x: Array) -> Array:
+        height, width, top, left = self.placement(x.shape[0], x.shape[1])
+        if x.shape[:2] != (height, width):
+            x = resize_reference(x, height, width, self.kernel)
+        framed = np.full((*_pair(self.size), x.shape[2]), self.fill, np.uint8)
+        framed[top : top + height, left : left + width] = x
+        return framed
+
+    def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The inner height and width and the rows above and columns left of a `height` x `width` picture."""
+        h, w = _pair(self.size)
+        ratio = min(h / height, w / width)
+        if not self.scaleup:
+            ratio = min(ratio, 1.0)
+        inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+        if not self.center:
+            return inner_height, inner_width, 0, 0
+        top, left = (round((side - inner) / 2 - 0.1) for side, inner in ((h, inner_height), (w, inner_width)))
+        return inner_height, inner_width, top, left
+
+
+def _middle(graph: Graph, side: kernels.Side, kept: int) -> kernels.Side:
+    """The same side, of which only the middle `kept` pixels are made."""
+    rest = graph.op("Sub", side.target, graph.constant([kept], "int64"))
+    two = graph.constant([2], "int64")
+    # (d + d // 2 % 2) // 2 is round(d / 2) with halves to even.
+    odd = graph.op("Mod", graph.op("Div", rest, two), two)
+    first = graph.op("Div", graph.op("Add", rest, odd), two)
+    return msgspec.structs.replace(side, length=kept, first=first, kept=graph.constant([kept], "int64"))
+
+
+def _picture(x: Value, step: str) -> Value:
+    """`x` itself, where it is uint8 [height, width, 1 or 3].
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    if x.dtype != "uint8" or len(x.shape) != 3 or x.shape[2] not in (1, 3):
+        raise UsageError(
+            f"{step} takes uint8[height, width, 1 or 3], got {x.dtype}[{', '.join(map(str, x.shape))}]",
+            hint="put it before the steps that make float32 or move the axes",
+        )
+    return x
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
