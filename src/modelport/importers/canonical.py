@@ -5,7 +5,7 @@ Changes the wrapping only; that the answers stay the same is proven afterwards, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
 import onnx.inliner
@@ -201,3 +201,27 @@ def _convert_opset(model: ModelProto, notes: list[str]) -> ModelProto:
         ) from problem
     notes.append(f"opset {opset} became {target}")
     return converted
+
+
+def rename(model: ModelProto, old: Sequence[str], new: Sequence[str]) -> ModelProto:
+    """The model with the values `old` called `new`; `model` is changed and given back.
+
+    An inner value that has one of the new names already is moved out of the way.
+
+    Raises:
+        Unsupported: two of them would have one name.
+    """
+    graph = model.graph
+    if len(set(new)) != len(new):
+        raise Unsupported(f"two inputs or outputs have the same name: {', '.join(new)}")
+    names = dict(zip(old, new, strict=True))
+    taken = {name for node in _nodes(graph) for name in (*node.input, *node.output)}
+    taken |= {tensor.name for tensor in graph.initializer}
+    for name in set(new) & taken - set(old):
+        names[name] = f"{name}.inner"
+    for node in _nodes(graph):
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    return model

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from .batch import BATCH, made_up, sizes_to_try, with_batch
 from .canonical import canonical, signature_of
 from .checkpoint import kind_of_file, refused_pickle
 from .onnx import one_file
+from .quiet import FAILURES, FILE_FAILURES, first_line, quiet, silenced
 from .source import Imported, as_path, describe, of_module, zip_members
-from .torch_export import EXPORT_FAILURES, Network, evaluating, exports, first_line, quiet, silent_stdout
+from .torch_export import Network, evaluating, exports
 
 _INSTALL = "pip install 'modelport[torch]'"
 
@@ -34,6 +34,8 @@ class TorchImporter:
 
     def recognises(self, source: Any) -> bool:
         """Modules and programs by their type; files by the members of their zip, or a pickle's magic."""
+        if of_module(source, "keras", "Model"):
+            return False  # with torch as its backend it is a module as well
         if of_module(source, "torch", "Module") or of_module(source, "torch", "ExportedProgram"):
             return True
         return kind_of_file(source) is not None
@@ -71,9 +73,9 @@ class TorchImporter:
         best: Imported | None = None
         for label, export in exports(torch, network):
             try:
-                with quiet(), silent_stdout():
+                with quiet(), silenced(1):
                     proto = export(feeds, inputs, outputs)
-            except EXPORT_FAILURES as problem:
+            except FAILURES as problem:
                 failures.append(f"{label}: {first_line(problem)}")
                 continue
             own, changed = canonical(_with_names(proto, inputs))
@@ -176,7 +178,7 @@ def _load_program(torch: Any, path: Path) -> Any:
             return torch.export.load(str(path))
     except UnpicklingError as problem:
         raise Unsupported(f"{path} holds pickled objects; it is not unpickled") from problem
-    except (*EXPORT_FAILURES, OSError, zipfile.BadZipFile) as problem:
+    except FILE_FAILURES as problem:
         raise InputError(f"{path} is not a torch.export program: {first_line(problem)}") from problem
     finally:
         if before is None:
@@ -267,7 +269,7 @@ def _reference(
         try:
             with evaluating(network), torch.inference_mode(), quiet():
                 results = module(*tensors)
-        except EXPORT_FAILURES as problem:
+        except FAILURES as problem:
             raise ModelFailed(f"the network failed in torch: {first_line(problem)}") from problem
         return _named(torch, results)
 

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
-import logging
-import os
-import re
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,17 +15,6 @@ from ..tensors import Array, TensorSpec
 from .batch import BATCH
 
 OPSET = 18
-# What torch's tracers and exporters raise for networks they cannot follow; they have no common base.
-EXPORT_FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-    ImportError,
-)
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -145,53 +128,3 @@ def evaluating(network: Network) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
-
-
-@contextlib.contextmanager
-def silent_stdout() -> Iterator[None]:
-    """Nothing on the process's own standard output, where torch's C++ dumps graphs that it cannot export:
-    callers of the command line parse what is there."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        if os.name == "posix":
-            # What C has buffered would come out later.
-            ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings, prints or log lines of torch and its exporters: what matters is raised or noted."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def first_line(problem: BaseException) -> str:
-    """What went wrong, in one line; torch's exporters put the reason into the cause."""
-    while isinstance(problem.__cause__, Exception):
-        problem = problem.__cause__
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(problem).__name__
