@@ -136,5 +136,6 @@ def _post() -> bytes:
 
 def _taps() -> bytes:
     file = io.BytesIO()
-    np.savez(file, **{"pre.input": np.zeros(3, np.float32)})
+    arrays: dict[str, Any] = {"pre.input": np.zeros(3, np.float32)}
+    np.savez(file, **arrays)
     return file.getvalue()
