@@ -17,7 +17,7 @@ const sender = new Latest(send, (problem) => {
   byId("answer").classList.add("stale");
   complain(problem);
   if (stream) later();
-}, FRAME_GAP);
+}, byId("answer"), FRAME_GAP);
 let shown = null; // the picture on the sheet
 let stream = null; // the camera, while it runs
 

@@ -187,9 +187,10 @@ export function save(blob, name) {
  * with `retryAfter` are tried again, a few times, unless something newer came.
  */
 export class Latest {
-  constructor(send, failed, gap = 60) {
+  constructor(send, failed, region, gap = 60) {
     this.send = send;
     this.failed = failed;
+    this.region = region; // the element that says whether an answer is on its way
     this.gap = gap; // milliseconds between two requests at least, so a fast server is not flooded either
     this.waiting = null;
     this.flight = null;
@@ -199,6 +200,7 @@ export class Latest {
 
   push(item) {
     this.waiting = { item, tries: 0 };
+    this.tell();
     this.next();
   }
 
@@ -207,6 +209,11 @@ export class Latest {
     clearTimeout(this.timer);
     this.flight?.abort();
     this.flight = null;
+    this.tell();
+  }
+
+  tell() {
+    this.region.ariaBusy = String(!!(this.flight || this.waiting));
   }
 
   next(wait = this.free - performance.now()) {
@@ -235,6 +242,7 @@ export class Latest {
     }
     if (this.flight !== flight) return;
     this.flight = null;
+    this.tell();
     this.next(wait);
   }
 }

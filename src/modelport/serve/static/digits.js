@@ -18,7 +18,7 @@ const pen = new Pen(byId("canvas"), byId("nib"), drawn);
 const sender = new Latest(send, (problem) => {
   byId("answer").classList.add("stale");
   complain(problem);
-});
+}, byId("answer"));
 
 const model = loadModel((info) => {
   const given = info.labels?.length ? info.labels.slice(0, MOST).map(String) : labels;

@@ -13,7 +13,7 @@ const calls = new Calls();
 const sender = new Latest(send, (problem) => {
   byId("answer").classList.add("stale");
   complain(problem);
-});
+}, byId("answer"));
 let example = "";
 
 const model = loadModel((info) => {
