@@ -10,6 +10,7 @@
       + Unsupported         nothing installed here can do this                exit 4   HTTP 501
       + Unavailable         not now: stopping, or the queue is full           exit 4   HTTP 503
       + ModelFailed         the network itself raised                         exit 3   HTTP 500
+      + ParityFailed        a conversion that is not the same model           exit 1   HTTP 500
 
 A message says what was expected and what came; `at` is a JSON path or a place in a file; `hint` says
 what to do next. Transports translate by the class attributes below and by nothing else.
@@ -101,4 +102,11 @@ class ModelFailed(ModelportError):
     """The network raised while it ran."""
 
     exit_code = 3
+    http_status = 500
+
+
+class ParityFailed(ModelportError):
+    """The converted model is not the same model: the answer is no, and nothing was written."""
+
+    exit_code = 1
     http_status = 500

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -56,9 +56,15 @@ class Pipeline:
         with contextlib.ExitStack() as opened:
             sessions: list[Session] = []
             # Items are prepared side by side, so one thread each for the small graphs.
-            for info, wide in ((graphs.pre, 1), (graphs.net, threads), (graphs.post, 1)):
+            stages: tuple[tuple[Literal["pre", "net", "post"], GraphInfo, int], ...] = (
+                ("pre", graphs.pre, 1),
+                ("net", graphs.net, threads),
+                ("post", graphs.post, 1),
+            )
+            for kind, info, wide in stages:
+                data = bundle.graph(kind)
                 try:
-                    session = engine.open(bundle.read_onnx(info.file), threads=wide)
+                    session = engine.open(data, threads=wide)
                 except BundleError as problem:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
