@@ -18,7 +18,9 @@ from ..tensors import Array, numpy_dtype
 from .graph import Graph, Value
 from .step import PreStep
 
-Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
+Size = int | tuple[int, int]
+"""Both sides, or [height, width], in pixels. `both_sides` checks the bounds, because msgspec 0.22 corrupts
+memory where an int with bounds stands beside a tuple of fixed length."""
 Margin = Annotated[int, msgspec.Meta(ge=0, le=16384)]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -42,6 +44,18 @@ def picture(x: Value, step: str, dtype: str | None = "uint8", channels: int | No
     return x
 
 
+def both_sides(size: Size) -> tuple[int, int]:
+    """Height and width.
+
+    Raises:
+        ValueError: a side is not 1 to 16384 pixels.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if not (1 <= height <= 16384 and 1 <= width <= 16384):
+        raise ValueError(f"`size` must be 1 to 16384 pixels, got {size}")
+    return height, width
+
+
 class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
     """The middle `size` pixels, as torchvision's `CenterCrop` cuts them; black where there are none.
 
@@ -51,11 +65,14 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
     """
 
     name: ClassVar[str] = "center_crop"
-    size: Side | tuple[Side, Side]
+    size: Size
+
+    def __post_init__(self) -> None:
+        both_sides(self.size)
 
     def compile(self, graph: Graph, x: Value) -> Value:
         picture(x, self.name)
-        height, width = _sides(self.size)
+        height, width = both_sides(self.size)
         starts, missing = [], []
         for axis, want in ((0, height), (1, width)):
             have = graph.size(x, axis)
@@ -80,7 +97,7 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
         return Value(graph.op("Pad", cut, pads, graph.constant(0, "uint8")), x.dtype, shape)
 
     def reference(self, x: Array) -> Array:
-        height, width = _sides(self.size)
+        height, width = both_sides(self.size)
         rows, columns = max(0, height - x.shape[0]), max(0, width - x.shape[1])
         if rows or columns:
             sides = ((rows // 2, (rows + 1) // 2), (columns // 2, (columns + 1) // 2), (0, 0))
@@ -99,7 +116,7 @@ class Pad(PreStep, frozen=True, forbid_unknown_fields=True):
     """
 
     name: ClassVar[str] = "pad"
-    size: Side | tuple[Side, Side] | None = None
+    size: Size | None = None
     left: Margin = 0
     top: Margin = 0
     right: Margin = 0
@@ -109,6 +126,8 @@ class Pad(PreStep, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.size is not None and any((self.left, self.top, self.right, self.bottom)):
             raise ValueError("either `size` or the four sides, not both")
+        if self.size is not None:
+            both_sides(self.size)
 
     def compile(self, graph: Graph, x: Value) -> Value:
         picture(x, self.name)
@@ -123,7 +142,7 @@ class Pad(PreStep, frozen=True, forbid_unknown_fields=True):
         else:
             none = _int(graph, 0)
             before, after = [], []
-            for axis, want in enumerate(_sides(self.size)):
+            for axis, want in enumerate(both_sides(self.size)):
                 short = graph.op("Sub", _int(graph, want), graph.size(x, axis))
                 missing = graph.op("Max", short, none)
                 before.append(graph.op("Div", missing, _int(graph, 2)))
@@ -145,7 +164,7 @@ class Pad(PreStep, frozen=True, forbid_unknown_fields=True):
         top, bottom, left, right = self.top, self.bottom, self.left, self.right
         if self.size is not None:
             rows, columns = (
-                max(0, want - have) for want, have in zip(_sides(self.size), x.shape, strict=False)
+                max(0, want - have) for want, have in zip(both_sides(self.size), x.shape, strict=False)
             )
             top, left = rows // 2, columns // 2
             bottom, right = rows - top, columns - left
@@ -347,10 +366,6 @@ class Layout(PreStep, frozen=True, forbid_unknown_fields=True):
         if self.order == "hw":
             return x[:, :, 0]
         return x.ravel() if self.order == "flat" else x
-
-
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
 
 
 def _list(numbers: float | tuple[float, ...]) -> tuple[float, ...]:

@@ -97,7 +97,7 @@ def _onnx_resize(image: Array, height: int, width: int) -> Array:
     from .graph import Graph
 
     graph = Graph()
-    x = graph.input(TensorSpec("image", "uint8", image.shape))
+    x = graph.input(TensorSpec("image", "uint8", ("height", "width", image.shape[2])))
     rows, columns = (
         kernels.Side(graph.size(x, axis), graph.constant([target], "int64"), target)
         for axis, target in enumerate((height, width))
