@@ -19,10 +19,11 @@ FORMAT_VERSION = 1
 MANIFEST = "modelport.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
-# Python's `$` also matches before a final newline, JSON Schema's does not; `(?!\n)` makes them agree.
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+# Python's `$` also matches before a final newline; JSON Schema's does not, so its patterns go without this.
+_PYTHON_END = r"(?!\n)"
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" + _PYTHON_END)]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" + _PYTHON_END)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$" + _PYTHON_END)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Colour = Annotated[int, msgspec.Meta(ge=0, le=255)]
 # The largest integer that every JSON reader, JavaScript's among them, holds exactly.
@@ -203,7 +204,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of `modelport.json`."""
-    schema = msgspec.json.schema(Manifest)
+    text = json.dumps(msgspec.json.schema(Manifest))
+    schema: dict[str, Any] = json.loads(text.replace(json.dumps(_PYTHON_END)[1:-1], ""))
     manifest = schema["$defs"]["Manifest"]
     # A reader must find these two to know what it reads; the types have defaults only for writers.
     manifest["properties"]["format"] = {"const": FORMAT}
