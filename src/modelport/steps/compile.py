@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
 from . import image, ink, post, resize
-from .graph import Graph
+from .graph import Graph, Value
 from .step import PostStep, PreStep
 
 IMAGE = TensorSpec("image", "uint8", ("height", "width", 3))
@@ -69,11 +69,14 @@ def compile_pre(steps: Sequence[PreStep], output: str, *, graph_name: str = "pre
     """
     graph = Graph()
     value = graph.input(IMAGE)
-    for index, step in enumerate(steps):
+    done = 0
+    while done < len(steps):
         try:
-            value = step.compile(graph, value)
+            middle = _resized_middle(graph, value, steps[done : done + 2])
+            value = middle or steps[done].compile(graph, value)
         except UsageError as problem:
-            raise _placed(problem, f"$.pre[{index}]") from problem
+            raise _placed(problem, f"$.pre[{done}]") from problem
+        done += 2 if middle else 1
     if output == IMAGE.name and value.name != IMAGE.name:
         raise UsageError(
             f"the network's input is named {output!r}, as the decoded picture is",
@@ -144,6 +147,27 @@ def reference_post(steps: Sequence[PostStep], raw: Tensors, labels: Sequence[str
     for step in steps:
         tensors = step.reference(tensors, labels)
     return {name: value for name, value in tensors.items() if name != post.LOGITS}
+
+
+def _resized_middle(graph: Graph, x: Value, steps: Sequence[PreStep]) -> Value | None:
+    """A resize and the crop after it in one, so that what the crop would cut away is never made."""
+    if (
+        len(steps) < 2
+        or not isinstance(steps[0], resize.Resize)
+        or not isinstance(steps[1], image.CenterCrop)
+    ):
+        return None
+    return steps[0].compile_center(graph, x, *image.both_sides(steps[1].size))
+
+
+def _compile_next(graph: Graph, x: Value, steps: Sequence[PreStep]) -> tuple[Value, int]:
+    """The next step, or a resize with the crop after it, which is all that has to be computed of it."""
+    step, after = steps[0], steps[1] if len(steps) > 1 else None
+    if isinstance(step, resize.Resize) and isinstance(after, image.CenterCrop):
+        cropped = step.compile_center(graph, x, *image.both_sides(after.size))
+        if cropped is not None:
+            return cropped, 2
+    return step.compile(graph, x), 1
 
 
 def _placed(problem: UsageError, at: str) -> UsageError:
