@@ -17,6 +17,7 @@ from PIL import Image
 
 from modelport.errors import UsageError
 from modelport.steps import kernels, reference
+from modelport.steps.compile import compile_pre, reference_pre
 from modelport.steps.graph import Graph, Value
 from modelport.steps.image import CenterCrop, Pad
 from modelport.steps.resize import Letterbox, Resize
@@ -262,6 +263,21 @@ def test_the_middle_alone_equals_the_middle_of_all(kernel: str) -> None:
                 )
 
 
+@pytest.mark.parametrize("kernel", ["pillow-bilinear", "pillow-bicubic", "opencv-linear"])
+def test_a_crop_after_a_resize_is_compiled_with_it(kernel: str) -> None:
+    steps = [Resize(shorter=40, kernel=kernel), CenterCrop(size=36)]  # type: ignore[arg-type]
+    compiled = compile_pre(steps, "x")
+    session = onnxruntime.InferenceSession(compiled.data, providers=["CPUExecutionProvider"])
+    assert compiled.signature.outputs[0].shape == (36, 36, 3)
+    # Of a strip of 4 million pixels' height only the middle is made: the whole would be 480 MB of uint8.
+    for shape in ((50, 70, 3), (70, 50, 3), (40, 40, 3), (20000, 1, 3), (2, 30000, 3)):
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        result = session.run(None, {"image": image})[0]
+        if max(shape) < 100:
+            np.testing.assert_array_equal(result, reference_pre(steps, image))
+        assert result.shape == (36, 36, 3)
+
+
 def test_no_middle_where_the_picture_may_be_too_small() -> None:
     graph = Graph()
     x = graph.input(TensorSpec("image", "uint8", ("height", "width", 3)))
@@ -339,3 +355,14 @@ def test_values_that_are_no_picture(step: PreStep, spec: tuple[str, tuple[int | 
     x = graph.input(TensorSpec("x", *spec))
     with pytest.raises(UsageError, match="takes"):
         step.compile(graph, x)
+
+
+@pytest.mark.parametrize("step", [Resize, Letterbox, CenterCrop, Pad])
+def test_one_pixel_is_a_size(step: type[PreStep]) -> None:
+    """A bounded int beside a tuple of fixed length makes msgspec 0.22 read and write stray memory."""
+    for size in (1, [1, 1], [3, 16384]):
+        read = msgspec.to_builtins(msgspec.convert({"size": size}, step))["size"]
+        assert (list(read) if isinstance(size, list) else read) == size
+    for wrong in (0, [0, 1], [1, 16385], [1], [1, 2, 3]):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"size": wrong}, step)

@@ -72,11 +72,10 @@ def compile_pre(steps: Sequence[PreStep], output: str, *, graph_name: str = "pre
     done = 0
     while done < len(steps):
         try:
-            middle = _resized_middle(graph, value, steps[done : done + 2])
-            value = middle or steps[done].compile(graph, value)
+            value, taken = _compile_next(graph, value, steps[done:])
         except UsageError as problem:
             raise _placed(problem, f"$.pre[{done}]") from problem
-        done += 2 if middle else 1
+        done += taken
     if output == IMAGE.name and value.name != IMAGE.name:
         raise UsageError(
             f"the network's input is named {output!r}, as the decoded picture is",
@@ -147,17 +146,6 @@ def reference_post(steps: Sequence[PostStep], raw: Tensors, labels: Sequence[str
     for step in steps:
         tensors = step.reference(tensors, labels)
     return {name: value for name, value in tensors.items() if name != post.LOGITS}
-
-
-def _resized_middle(graph: Graph, x: Value, steps: Sequence[PreStep]) -> Value | None:
-    """A resize and the crop after it in one, so that what the crop would cut away is never made."""
-    if (
-        len(steps) < 2
-        or not isinstance(steps[0], resize.Resize)
-        or not isinstance(steps[1], image.CenterCrop)
-    ):
-        return None
-    return steps[0].compile_center(graph, x, *image.both_sides(steps[1].size))
 
 
 def _compile_next(graph: Graph, x: Value, steps: Sequence[PreStep]) -> tuple[Value, int]:

@@ -18,6 +18,7 @@ from ..tensors import Array, numpy_dtype
 from .graph import Graph, Value
 from .step import PreStep
 
+Side = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Size = int | tuple[int, int]
 """Both sides, or [height, width], in pixels. `both_sides` checks the bounds, because msgspec 0.22 corrupts
 memory where an int with bounds stands beside a tuple of fixed length."""

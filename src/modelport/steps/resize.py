@@ -17,11 +17,10 @@ from ..errors import UsageError
 from ..tensors import Array
 from . import kernels
 from .graph import Graph, Value
-from .image import Size, both_sides, picture
+from .image import Side, Size, both_sides, picture
 from .reference import resize_reference
 from .step import PreStep
 
-Pixels = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Kernel = Literal["pillow-bilinear", "pillow-bicubic", "opencv-linear", "nearest", "fast"]
 
 
@@ -49,8 +48,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
 
     name: ClassVar[str] = "resize"
     size: Size | None = None
-    shorter: Pixels | None = None
-    longer: Pixels | None = None
+    shorter: Side | None = None
+    longer: Side | None = None
     kernel: Kernel = "pillow-bilinear"
     crop_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     order: Literal["pillow-13", "width-first"] = "pillow-13"
