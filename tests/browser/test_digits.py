@@ -19,30 +19,32 @@ from .conftest import Watch
 
 STROKES = ROOT / "examples" / "digits" / "samples" / "strokes.json"
 Open = Callable[..., Page]
+Stroke = list[tuple[float, float]]
 
 
-def strokes(digit: str) -> list[list[list[tuple[float, float]]]]:
+def strokes(digit: str) -> list[list[Stroke]]:
     """The variants of a handwritten digit: strokes of points, 0 to 1 across the sheet."""
     if not STROKES.is_file():
         pytest.skip(f"no {STROKES}")
-    variants: list[list[list[tuple[float, float]]]] = json.loads(STROKES.read_text())[digit]
+    variants: list[list[Stroke]] = json.loads(STROKES.read_text())[digit]
     return variants
 
 
-def on_sheet(page: Page, point: tuple[float, float]) -> tuple[float, float]:
-    """A place on the sheet (0 to 1) as a place in the window."""
+def on_sheet(page: Page, stroke: Stroke) -> Stroke:
+    """Places on the sheet (0 to 1) as places in the window."""
     box = page.locator("#canvas").bounding_box()
     assert box is not None
-    return box["x"] + point[0] * box["width"], box["y"] + point[1] * box["height"]
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
 
 
-def draw(page: Page, drawing: list[list[tuple[float, float]]]) -> None:
+def draw(page: Page, drawing: list[Stroke]) -> None:
     """Draw strokes with the mouse."""
     for stroke in drawing:
-        page.mouse.move(*on_sheet(page, stroke[0]))
+        first, *rest = on_sheet(page, stroke)
+        page.mouse.move(*first)
         page.mouse.down()
-        for point in stroke[1:]:
-            page.mouse.move(*on_sheet(page, point))
+        for point in rest:
+            page.mouse.move(*point)
         page.mouse.up()
 
 
@@ -108,7 +110,7 @@ def test_nothing_moves_when_the_answer_comes(digits: Open) -> None:
 def test_a_finger_draws_and_does_not_scroll(digits: Open) -> None:
     page = digits(has_touch=True, is_mobile=True, viewport={"width": 375, "height": 740})
     client = page.context.new_cdp_session(page)
-    stroke = [on_sheet(page, point) for point in SEVEN[0]]
+    stroke = on_sheet(page, SEVEN[0])
 
     def touch(kind: str, points: list[tuple[float, float]]) -> None:
         client.send(
@@ -247,6 +249,7 @@ def test_refusals_are_shown_in_words(digits: Open, watch: Watch, tmp_path: Path)
     page.set_input_files("#file", noise)
     expect(page.locator("#oops")).to_be_visible()
     assert len(page.locator("#oops").inner_text()) > 10
+    expect(page.locator("#top")).to_have_text("?")
     text = tmp_path / "notes.txt"
     text.write_text("words")
     page.set_input_files("#file", text)

@@ -14,7 +14,9 @@ const FRAME_GAP = 120; // milliseconds between camera frames at least
 const bars = new Bars(byId("bars"), BEST);
 const calls = new Calls();
 const sender = new Latest(send, (problem) => {
-  byId("answer").classList.add("stale");
+  // The old answer is not this picture's.
+  if (problem.status >= 400 && problem.status < 500) idle();
+  else byId("answer").classList.add("stale");
   complain(problem);
   if (stream) later();
 }, byId("answer"), FRAME_GAP);
@@ -53,6 +55,7 @@ function show(answer, roundTrip) {
 }
 
 function idle() {
+  byId("answer").classList.remove("stale");
   bars.show([]);
   showVerdict(null, IDLE);
   byId("timing").textContent = "";

@@ -16,7 +16,9 @@ let picture = null; // the file shown, sent as it came, instead of what is drawn
 const calls = new Calls();
 const pen = new Pen(byId("canvas"), byId("nib"), drawn);
 const sender = new Latest(send, (problem) => {
-  byId("answer").classList.add("stale");
+  // The old answer is not this picture's.
+  if (problem.status >= 400 && problem.status < 500) idle();
+  else byId("answer").classList.add("stale");
   complain(problem);
 }, byId("answer"));
 

@@ -48,11 +48,13 @@ function listenToDrops(offer, refuse) {
   });
 }
 
+const MOST = 24; // thumbnails
+
 /** Thumbnails of the model's samples; a click takes one. */
 export function fillSamples(samples, take, refuse) {
   const box = byId("samples");
   box.hidden = !samples?.length;
-  const buttons = (samples ?? []).map(({ name, url }) => {
+  const buttons = (samples ?? []).slice(0, MOST).map(({ name, url }) => {
     const button = make("button", { type: "button", className: "thumb", title: name }, make("img", { src: url, alt: name, loading: "lazy" }));
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", async () => {
