@@ -1,0 +1,263 @@
+"""Golden cases: the inputs, given or made up, and what was recorded of each at four taps.
+
+The recording uses the steps' native code and the source framework, never the compiled graphs, so that a
+replay compares two things that can differ.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..bundle.manifest import Decode, GoldenCase
+from ..errors import InputError, ModelportError, NotFound, UsageError
+from ..runtimes.pipeline import decode_tensors
+from ..steps.decode import decode_image
+from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name
+from .batch import made_up
+from .source import Reference
+
+MAX_CASES = 16
+MAX_DECODED_BYTES = 64 << 20
+"""Of all cases together: taps are kept in the bundle, and a photo of 24 megapixels is 72 MB of them."""
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ARRAYS = (".npy", ".npz", ".json")
+SEED = 20
+GENERATED_SIZES = ((64, 64), (97, 131), (180, 120), (224, 224), (32, 48), (150, 300))
+"""Width and height of made-up pictures: square, wide and tall, smaller and larger than most networks take."""
+
+Pre = Callable[[Tensors], dict[str, Array]]
+Post = Callable[[Tensors], dict[str, Array]]
+
+
+class Input(msgspec.Struct, frozen=True):
+    """One encoded item, and what its file is called at the end."""
+
+    data: bytes
+    suffix: str
+    origin: str = ""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """One case: its input and the arrays at every tap, of one item, without a batch axis."""
+
+    input: Input
+    decoded: dict[str, Array]
+    pre: dict[str, Array]
+    raw: dict[str, Array]
+    answer: dict[str, Array]
+
+
+def given_inputs(golden: Any, decode: Decode) -> tuple[list[Input], tuple[str, ...]]:
+    """The user's files, at most `MAX_CASES`, spread evenly; and notes on what was left out.
+
+    Args:
+        golden: a path of a file or directory, or a sequence of such.
+        decode: which files of a directory count.
+
+    Raises:
+        NotFound: no such file, or a directory without one that counts.
+    """
+    given = [golden] if isinstance(golden, (str, Path)) else list(golden)
+    paths = [path for place in given for path in _files(Path(place), decode)]
+    if not paths:
+        raise UsageError("no golden inputs were given", hint="leave `golden` out to have some made up")
+    chosen = [
+        paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), MAX_CASES)).round().astype(int)
+    ]
+    notes: tuple[str, ...] = ()
+    if len(chosen) < len(paths):
+        notes = (f"golden cases are recorded from {len(chosen)} of {len(paths)} files",)
+    return [Input(path.read_bytes(), path.suffix.lower(), str(path)) for path in chosen], notes
+
+
+def made_up_pictures() -> list[Input]:
+    """Seeded pictures of several sizes: gradients, shapes, strokes, noise; encoded as PNG."""
+    random = np.random.default_rng(SEED)
+    drawers = (_gradient, _shapes, _strokes, _noise)
+    inputs: list[Input] = []
+    for number, (width, height) in enumerate(GENERATED_SIZES):
+        picture = drawers[number % len(drawers)](width, height, random)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        inputs.append(Input(buffer.getvalue(), ".png"))
+    return inputs
+
+
+def made_up_tensors(signature: Signature, sizes: Mapping[str, int]) -> list[Input]:
+    """Seeded items for a network that takes tensors, as .npz files.
+
+    Args:
+        signature: the network's.
+        sizes: the size of every named dimension behind the first axis.
+    """
+    inputs: list[Input] = []
+    for number in range(4):
+        tensors = made_up(signature, 1, sizes, seed=SEED + number)
+        inputs.append(Input(npz({name: array[0] for name, array in tensors.items()}), ".npz"))
+    return inputs
+
+
+def decoder(decode: Decode, specs: Sequence[TensorSpec]) -> Callable[[bytes], dict[str, Array]]:
+    """How one encoded item becomes tensors, in native code."""
+
+    def tensors(data: bytes) -> dict[str, Array]:
+        found = decode_tensors(data, specs, limit=decode.max_bytes)
+        Signature(tuple(specs), ()).check_inputs(found)
+        return found
+
+    if decode.kind == "tensors":
+        return tensors
+    return lambda data: {"image": decode_image(data, decode)}
+
+
+def record(
+    inputs: Iterable[Input],
+    *,
+    decode: Callable[[bytes], dict[str, Array]],
+    pre: Pre,
+    net: Reference,
+    post: Post,
+    raw: Sequence[TensorSpec],
+) -> Iterator[Recorded]:
+    """One recording for each input, as long as the arrays fit into `MAX_DECODED_BYTES`; at least one.
+
+    Args:
+        decode, pre, post: native code.
+        net: the source framework.
+        raw: what the network's outputs are to be, of a batch.
+
+    Raises:
+        InputError: an input cannot be decoded; `at` is its file.
+        UsageError: the source's outputs are not what its ONNX form says.
+    """
+    size = 0
+    for item in inputs:
+        try:
+            decoded = decode(item.data)
+        except InputError as problem:
+            raise _placed(problem, item) from problem
+        size += sum(array.nbytes for array in decoded.values())
+        if size > MAX_DECODED_BYTES and size != sum(array.nbytes for array in decoded.values()):
+            return
+        prepared = pre(decoded)
+        outputs = net({name: array[None] for name, array in prepared.items()})
+        _check_outputs(outputs, raw)
+        batch = {spec.name: outputs[spec.name] for spec in raw}
+        answer = post(batch)
+        yield Recorded(
+            item,
+            decoded,
+            prepared,
+            {name: array[0] for name, array in batch.items()},
+            {name: array[0] for name, array in answer.items()},
+        )
+
+
+def _check_outputs(outputs: Tensors, raw: Sequence[TensorSpec]) -> None:
+    for spec in raw:
+        got = outputs.get(spec.name)
+        if got is None:
+            raise UsageError(f"the source gives no output {spec.name!r}; it gives {', '.join(outputs)}")
+        if dtype_name(got) != spec.dtype or got.ndim != len(spec.shape) or len(got) != 1:
+            shown = f"{dtype_name(got)}{list(got.shape)}"
+            raise UsageError(
+                f"the source's output {spec.name!r} is {shown} for one row, its ONNX form {spec}"
+            )
+
+
+def files_of(cases: Sequence[Recorded]) -> tuple[tuple[GoldenCase, ...], dict[str, bytes]]:
+    """The cases as the manifest names them, and their files."""
+    named: list[GoldenCase] = []
+    files: dict[str, bytes] = {}
+    for number, case in enumerate(cases):
+        name = f"{number:04d}"
+        entry = GoldenCase(name, f"golden/{name}{case.input.suffix}", f"golden/{name}.taps.npz")
+        files[entry.input] = case.input.data
+        taps = {
+            f"{tap}.{tensor}": array
+            for tap in ("decoded", "pre", "raw", "answer")
+            for tensor, array in getattr(case, tap).items()
+        }
+        files[entry.taps] = npz(taps)
+        named.append(entry)
+    return tuple(named), files
+
+
+def npz(arrays: Mapping[str, Array]) -> bytes:
+    """A compressed .npz without pickles; text as `<U`. The same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whatever the clock says
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            content = io.BytesIO()
+            plain = array.astype(str) if array.dtype.kind in "OS" else array
+            np.lib.format.write_array(content, np.ascontiguousarray(plain), allow_pickle=False)
+            archive.writestr(entry, content.getvalue())
+    return buffer.getvalue()
+
+
+def _files(place: Path, decode: Decode) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise NotFound(f"no such file or directory: {place}")
+    suffixes = PICTURES if decode.kind == "image" else ARRAYS
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise NotFound(f"no file in {place} ends in one of {', '.join(suffixes)}")
+    return found
+
+
+def _placed(problem: ModelportError, item: Input) -> ModelportError:
+    where = item.origin or "a made-up input"
+    return type(problem)(
+        problem.message, at=f"{where} {problem.at}" if problem.at else where, hint=problem.hint
+    )
+
+
+def _gradient(width: int, height: int, random: np.random.Generator) -> Image.Image:
+    """Three slopes in different directions, one for each channel."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    turns = random.uniform(0, 2 * np.pi, 3)
+    planes = [0.5 + 0.35 * ((2 * x - 1) * np.cos(t) + (2 * y - 1) * np.sin(t)) for t in turns]
+    return Image.fromarray((np.stack(planes, -1).clip(0, 1) * 255).astype(np.uint8))
+
+
+def _shapes(width: int, height: int, random: np.random.Generator) -> Image.Image:
+    """Ellipses and rectangles of random colours on a light ground."""
+    picture = Image.new("RGB", (width, height), (228, 222, 210))
+    draw = ImageDraw.Draw(picture)
+    for number in range(7):
+        x0, x1 = sorted(int(v) for v in random.integers(0, width, 2))
+        y0, y1 = sorted(int(v) for v in random.integers(0, height, 2))
+        colour = tuple(int(v) for v in random.integers(0, 256, 3))
+        (draw.ellipse if number % 2 else draw.rectangle)((x0, y0, x1, y1), fill=colour)
+    return picture
+
+
+def _strokes(width: int, height: int, random: np.random.Generator) -> Image.Image:
+    """Dark ink on white paper, as a digit is drawn."""
+    picture = Image.new("RGB", (width, height), (255, 255, 255))
+    side = min(width, height)
+    points = [
+        (int(x * side) + (width - side) // 2, int(y * side)) for x, y in random.uniform(0.2, 0.8, (6, 2))
+    ]
+    ImageDraw.Draw(picture).line(points, fill=(20, 24, 40), width=max(2, side // 12), joint="curve")
+    return picture
+
+
+def _noise(width: int, height: int, random: np.random.Generator) -> Image.Image:
+    """Coarse noise with fine noise on it."""
+    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    fine = random.integers(-12, 13, (height, width, 3))
+    return Image.fromarray((smooth + fine).clip(0, 255).astype(np.uint8))

@@ -1,0 +1,62 @@
+"""Inputs and outputs of a network whose names the steps use themselves get others."""
+
+from __future__ import annotations
+
+import msgspec
+import onnx
+
+from ..steps.compile import ANSWER_NAMES, IMAGE
+from ..tensors import Array, Signature, Tensors, TensorSpec
+from .canonical import rename
+from .onnx import one_file
+from .source import Imported
+
+
+def free_names(imported: Imported, *, pictures: bool, answers: bool) -> Imported:
+    """The network with `image` and `scores`, `indices`, `labels` called otherwise where the steps need them.
+
+    Args:
+        imported: the network.
+        pictures: whether a decoded picture, called `image`, goes into the steps.
+        answers: whether there are steps after the network, which name what they make.
+    """
+    signature = imported.signature
+    new: dict[str, str] = {}
+    taken = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    for specs, clash, prefix in (
+        (signature.inputs, {IMAGE.name} if pictures else set(), "net"),
+        (signature.outputs, set(ANSWER_NAMES) if answers else set(), "raw"),
+    ):
+        for spec in specs:
+            if spec.name in clash:
+                new[spec.name] = _unused(f"{prefix}_{spec.name}", taken)
+    if not new:
+        return imported
+    model = rename(onnx.load_model_from_string(imported.onnx), list(new), list(new.values()))
+    back = {public: own for own, public in new.items()}
+
+    def reference(batch: Tensors) -> dict[str, Array]:
+        outputs = imported.reference({back.get(name, name): array for name, array in batch.items()})
+        return {new.get(name, name): array for name, array in outputs.items()}
+
+    changed = ", ".join(f"{old} became {public}" for old, public in new.items())
+    return msgspec.structs.replace(
+        imported,
+        onnx=one_file(model),
+        signature=Signature(
+            tuple(_renamed(spec, new) for spec in signature.inputs),
+            tuple(_renamed(spec, new) for spec in signature.outputs),
+        ),
+        reference=reference,
+        notes=(*imported.notes, f"names that the steps use: {changed}"),
+    )
+
+
+def _renamed(spec: TensorSpec, new: dict[str, str]) -> TensorSpec:
+    return msgspec.structs.replace(spec, name=new.get(spec.name, spec.name))
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

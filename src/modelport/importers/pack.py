@@ -1,0 +1,399 @@
+"""A trained model and its pre- and post-processing become one bundle, and are proven to be the same model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .._version import __version__
+from ..bundle.manifest import GraphInfo, Graphs, Lineage, Manifest, Source, Steps
+from ..bundle.store import Bundle, labels_file, write_bundle
+from ..errors import ParityFailed, Unsupported, UsageError
+from ..steps.compile import (
+    CompiledGraph,
+    compile_identity,
+    compile_post,
+    compile_pre,
+    reference_post,
+    reference_pre,
+)
+from ..steps.recipe import Recipe, load_recipe, recipe_names, resolve
+from ..steps.step import PostStep, PreStep, step_data
+from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..verify.replay import verify
+from . import golden as cases
+from .batch import BATCH, sizes_to_try
+from .card import model_card
+from .labels import read_labels
+from .names import free_names
+from .source import Imported, Importer, as_path, describe, find_importer, parse_input, sha256_of
+from .tolerances import chosen_golden
+
+Note = Callable[[str], None]
+"""Told, in a sentence, what was decided on the way."""
+Stage = Callable[[str, float], None]
+"""Told what is being done, and the share of the whole that lies behind."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """Everything that is settled before a case is recorded."""
+
+    recipe: Recipe
+    imported: Imported
+    pre_steps: tuple[PreStep, ...]
+    post_steps: tuple[PostStep, ...]
+    pre: CompiledGraph
+    post: CompiledGraph
+    labels: tuple[str, ...]
+
+
+def pack(
+    source: Any,
+    *,
+    out: str | os.PathLike[str],
+    name: str | None = None,
+    version: str = "1",
+    recipe: str | os.PathLike[str] | None = None,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
+    golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    inputs: Sequence[str] | None = None,
+    card: str | os.PathLike[str] | None = None,
+    description: str = "",
+    task: str | None = None,
+    progress: Note | None = None,
+    stage: Stage | None = None,
+) -> Bundle:
+    """Convert, compile, record golden cases, write `OUT/NAME/VERSION`, and replay it before it is there.
+
+    Args:
+        source: a path (ONNX, TorchScript, torch.export, Keras), a `torch.nn.Module` or a `keras.Model`.
+        out: the model repository; made if missing.
+        name: the model's name; by default from the file's or class's.
+        version: the version to write; an existing one is never replaced.
+        recipe: a recipe's name or file; `raw` by default for networks that do not take pictures.
+        labels: class names, or a file of them (a line each, or a JSON list or map).
+        golden: files or directories to record cases from, at most 16; made up where none are given.
+        settings: the recipe's parameters to set.
+        inputs: what the network takes, where the source does not say: `x:float32[batch,3,224,224]`.
+        card: a model card: Markdown text, or a path of it; made where none is given.
+        description: one line about the model.
+        task: what the model does; the recipe's by default.
+        progress: told of every decision that is worth knowing, in a sentence.
+        stage: told what is being done, and how much of the whole is behind, from 0 to 1.
+
+    Raises:
+        ParityFailed: the converted model is not the same model; nothing was written.
+        UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
+    """
+    tell: Note = progress or (lambda note: None)
+    doing: Stage = stage or (lambda what, share: None)
+    name = _name(name, source)
+    target = Path(out) / name / version
+    if target.exists():
+        raise UsageError(f"{target} exists; a bundle is never changed", hint="choose another version")
+    doing("reading the model", 0.0)
+    specs = tuple(parse_input(text) for text in inputs or ())
+    importer = find_importer(source)
+    chosen = _recipe(recipe, importer, source, specs, tell)
+    prepared = _prepare(importer, source, specs, chosen, labels, settings or {}, tell, doing)
+    doing("recording golden cases", 0.6)
+    recorded, generated = _record(prepared, golden, tell)
+    measured, notes = chosen_golden(recorded, prepared.imported, prepared.pre, generated=generated)
+    for note in notes:
+        tell(note)
+    named, files = cases.files_of(recorded)
+    manifest = _manifest(prepared, source, name, version, description, task)
+    manifest = msgspec.structs.replace(manifest, golden=msgspec.structs.replace(measured, cases=named))
+    files |= _files(prepared, manifest, card)
+    doing("proving that it is the same model", 0.8)
+    bundle = _write_proven(target, manifest, files, tell)
+    doing("done", 1.0)
+    return bundle
+
+
+def _write_proven(target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note) -> Bundle:
+    """Write beside the target, replay, and only then give it its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
+    try:
+        written = write_bundle(staging / "bundle", manifest, files)
+        report = verify(written)
+        if not report.ok:
+            divergence = report.first_divergence
+            raise ParityFailed(
+                f"the packed model is not the same model as in {report.source}: {report.reason}",
+                at=divergence.tap if divergence else None,
+                hint="nothing was written; what differs is the stage named above",
+            )
+        tell(report.summary())
+        if target.exists():
+            raise UsageError(f"{target} exists by now; a bundle is never changed")
+        os.rename(staging / "bundle", target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not any(target.parent.iterdir()):
+            target.parent.rmdir()
+    return Bundle.open(target)
+
+
+def _prepare(
+    importer: Importer,
+    source: Any,
+    specs: Sequence[TensorSpec],
+    recipe: Recipe,
+    labels: Any,
+    settings: Mapping[str, Any],
+    tell: Note,
+    doing: Stage,
+) -> Prepared:
+    """Convert the network and settle the recipe on it."""
+    pictures = recipe.decode.kind == "image"
+    names = read_labels(labels) if labels is not None else ()
+    example = _example(importer.signature(source, specs), recipe, settings, names) if pictures else None
+    doing(f"converting {describe(source)}", 0.1)
+    imported = importer.load(source, example=example, inputs=specs)
+    for note in imported.notes:
+        tell(note)
+    imported = _batched(imported)
+    imported = free_names(imported, pictures=pictures, answers=bool(recipe.post))
+    names = names or imported.labels or tuple(recipe.labels)
+    doing("compiling the steps", 0.5)
+    resolved = resolve(
+        recipe,
+        net=imported.signature,
+        overrides=settings,
+        labels=names,
+        normalised_output=_normalised(imported, example),
+    )
+    for note in resolved.notes:
+        tell(note)
+    (first, *more) = imported.signature.inputs
+    if pictures and more:
+        raise UsageError(
+            f"the recipe {recipe.name!r} makes one input; the network takes {1 + len(more)}",
+            hint="pack it with recipe='raw'",
+        )
+    if pictures:
+        pre = compile_pre(resolved.pre, first.name)
+        _check_fits(pre.signature.outputs[0], first)
+    else:
+        pre = compile_identity([_item(spec) for spec in imported.signature.inputs])
+    post = compile_post(resolved.post, imported.signature.outputs, names)
+    return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, names)
+
+
+def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Recorded], bool]:
+    """The cases, and whether their inputs were made up."""
+    recipe, signature = prepared.recipe, prepared.imported.signature
+    pictures = recipe.decode.kind == "image"
+    items = [_item(spec) for spec in signature.inputs]
+    input_name = signature.inputs[0].name
+
+    def pre(decoded: Tensors) -> dict[str, Array]:
+        if not pictures:
+            return dict(decoded)
+        return {input_name: reference_pre(prepared.pre_steps, decoded["image"])}
+
+    if golden is not None:
+        inputs, notes = cases.given_inputs(golden, recipe.decode)
+        for note in notes:
+            tell(note)
+    elif pictures:
+        inputs = cases.made_up_pictures()
+    else:
+        inputs = cases.made_up_tensors(signature, next(sizes_to_try(signature)))
+    recorded = list(
+        cases.record(
+            inputs,
+            decode=cases.decoder(recipe.decode, items),
+            pre=pre,
+            net=prepared.imported.reference,
+            post=lambda raw: reference_post(prepared.post_steps, raw, prepared.labels),
+            raw=signature.outputs,
+        )
+    )
+    if len(recorded) < len(inputs):
+        tell(f"the inputs are large: golden cases are recorded from the first {len(recorded)}")
+    if golden is None:
+        tell(f"no golden inputs were given: {len(recorded)} were made up")
+    return recorded, golden is None
+
+
+def _recipe(
+    recipe: str | os.PathLike[str] | None,
+    importer: Importer,
+    source: Any,
+    specs: Sequence[TensorSpec],
+    tell: Note,
+) -> Recipe:
+    """The recipe that was named; `raw` where none was and the network does not take a picture.
+
+    Raises:
+        UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess.
+    """
+    if recipe is not None:
+        return load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
+    signature = importer.signature(source, specs)
+    for spec in signature.inputs if signature is not None else ():
+        channels = {spec.shape[axis] for axis in (1, 3)} if len(spec.shape) == 4 else set()
+        if channels & {1, 3, 4}:
+            raise UsageError(
+                f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
+                "decides the answers",
+                hint=f"choose a recipe: {', '.join(recipe_names())}; or recipe 'raw' for tensors as they are",
+            )
+    tell("no recipe was given: the network's own tensors go in and out (raw)")
+    return load_recipe("raw")
+
+
+def _example(
+    signature: Signature | None, recipe: Recipe, settings: Mapping[str, Any], labels: Sequence[str]
+) -> dict[str, Array] | None:
+    """Two pictures as the network will get them: for exporters that trace, and for proofs.
+
+    Raises:
+        UsageError: the recipe does not fit what is known of the network.
+    """
+    if signature is None:
+        return None
+    if len(signature.inputs) != 1:
+        raise UsageError(
+            f"the recipe {recipe.name!r} makes one input; the network takes {len(signature.inputs)}",
+            hint="pack it with recipe='raw'",
+        )
+    outputs = signature.outputs
+    if not outputs:
+        # What comes out is known after the export only; the steps before the network do not depend on it.
+        count = len(labels) or len(recipe.labels) or 1000
+        outputs = (TensorSpec("output", "float32", (BATCH, count)),)
+    net = Signature(signature.inputs, outputs)
+    resolved = resolve(recipe, net=net, overrides=settings, labels=labels or recipe.labels)
+    decode = cases.decoder(recipe.decode, ())
+    pictures = [decode(item.data)["image"] for item in cases.made_up_pictures()[1:3]]
+    rows = [reference_pre(resolved.pre, picture) for picture in pictures]
+    return {signature.inputs[0].name: np.stack(rows)}
+
+
+def _normalised(imported: Imported, example: Mapping[str, Array] | None) -> bool:
+    """Whether the network's own answers are probabilities already, on several inputs.
+
+    Not asked of networks that take open sizes without an example: what they are given is unknown here.
+    """
+    outputs = imported.signature.outputs
+    if len(outputs) != 1 or outputs[0].dtype not in ("float16", "float32", "float64"):
+        return False
+    if example is None:
+        return False
+    random = np.random.default_rng(1)
+    rows = {
+        name: np.concatenate(
+            [array, array[::-1] * 0.5, random.permutation(array.ravel()).reshape(array.shape)]
+        )
+        for name, array in example.items()
+    }
+    rows = {name: array.astype(example[name].dtype) for name, array in rows.items()}
+    raw = imported.reference(rows)[outputs[0].name].astype(np.float64)
+    raw = raw.reshape(len(raw), -1)
+    return bool(raw.shape[1] > 1 and (raw >= 0).all() and np.allclose(raw.sum(axis=1), 1, atol=1e-3))
+
+
+def _batched(imported: Imported) -> Imported:
+    """Refuses a network whose inputs and outputs do not share a first axis.
+
+    Raises:
+        Unsupported: there is no batch axis, not even of a fixed size.
+    """
+    firsts = [spec.shape[:1] for spec in (*imported.signature.inputs, *imported.signature.outputs)]
+    if imported.batch or (len(set(firsts)) == 1 and firsts[0] and isinstance(firsts[0][0], int)):
+        return imported
+    shown = ", ".join(
+        f"{spec.name} {spec}" for spec in (*imported.signature.inputs, *imported.signature.outputs)
+    )
+    raise Unsupported(
+        f"the first axis of every input and output must be the batch: {shown}",
+        hint="; ".join(imported.notes) or None,
+    )
+
+
+def _check_fits(made: TensorSpec, wanted: TensorSpec) -> None:
+    """Raises UsageError unless an item that the steps make is one that the network takes."""
+    item = wanted.shape[1:]
+    fits = len(made.shape) == len(item) and all(
+        isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(made.shape, item, strict=True)
+    )
+    if made.dtype != wanted.dtype or not fits:
+        raise UsageError(
+            f"the steps make {made}, the network's {wanted.name!r} takes {_item(wanted)}",
+            at="$.pre",
+            hint="set the recipe's parameters (size, layout), or choose another recipe",
+        )
+
+
+def _item(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(spec.name, spec.dtype, spec.shape[1:])
+
+
+def _name(name: str | None, source: Any) -> str:
+    """The name given, or one from the source's, in the alphabet of names."""
+    if name is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+            raise UsageError(f"{name!r} is no model name", hint="letters, digits, '.', '_' and '-'")
+        return name
+    path = as_path(source)
+    stem = path.stem if path is not None else type(source).__name__
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
+    return cleaned or "model"
+
+
+def _manifest(
+    prepared: Prepared, source: Any, name: str, version: str, description: str, task: str | None
+) -> Manifest:
+    imported, path = prepared.imported, as_path(source)
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    origin = Source(
+        format=imported.format,
+        framework=imported.framework,
+        file=path.name if path is not None else None,
+        sha256=sha256_of(path) if path is not None else None,
+    )
+    return Manifest(
+        name=name,
+        version=version,
+        task=task or prepared.recipe.task,
+        description=description,
+        created=now.replace(microsecond=0).isoformat().replace("+00:00", "Z"),
+        producer=f"modelport {__version__}",
+        decode=prepared.recipe.decode,
+        graphs=Graphs(
+            pre=GraphInfo("pre.onnx", False, prepared.pre.signature),
+            net=GraphInfo("net.onnx", imported.batch, imported.signature),
+            post=GraphInfo("post.onnx", True, prepared.post.signature),
+        ),
+        steps=Steps(tuple(step_data(prepared.pre_steps)), tuple(step_data(prepared.post_steps))),
+        labels="labels.txt" if prepared.labels else None,
+        lineage=Lineage(source=origin),
+        files={},
+    )
+
+
+def _files(prepared: Prepared, manifest: Manifest, card: Any) -> dict[str, bytes]:
+    files = {
+        "pre.onnx": prepared.pre.data,
+        "net.onnx": prepared.imported.onnx,
+        "post.onnx": prepared.post.data,
+        "README.md": model_card(manifest, prepared.labels, card).encode(),
+    }
+    if prepared.labels:
+        files["labels.txt"] = labels_file(prepared.labels)
+    return files
