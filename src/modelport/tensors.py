@@ -6,7 +6,7 @@ Datatype names are NumPy's (`float32`, `uint8`, `bool`, …) plus `string`; the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -113,6 +113,37 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name not in OIP_DATATYPES:
         raise InputError(f"unknown datatype {name!r}; known: {', '.join(OIP_DATATYPES)}")
     return np.dtype(name)
+
+
+def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
+    """A nested list as an array of datatype `dtype` (None: what NumPy makes of it); text as objects.
+
+    Raises:
+        InputError: ragged, null inside, or values that the datatype does not hold.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError) as problem:
+        raise InputError(f"not a rectangular array: {problem}", at=at) from problem
+    if dtype is None and array.dtype.kind != "O":
+        return array
+    want = numpy_dtype(dtype or "float64")
+    takes = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "U"}[want.kind]
+    if array.size and array.dtype.kind not in takes:
+        raise InputError(f"expected {dtype or 'one kind of'} values, got {array.dtype.name}", at=at)
+    if want.kind in "iu" and array.size:
+        low, high = np.iinfo(want).min, np.iinfo(want).max
+        if int(array.min()) < low or int(array.max()) > high:
+            raise InputError(f"expected {dtype} ({low} to {high}), got {array.min()} to {array.max()}", at=at)
+    with np.errstate(over="ignore"):
+        return array.astype(want)
+
+
+def object_array(items: Sequence[Any], shape: Sequence[int]) -> Array:
+    """An object array of `shape`; NumPy's own conversion would make fixed-width text of strings."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array.reshape(shape)
 
 
 def _hint(spec: TensorSpec, array: Array) -> str | None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .render import console, grid, json_option, write_json
 
+if TYPE_CHECKING:
+    from ..verify.replay import Report
+
+STAGE_NAMES = {
+    "decode": "decode",
+    "pre": "pre",
+    "net": "net",
+    "post": "post",
+    "end_to_end": "end to end",
+}
+
 
 @click.command()
 @click.argument("bundle", type=click.Path())
-@click.option("--threads", default=1, show_default=True, help="Threads of one network run.")
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of one network run."
+)
 @json_option
 def command(bundle: str, threads: int, as_json: bool) -> int:
     """Replay BUNDLE's golden cases and name the first place where the answers diverge.
@@ -24,16 +39,21 @@ def command(bundle: str, threads: int, as_json: bool) -> int:
     if as_json:
         write_json(report.to_dict())
     else:
-        out = console()
-        out.print(report_table(report))
-        out.print(report.summary(), markup=False)
+        _print(report)
     return 0 if report.ok else 1
 
 
-def report_table(report: object) -> object:
-    """The worst parity at each tap."""
-    from ..verify.replay import Report
-
-    if not isinstance(report, Report):
-        raise TypeError(type(report).__name__)
-    return grid([], [])
+def _print(report: Report) -> None:
+    rows = [
+        (
+            STAGE_NAMES[stage],
+            "same" if parity.ok else "DIFFERS",
+            f"{parity.max_abs:.3g}",
+            f"{parity.mismatched} of {parity.total}",
+        )
+        for stage, parity in report.taps.items()
+    ]
+    out = console()
+    if rows:
+        out.print(grid(["stage", "", "largest difference", "beyond tolerance"], rows))
+    out.print(f"{report.name} version {report.version}: {report.summary()}", markup=False, soft_wrap=True)

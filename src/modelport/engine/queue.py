@@ -75,7 +75,9 @@ class BatchQueue(Generic[T]):
         if not ready:
             return []
         lane = min(ready, key=lambda name: self._lanes[name][0])
-        waiting, batch, rows = self._lanes[lane], [], 0
+        waiting = self._lanes[lane]
+        batch: list[T] = []
+        rows = 0
         while waiting and (not batch or rows + waiting[0].rows <= self.max_rows):
             entry = heapq.heappop(waiting)
             batch.append(entry.item)

@@ -20,7 +20,7 @@ from ..bundle.manifest import GraphInfo
 from ..bundle.store import Bundle
 from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.decode import decode_image
-from ..tensors import Array, Tensors, TensorSpec, numpy_dtype
+from ..tensors import Array, Tensors, TensorSpec, array_of_json
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
 
@@ -196,32 +196,6 @@ def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> d
         name: array_of_json(value, known[name].dtype if name in known else None, at=f"$.inputs.{name}")
         for name, value in inputs.items()
     }
-
-
-def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
-    """A nested list as an array of datatype `dtype` (None: what NumPy makes of it).
-
-    Raises:
-        InputError: ragged, null inside, or values that the datatype does not hold.
-    """
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError) as problem:
-        raise InputError(f"not a rectangular array: {problem}", at=at) from problem
-    if array.dtype.kind == "O":
-        raise InputError("expected numbers, text or booleans, the same throughout", at=at)
-    if dtype is None:
-        return array
-    want = numpy_dtype(dtype)
-    takes = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "U"}[want.kind]
-    if array.size and array.dtype.kind not in takes:
-        raise InputError(f"expected {dtype}, got {array.dtype.name} values", at=at)
-    if want.kind in "iu" and array.size:
-        low, high = np.iinfo(want).min, np.iinfo(want).max
-        if int(array.min()) < low or int(array.max()) > high:
-            raise InputError(f"expected {dtype} ({low} to {high}), got {array.min()} to {array.max()}", at=at)
-    with np.errstate(over="ignore"):
-        return array.astype(want)
 
 
 def _shapes(item: Tensors) -> tuple[tuple[str, tuple[int, ...]], ...]:

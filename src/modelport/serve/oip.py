@@ -17,7 +17,16 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError
-from ..tensors import DTYPES_OF_OIP, OIP_DATATYPES, Array, TensorSpec, dtype_name, numpy_dtype
+from ..tensors import (
+    DTYPES_OF_OIP,
+    OIP_DATATYPES,
+    Array,
+    TensorSpec,
+    array_of_json,
+    dtype_name,
+    numpy_dtype,
+    object_array,
+)
 
 MAX_RANK = 16
 
@@ -99,8 +108,7 @@ def raw_request(body: bytes, specs: Sequence[TensorSpec]) -> InferRequest:
         raise InputError("a raw binary request needs a model with one input of known shape")
     spec = specs[0]
     if spec.dtype == "string":
-        array = np.empty(1, dtype=object)
-        array[0] = bytes(body)
+        array = object_array([bytes(body)], [1])
     else:
         array = _from_bytes(memoryview(body), spec.dtype, [1, *(int(d) for d in spec.shape[1:])], "$")
     return InferRequest({spec.name: array}, None, None, True, None)
@@ -205,7 +213,7 @@ def _from_bytes(data: memoryview, dtype: str, shape: Sequence[int], at: str) -> 
         )
     array = np.frombuffer(data, dtype=kind).reshape(shape)
     if dtype == "bool":
-        return array.view(np.uint8) != 0
+        return np.asarray(array.view(np.uint8) != 0)
     return array.astype(numpy_dtype(dtype), copy=False)
 
 
@@ -223,35 +231,17 @@ def _unpack_strings(data: memoryview, shape: Sequence[int], at: str) -> Array:
         place += size
     if len(strings) != prod(shape):
         raise InputError(f"shape {list(shape)} has {prod(shape)} elements, got {len(strings)}", at=at)
-    return _objects(strings).reshape(shape)
+    return object_array(strings, shape)
 
 
 def _from_list(data: Any, dtype: str, shape: Sequence[int], at: str) -> Array:
     """JSON numbers or strings, nested or flat."""
-    try:
-        array = np.asarray(data, dtype=object if dtype == "string" else None)
-    except (ValueError, OverflowError) as problem:
-        raise InputError(f"the data is not a tensor: {problem}", at=at) from problem
+    array = array_of_json(data, dtype, at=at)
     if array.size != prod(shape):
         raise InputError(f"shape {list(shape)} has {prod(shape)} elements, got {array.size}", at=at)
     if dtype == "string":
-        if not all(isinstance(item, str) for item in array.flat):
-            raise InputError("expected strings", at=at)
-        return _objects([item.encode() for item in array.flat]).reshape(shape)
-    return _numbers(array, dtype, at).reshape(shape)
-
-
-def _numbers(array: Array, dtype: str, at: str) -> Array:
-    """Convert without losing anything but a float's last bits."""
-    target = numpy_dtype(dtype)
-    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[target.kind]
-    if array.size and array.dtype.kind not in allowed:
-        raise InputError(f"expected {dtype} numbers, got {array.dtype.kind!r} ({array.dtype})", at=at)
-    if array.size and target.kind in "iu":
-        low, high = np.iinfo(target).min, np.iinfo(target).max
-        if int(array.min()) < low or int(array.max()) > high:
-            raise InputError(f"a number is outside {dtype}'s range {low}..{high}", at=at)
-    return array.astype(target)
+        return object_array([item.encode() for item in array.flat], shape)
+    return array.reshape(shape)
 
 
 def _classification(array: Array, top: Any, labels: Sequence[str], at: str) -> Array:
@@ -265,7 +255,7 @@ def _classification(array: Array, top: Any, labels: Sequence[str], at: str) -> A
         for row, order in zip(rows, best, strict=True)
         for i in order
     ]
-    strings = _objects([text.encode() for text in named]).reshape(best.shape)
+    strings = object_array([text.encode() for text in named], best.shape)
     return strings[0] if array.ndim == 1 else strings
 
 
@@ -283,10 +273,3 @@ def _to_list(array: Array) -> list[Any]:
         return [i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.flat]
     flat: list[Any] = array.ravel().tolist()
     return flat
-
-
-def _objects(items: Sequence[bytes]) -> Array:
-    """An object array; NumPy's own conversion would make fixed-width strings."""
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array

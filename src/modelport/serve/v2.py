@@ -19,7 +19,7 @@ from .._version import __version__
 from ..engine.model import LiveModel, stack
 from ..engine.repository import Entry, Repository
 from ..errors import InputError, NotFound, Unavailable
-from ..tensors import Array, Tensors, TensorSpec, dtype_name
+from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
 from .body import read_body
 from .oip import InferRequest, encode_response, metadata, parse_request, raw_request
 from .predict import json_response
@@ -173,12 +173,10 @@ def _as_text(inputs: Tensors) -> dict[str, Array]:
 def _decode_strings(array: Array, name: str) -> Array:
     if array.dtype.kind != "O":
         return array
-    text = array.copy()
     try:
-        text.flat = [item.decode() for item in array.flat]
+        return object_array([item.decode() for item in array.flat], array.shape)
     except UnicodeDecodeError as problem:
         raise InputError(f"not UTF-8 text: {problem}", at=f"$.inputs.{name}") from problem
-    return text
 
 
 def _find(request: Request) -> tuple[Entry, bool]:
