@@ -166,30 +166,22 @@ def _prepare(
         tell(note)
     imported = _batched(imported)
     imported = free_names(imported, pictures=pictures, answers=bool(recipe.post))
-    names = names or imported.labels or tuple(recipe.labels)
     doing("compiling the steps", 0.5)
     resolved = resolve(
         recipe,
         net=imported.signature,
         overrides=settings,
-        labels=names,
+        labels=names or imported.labels,
         normalised_output=_normalised(imported, example),
     )
     for note in resolved.notes:
         tell(note)
-    (first, *more) = imported.signature.inputs
-    if pictures and more:
-        raise UsageError(
-            f"the recipe {recipe.name!r} makes one input; the network takes {1 + len(more)}",
-            hint="pack it with recipe='raw'",
-        )
     if pictures:
-        pre = compile_pre(resolved.pre, first.name)
-        _check_fits(pre.signature.outputs[0], first)
+        pre = compile_pre(resolved.pre, imported.signature.inputs[0].name)
     else:
         pre = compile_identity([_item(spec) for spec in imported.signature.inputs])
-    post = compile_post(resolved.post, imported.signature.outputs, names)
-    return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, names)
+    post = compile_post(resolved.post, imported.signature.outputs, resolved.labels)
+    return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, resolved.labels)
 
 
 def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Recorded], bool]:
@@ -266,18 +258,13 @@ def _example(
     """
     if signature is None:
         return None
-    if len(signature.inputs) != 1:
-        raise UsageError(
-            f"the recipe {recipe.name!r} makes one input; the network takes {len(signature.inputs)}",
-            hint="pack it with recipe='raw'",
-        )
     outputs = signature.outputs
     if not outputs:
         # What comes out is known after the export only; the steps before the network do not depend on it.
         count = len(labels) or len(recipe.labels) or 1000
         outputs = (TensorSpec("output", "float32", (BATCH, count)),)
     net = Signature(signature.inputs, outputs)
-    resolved = resolve(recipe, net=net, overrides=settings, labels=labels or recipe.labels)
+    resolved = resolve(recipe, net=net, overrides=settings, labels=labels)
     decode = cases.decoder(recipe.decode, ())
     pictures = [decode(item.data)["image"] for item in cases.made_up_pictures()[1:3]]
     rows = [reference_pre(resolved.pre, picture) for picture in pictures]
@@ -323,20 +310,6 @@ def _batched(imported: Imported) -> Imported:
         f"the first axis of every input and output must be the batch: {shown}",
         hint="; ".join(imported.notes) or None,
     )
-
-
-def _check_fits(made: TensorSpec, wanted: TensorSpec) -> None:
-    """Raises UsageError unless an item that the steps make is one that the network takes."""
-    item = wanted.shape[1:]
-    fits = len(made.shape) == len(item) and all(
-        isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(made.shape, item, strict=True)
-    )
-    if made.dtype != wanted.dtype or not fits:
-        raise UsageError(
-            f"the steps make {made}, the network's {wanted.name!r} takes {_item(wanted)}",
-            at="$.pre",
-            hint="set the recipe's parameters (size, layout), or choose another recipe",
-        )
 
 
 def _item(spec: TensorSpec) -> TensorSpec:
