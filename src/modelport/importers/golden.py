@@ -46,7 +46,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """One case: its input and the arrays at every tap, of one item, without a batch axis."""
+    """One case: its input and the arrays at every tap; `raw` and `answer` have a batch axis of one row."""
 
     input: Input
     decoded: dict[str, Array]
@@ -156,8 +156,8 @@ def record(
             item,
             decoded,
             prepared,
-            {name: array[0] for name, array in batch.items()},
-            {name: array[0] for name, array in answer.items()},
+            batch,
+            answer,
         )
 
 

@@ -14,7 +14,7 @@ SCORES = "scores"
 """The tensor of an answer that ranks; whole numbers and text of its shape stand beside it, rank by rank."""
 
 
-class Parity(msgspec.Struct, frozen=True, omit_defaults=True):
+class Parity(msgspec.Struct, frozen=True):
     """How two arrays compare."""
 
     ok: bool
@@ -45,8 +45,8 @@ class Parity(msgspec.Struct, frozen=True, omit_defaults=True):
 def compare(got: Array, want: Array, tolerance: Tolerance) -> Parity:
     """`|got - want| <= absolute + relative * |want|`, element by element.
 
-    NaN equals NaN in the same place, and an infinity the same infinity; nothing else equals them. Text and
-    booleans are equal or not, whatever the tolerance.
+    NaN equals NaN in the same place, and an infinity the same infinity; nothing else equals them. For whole
+    numbers `relative` does not count; text and booleans are equal or not, whatever the tolerance.
 
     Args:
         got, want: arrays of any shape and one datatype.
@@ -124,7 +124,8 @@ def _compare_numbers(got: Array, want: Array, tolerance: Tolerance) -> Parity:
     a, b = got.astype(np.float64), want.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(a - b)
-        allowed = tolerance.absolute + tolerance.relative * np.abs(b)
+        relative = tolerance.relative if want.dtype.kind == "f" else 0.0
+        allowed = tolerance.absolute + relative * np.abs(b)
         unlike = ~same & ~(np.isfinite(a) & np.isfinite(b))
         apart = np.where(same, 0.0, np.where(unlike, np.inf, apart))
         outside = ~same & (unlike | ~(apart <= allowed))

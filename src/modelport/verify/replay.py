@@ -120,7 +120,7 @@ def end_to_end_tolerance(golden: Golden) -> Tolerance:
 
 
 def read_taps(data: bytes, at: str) -> dict[str, dict[str, Array]]:
-    """The recorded arrays: tap -> name -> one item's array, without a batch axis.
+    """The recorded arrays: tap -> name -> array; those of `raw` and `answer` have a batch axis of one row.
 
     Raises:
         BundleError: the .npz is damaged, or a tap is missing or unknown.
@@ -147,11 +147,11 @@ def _replay(pipeline: Pipeline, golden: Golden, case: GoldenCase) -> list[_Findi
     stages: tuple[tuple[str, Callable[[], Tensors], Tensors, Tolerance], ...] = (
         ("decode", lambda: pipeline.decode(encoded), taps["decoded"], golden.decode),
         ("pre", lambda: pipeline.pre(taps["decoded"]), taps["pre"], golden.pre),
-        ("net", lambda: _row(pipeline.net(_batch(taps["pre"]))), taps["raw"], golden.net),
-        ("post", lambda: _row(pipeline.post(_batch(taps["raw"]))), taps["answer"], golden.post),
+        ("net", lambda: pipeline.net(_batch(taps["pre"])), taps["raw"], golden.net),
+        ("post", lambda: pipeline.post(taps["raw"]), taps["answer"], golden.post),
         (
             "end_to_end",
-            lambda: pipeline.answer(pipeline.decode(encoded)),
+            lambda: _batch(pipeline.answer(pipeline.decode(encoded))),
             taps["answer"],
             end_to_end_tolerance(golden),
         ),
@@ -216,7 +216,3 @@ def _report(bundle: Bundle, golden: Golden | None, findings: Iterable[_Finding],
 
 def _batch(item: Tensors) -> dict[str, Array]:
     return {name: array[None] for name, array in item.items()}
-
-
-def _row(batch: Tensors) -> dict[str, Array]:
-    return {name: array[0] for name, array in batch.items()}
