@@ -209,8 +209,8 @@ def test_misfits_get_their_reason_through_tritonclient(client: triton.InferenceS
         ("colours.net", np.zeros((0, 3, 8, 8), np.float32), "FP32", "x", "rows"),
         ("colours.net", np.zeros((1, 3, 8, 8), np.float32), "FP32", "y", "unexpected input 'y'"),
         ("colours", np.zeros((8, 8), np.uint8), "UINT8", "image", "UINT8"),
-        ("colours", np.zeros((0, 8, 3), np.uint8), "UINT8", "image", ""),
-        ("colours", np.array([b"no picture"], object), "BYTES", "image", ""),
+        ("colours", np.zeros((0, 8, 3), np.uint8), "UINT8", "image", "image"),
+        ("colours", np.array([b"no picture"], object), "BYTES", "image", "JPEG"),
         ("none", np.zeros((8, 8), np.uint8), "UINT8", "image", "unknown model"),
     ):
         with pytest.raises(InferenceServerException, match=words):
@@ -312,7 +312,9 @@ def test_a_model_that_does_not_load_leaves_the_others_up(tmp_path: Path) -> None
     with served(repo) as (url, _), httpx.Client(base_url=url, timeout=30) as http:
         assert best(http.post("/predict/good", content=picture("red"))) == "red"
         reply = http.post("/predict/bad", content=picture("red"))
-        assert reply.status_code == 503 and "digest" in reply.json()["error"]
+        assert reply.status_code == 503 and "net.onnx" in reply.json()["error"]
+        assert str(tmp_path) not in reply.text
+        assert str(tmp_path) not in http.get("/api/models").text + http.post("/v2/repository/index").text
         assert http.get("/v2/health/ready").status_code == 503
         states = {m["name"]: m["state"] for m in http.get("/api/models").json()["models"]}
         assert states == {"good": "ready", "bad": "failed"}

@@ -50,13 +50,12 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     from ..importers.pack import pack
 
     notes: list[str] = []
-    with progress(f"pack {Path(source).name}", None) as bar:
+    with progress(f"pack {Path(source).name}", 100) as bar:
 
-        def tell(note: str) -> None:
-            notes.append(note)
-            bar.update(bar.task_ids[0], description=note[:60])
+        def doing(what: str, share: float) -> None:
+            bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
 
-        bundle = pack(source, progress=tell, **_arguments(options))
+        bundle = pack(source, progress=notes.append, stage=doing, **_arguments(options))
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
@@ -65,7 +64,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         write_json(about | {"golden_cases": cases, "notes": notes})
         return
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(f"note: {note}", err=True)
     rows = [
         ("bundle", str(bundle.path)),
         ("digest", bundle.digest),

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from ..bundle.store import Bundle
-from ..errors import InputError, Unavailable
+from ..errors import InputError, TooLarge, Unavailable
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
 from .batcher import Batched, Batcher, check_rows
@@ -80,7 +80,18 @@ class LiveModel:
         return await self._whole(lambda: self.pipeline.decode(encoded), deadline)
 
     async def answer_decoded(self, decoded: Tensors, *, deadline: float = math.inf) -> Answered:
-        """Answer one item that the caller has decoded (`image`: uint8[H, W, 3], say)."""
+        """Answer one item that the caller has decoded (`image`: uint8[H, W, 3], say).
+
+        Raises:
+            InputError: it does not fit, or is empty. TooLarge: more pixels than the bundle decodes.
+        """
+        manifest = self.bundle.manifest
+        manifest.graphs.pre.signature.check_inputs(decoded)
+        for name, array in decoded.items():
+            if not array.size:
+                raise InputError(f"an empty tensor of shape {list(array.shape)}", at=f"$.inputs.{name}")
+            if manifest.decode.kind == "image" and array.size > 3 * manifest.decode.max_pixels:
+                raise TooLarge(f"more than {manifest.decode.max_pixels} pixels", at=f"$.inputs.{name}")
         return await self._whole(lambda: decoded, deadline)
 
     async def infer(self, batch: Tensors, *, deadline: float = math.inf) -> dict[str, Array]:

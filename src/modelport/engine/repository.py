@@ -62,7 +62,7 @@ class Repository:
                     entry.bundle, self._pool, max_rows=self._max_rows, threads=self._threads
                 )
             except ModelportError as problem:
-                entry.reason = str(problem)
+                entry.reason = problem.message  # callers see this: without the place, which is a path here
                 log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
 
     async def close(self) -> None:

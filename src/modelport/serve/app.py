@@ -98,7 +98,9 @@ async def _refused(request: Request, problem: Exception) -> Response:
     headers = {}
     if isinstance(problem, Unavailable):
         headers["Retry-After"] = str(math.ceil(problem.retry_after))
-    return json_response({"error": str(problem)}, problem.http_status, headers)
+    # What went wrong on this side may name its places (paths); those stay in the log.
+    words = str(problem) if problem.http_status < 500 else problem.message
+    return json_response({"error": words}, problem.http_status, headers)
 
 
 async def _http_error(request: Request, problem: Exception) -> Response:
