@@ -87,8 +87,9 @@ def opset_of(model: ModelProto) -> int:
 
 def refuse_domains(model: ModelProto) -> None:
     """Raises Unsupported if an operator is not one that the runtimes have, naming it."""
+    own = {(function.domain, function.name) for function in model.functions}
     for node in nodes_of(model):
-        if node.domain not in DOMAINS:
+        if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:
             raise Unsupported(
                 f"the operator {node.op_type!r} of the domain {node.domain!r} is not part of ONNX",
                 at=node.name or None,

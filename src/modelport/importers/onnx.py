@@ -18,6 +18,7 @@ from onnx import ModelProto, TensorProto
 
 from ..errors import BundleError, InputError, ModelFailed, Unsupported, UsageError
 from ..runtimes.onnxruntime import OnnxRuntime
+from ..runtimes.session import run_in_parts
 from ..tensors import Array, Signature, Tensors, TensorSpec
 from .batch import run_session, with_batch
 from .canonical import MAX_IR, canonical, refuse_domains, signature_of, tensors_of
@@ -229,7 +230,10 @@ def _evaluator(model: ModelProto) -> Reference:
             raise ModelFailed(f"onnx's reference evaluator failed: {problem}") from problem
         return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
 
-    return run
+    weights = {tensor.name for tensor in model.graph.initializer}
+    first = next(value for value in model.graph.input if value.name not in weights)
+    rows = next((dim.dim_value for dim in first.type.tensor_type.shape.dim), 0)
+    return run if rows < 1 else lambda batch: run_in_parts(run, batch, rows)
 
 
 def _labels(model: ModelProto) -> tuple[str, ...]:

@@ -100,7 +100,10 @@ def pack(
     name = _name(name, source)
     target = Path(out) / name / version
     if target.exists():
-        raise UsageError(f"{target} exists; a bundle is never changed", hint="choose another version")
+        raise UsageError(
+            f"{target} exists; a bundle is never changed",
+            hint="choose another version: --model-version (version= in Python)",
+        )
     doing("reading the model", 0.0)
     specs = tuple(parse_input(text) for text in inputs or ())
     importer = find_importer(source)
