@@ -177,7 +177,7 @@ def test_pack_from_the_shell(folder: Path, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["missing.onnx", "--recipe", "imagenet"], 3, "missing.onnx"),
-        (["notes.txt", "--recipe", "imagenet"], 3, "notes.txt"),
+        (["notes.txt", "--recipe", "imagenet"], 4, "notes.txt"),
         (["colours.onnx", "--recipe", "imagnet"], 2, "imagenet"),
         (["colours.onnx", "--recipe", "colours.toml", "--set", "size"], 2, "KEY=VALUE"),
         (["colours.onnx", "--recipe", "colours.toml", "--set", "sise=8"], 2, "sise"),

@@ -178,8 +178,9 @@ def files_of(cases: Sequence[Recorded]) -> tuple[tuple[GoldenCase, ...], dict[st
     named: list[GoldenCase] = []
     files: dict[str, bytes] = {}
     for number, case in enumerate(cases):
-        name = f"{number:04d}"
-        entry = GoldenCase(name, f"golden/{name}{case.input.suffix}", f"golden/{name}.taps.npz")
+        place = f"golden/{number:04d}"
+        name = Path(case.input.origin).stem or f"generated-{number}"
+        entry = GoldenCase(name, f"{place}{case.input.suffix}", f"{place}.taps.npz")
         files[entry.input] = case.input.data
         taps = {
             f"{tap}.{tensor}": array

@@ -51,6 +51,15 @@ class OnnxRuntime:
                     return f"ONNX Runtime has no {spec.dtype} tensors ({spec.name!r} of {graph.file})"
         return None
 
+    def describe(self) -> str:
+        """Version and execution providers, for people.
+
+        Raises:
+            Unsupported: onnxruntime is not installed.
+        """
+        ort, _ = _onnxruntime()
+        return f"{ort.__version__}, {', '.join(ort.get_available_providers())}"
+
     def open(self, graph: bytes, *, threads: int = 1, optimise: bool = True) -> OnnxRuntimeSession:
         """Load a serialized ONNX model.
 

@@ -45,6 +45,14 @@ class Runtime(Protocol):
         """The reason why this engine cannot run the bundle here, as a sentence; None where it can."""
         ...
 
+    def describe(self) -> str:
+        """Version and devices, for people.
+
+        Raises:
+            Unsupported: the engine is not installed.
+        """
+        ...
+
     def open(self, graph: bytes, *, threads: int = 1) -> Session:
         """Load a serialized ONNX model.
 
