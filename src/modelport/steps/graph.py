@@ -113,6 +113,29 @@ class Graph:
         name = self.ops("If", condition, outputs=1, then_branch=branches[0], else_branch=branches[1])[0]
         return Value(name, results[0].dtype, shape)
 
+    def repeat(self, times: str, body: Callable[[str], Value]) -> str:
+        """A `Loop`: what `body` makes of each turn's number (int64 scalar), stacked on a new first axis.
+
+        `times` names an int64 scalar. Every turn must give the same shape.
+        """
+        around, self._nodes = self._nodes, []
+        self._made += 1
+        turn, going, on = (f"modelport/{word}_{self._made}" for word in ("turn", "going", "on"))
+        result = body(turn)
+        self._nodes.append(helper.make_node("Identity", [going], [on]))
+        graph = helper.make_graph(
+            self._nodes,
+            f"body_{result.name}",
+            [_value_info(TensorSpec(turn, "int64", ())), _value_info(TensorSpec(going, "bool", ()))],
+            [
+                _value_info(TensorSpec(on, "bool", ())),
+                _value_info(TensorSpec(result.name, result.dtype, result.shape)),
+            ],
+        )
+        self._nodes = around
+        # The condition is optional, but ONNX Runtime 1.31 fails to inline a branch that leaves it out.
+        return self.op("Loop", times, self.constant(True), body=graph)
+
     def cast(self, value: str, dtype: str) -> str:
         """Cast to a datatype by its name (`float32`, …); ONNX truncates towards zero."""
         return self.op("Cast", value, to=ONNX_TYPES[dtype])

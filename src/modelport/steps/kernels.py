@@ -8,6 +8,7 @@ docs/explanation/exact-preprocessing.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -17,6 +18,7 @@ from .graph import Graph, Value
 KERNELS = ("pillow-bilinear", "pillow-bicubic", "opencv-linear", "nearest", "fast")
 
 _BLOCK = 4  # output pixels that share one window of input: measured best of 2, 4, 6, 8, 16
+_TURN = 160_000  # numbers made in one turn of a loop: measured best of 30, 60, 120, 250 and 500 thousand
 _JUST_OVER = 1.0 + 2.0**-23
 """The float32 after 1. A factor of it lifts exact ties over the half and moves nothing else across."""
 
@@ -58,9 +60,6 @@ def resize(
     else:
         data = _pillow(graph, x, height, width, bicubic=kernel == "pillow-bicubic", order=order)
     return Value(data, "uint8", (height.length, width.length, x.shape[2]))
-
-
-# -- Pillow: two passes of 22-bit fixed-point convolution ------------------------------------------
 
 
 class _Windows(msgspec.Struct, frozen=True):
@@ -201,17 +200,49 @@ def _resample(graph: Graph, x: str, windows: _Windows, side: Side, origin: str |
     """
     op, i64 = graph.op, partial(graph.constant, dtype="int64")
     index = windows.index if origin is None else op("Sub", windows.index, origin)
-    rows = op("Reshape", op("Gather", x, index, axis=0), i64([0, 0, -1]))
-    zero_point = [graph.constant(128, "uint8")] if windows.signed else []
-    if zero_point:
-        sums = op("MatMulInteger", windows.digits, rows, *zero_point)
-    else:
-        sums = op("MatMulInteger", windows.digits, rows)
-    places = graph.constant([[65536, 256, 1]], "int32")
-    total = op("MatMul", places, op("Reshape", sums, i64([0, 3, -1])))
-    pixels = _round_shift_22(graph, total)
-    shape = op("Concat", i64([-1]), op("Shape", x, start=1), axis=0)
-    return op("Slice", op("Reshape", pixels, shape), i64([0]), side.count, i64([0]))
+    row_shape = op("Shape", x, start=1)
+
+    def blocks(at: str) -> Value:
+        digits, positions = op("Gather", windows.digits, at, axis=0), op("Gather", index, at, axis=0)
+        rows = op("Reshape", op("Gather", x, positions, axis=0), i64([0, 0, -1]))
+        zero_point = [graph.constant(128, "uint8")] if windows.signed else []
+        sums = op("MatMulInteger", digits, rows, *zero_point)
+        places = graph.constant([[65536, 256, 1]], "int32")
+        total = op("MatMul", places, op("Reshape", sums, i64([0, 3, -1])))
+        return Value(_round_shift_22(graph, total), "uint8", ("blocks", 1, "pixels"))
+
+    each = op("Mul", op("ReduceProd", row_shape), i64([3 * _BLOCK]))
+    pixels = _by_turns(graph, op("Shape", index, end=1), each, blocks)
+    return _rows(graph, pixels, row_shape, side.count)
+
+
+def _by_turns(graph: Graph, count: str, each: str, make: Callable[[str], Value]) -> str:
+    """What `make` makes of items 0 … `count`, in turns that keep its tensors in the processor's cache.
+
+    An item makes about `each` numbers; both are int64[1]. `make` gets the items of a turn, int64[n]; the
+    last turn repeats the last item until it is full. Measured, this takes a quarter to a third off.
+    """
+    op, i64 = graph.op, partial(graph.constant, dtype="int64")
+    most = op("Max", op("Div", i64([_TURN]), each), i64([1]))
+    turns = _ceil_div(graph, count, most)
+    size = _ceil_div(graph, count, turns)
+    items = op("Range", i64(0), op("Squeeze", size), i64(1))
+    last = op("Sub", count, i64([1]))
+    return graph.repeat(
+        op("Squeeze", turns),
+        lambda turn: make(op("Min", op("Add", op("Mul", turn, size), items), last)),
+    )
+
+
+def _ceil_div(graph: Graph, a: str, b: str) -> str:
+    return graph.op("Div", graph.op("Sub", graph.op("Add", a, b), graph.constant([1], "int64")), b)
+
+
+def _rows(graph: Graph, pixels: str, row_shape: str, count: str) -> str:
+    """The first `count` rows of `pixels`, whatever its shape, as rows of `row_shape`; int64 vectors."""
+    i64 = partial(graph.constant, dtype="int64")
+    rows = graph.op("Reshape", pixels, graph.op("Concat", i64([-1]), row_shape, axis=0))
+    return graph.op("Slice", rows, i64([0]), count, i64([0]))
 
 
 def _round_shift_22(graph: Graph, total: str) -> str:
@@ -232,9 +263,6 @@ def _to_uint8(graph: Graph, x: str) -> str:
     return graph.op("QuantizeLinear", x, graph.constant(1.0, "float32"), graph.constant(0, "uint8"))
 
 
-# -- OpenCV: two taps of 11 bits --------------------------------------------------------------------
-
-
 def _opencv_linear(graph: Graph, x: Value, height: Side, width: Side) -> str:
     """OpenCV's `resize(…, INTER_LINEAR)` of 8-bit images (modules/imgproc/src/resize.cpp).
 
@@ -249,7 +277,10 @@ def _opencv_linear(graph: Graph, x: Value, height: Side, width: Side) -> str:
         return Value(graph.op("Gather", rows, across.first, axis=1), "uint8", shape)
 
     def mix() -> Value:
-        return Value(_opencv_mix(graph, x.name, down, across), "uint8", shape)
+        row_shape = graph.op("Concat", width.count, graph.constant(shape[2:], "int64"), axis=0)
+        each = graph.op("ReduceProd", row_shape)
+        pixels = _by_turns(graph, height.count, each, lambda at: _opencv_mix(graph, x, down, across, at))
+        return Value(_rows(graph, pixels, row_shape, height.count), "uint8", shape)
 
     most = graph.op("Max", *(graph.op("ReduceMax", taps.far, keepdims=0) for taps in (down, across)))
     return graph.choose(graph.op("Equal", most, graph.constant(0, "int32")), pick, mix, shape).name
@@ -264,27 +295,37 @@ class _Taps(msgspec.Struct, frozen=True):
     far: str
 
 
-def _opencv_mix(graph: Graph, image: str, down: _Taps, across: _Taps) -> str:
-    """out = ((b0 * (S0 >> 4)) >> 16) + ((b1 * (S1 >> 4)) >> 16) + 2 >> 2 with S = p0 * a0 + p1 * a1.
+def _opencv_mix(graph: Graph, x: Value, down: _Taps, across: _Taps, at: str) -> Value:
+    """The output rows `at`, uint8 [n, W', C]:
 
-    A masked value stands here for a shifted one: the bits are dropped and the scale is kept, so that
+    out = ((b0 * (S0 >> 4)) >> 16) + ((b1 * (S1 >> 4)) >> 16) + 2 >> 2 with S = p0 * a0 + p1 * a1. A
+    masked value stands here for a shifted one: the bits are dropped and the scale is kept, so that
     everything fits in 31 bits.
     """
-    op, by_column = graph.op, graph.constant([1, 2], "int64")
+    op, channels = graph.op, graph.constant(x.shape[2:], "int64")
+    one_axis = graph.constant([1], "int64")
     sides = [
-        (i, op("Unsqueeze", w, by_column))
+        (i, op("Unsqueeze", w, one_axis))
         for i, w in ((across.first, across.near), (across.second, across.far))
     ]
     lines = []
-    for rows, weight in ((down.first, down.near), (down.second, down.far)):
-        columns = op("Transpose", op("Gather", image, rows, axis=0), perm=[1, 2, 0])  # [W, C, H']
+    for rows, weights in ((down.first, down.near), (down.second, down.far)):
+        image = op("Gather", x.name, op("Gather", rows, at), axis=0)
+        columns = op("Transpose", image, perm=[1, 2, 0])  # [W, C, n]
+        columns = op("Reshape", columns, graph.constant([0, -1], "int64"))
         taps = [op("Mul", graph.cast(op("Gather", columns, i, axis=0), "int32"), w) for i, w in sides]
-        line = op("BitwiseAnd", op("Add", *taps), graph.constant(-16, "int32"))  # [W', C, H']
+        line = op("BitwiseAnd", op("Add", *taps), graph.constant(-16, "int32"))  # [W', C * n]
+        weight = op("Tile", op("Gather", weights, at), channels)
         lines.append(op("BitwiseAnd", op("Mul", line, weight), graph.constant(-(2**20), "int32")))
     # Multiples of 2^20 below 2^30 are exact in float32; the scale rounds ties up, as in Pillow's pass.
     scale = graph.constant(2.0**-22 * _JUST_OVER, "float32")
     pixels = _to_uint8(graph, op("DequantizeLinear", op("Add", *lines), scale))
-    return op("Transpose", pixels, perm=[2, 0, 1])
+    planes = op(
+        "Reshape",
+        pixels,
+        op("Concat", graph.constant([0], "int64"), channels, graph.constant([-1], "int64"), axis=0),
+    )
+    return Value(op("Transpose", planes, perm=[2, 0, 1]), "uint8", ("rows", "columns", x.shape[2]))
 
 
 def _taps(graph: Graph, side: Side, *, border: bool) -> _Taps:
@@ -314,9 +355,6 @@ def _taps(graph: Graph, side: Side, *, border: bool) -> _Taps:
         for weight in (op("Sub", f32(1.0), fraction), fraction)
     )
     return _Taps(first, second, near, far)
-
-
-# -- nearest and fast -------------------------------------------------------------------------------
 
 
 def _nearest_index(graph: Graph, side: Side) -> str:
