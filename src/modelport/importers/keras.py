@@ -301,7 +301,7 @@ def _export(model: Any, what: str) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
         target = Path(folder) / "model.onnx"
         try:
-            with quiet(), silenced(1):
+            with quiet(), silenced(1, 2):
                 model.export(str(target), format="onnx", opset_version=OPSET, verbose=False)
             return onnx.load(target)
         except FILE_FAILURES as problem:

@@ -91,5 +91,7 @@ def first_line(problem: BaseException) -> str:
     while isinstance(problem.__cause__, Exception):
         problem = problem.__cause__
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
+    # Keras prints the whole configuration of a layer first.
+    plain = plain.rpartition("Exception encountered:")[2]
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(problem).__name__
