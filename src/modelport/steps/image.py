@@ -197,12 +197,11 @@ class Grayscale(PreStep, frozen=True, forbid_unknown_fields=True):
         picture(x, self.name)
         grey = x.name
         if x.shape[2] == 3:
-            planes = graph.ops("Split", x.name, outputs=3, axis=2, num_outputs=3)
-            total = graph.constant(0x8000, "int32")
-            for plane, weight in zip(planes, (19595, 38470, 7471), strict=True):
-                part = graph.op("Mul", graph.cast(plane, "int32"), graph.constant(weight, "int32"))
-                total = graph.op("Add", part, total)
-            grey = graph.cast(graph.op("Div", total, graph.constant(0x10000, "int32")), "uint8")
+            # Every sum stays below 2**24, so float32 holds it exactly, in whatever order it is made.
+            weights = graph.constant([[19595], [38470], [7471]], "float32")
+            total = graph.op("MatMul", graph.cast(x.name, "float32"), weights)
+            total = graph.op("Add", total, graph.constant(0x8000, "float32"))
+            grey = graph.cast(graph.op("Mul", total, graph.constant(2.0**-16, "float32")), "uint8")
         elif x.shape[2] != 1:
             raise UsageError(f"grayscale takes 3 channels or 1, got {x.shape[2]}")
         if self.channels == 3:

@@ -97,8 +97,8 @@ def resolve(
     pre: tuple[PreStep, ...] = ()
     if recipe.decode.kind == "image":
         pre = parse_steps(_filled(recipe.pre, recipe.parameters | given, where), PRE_STEPS, f"{where} $.pre")
-        order = next((step.order for step in pre if isinstance(step, Layout)), "hwc")
-        shape = picture_of(net, None if order == "auto" else order)
+        orders = [step.order for step in pre if isinstance(step, Layout)] or ["hwc"]
+        shape = picture_of(net, None if orders[0] == "auto" else orders[0])
         if "size" in recipe.parameters and "size" not in given:
             if shape.sides is None:
                 notes.append(f"the network takes any size; {recipe.parameters['size']} is used")
