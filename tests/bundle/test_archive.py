@@ -345,3 +345,4 @@ def test_pack_depends_on_its_arguments_alone(tmp_path: Path) -> None:
         assert [info.filename for info in file.infolist()] == ["n/1/a", "n/1/b/c"]
         assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert {info.external_attr >> 16 for info in file.infolist()} == {stat.S_IFREG | 0o644}
+        assert {info.create_system for info in file.infolist()} == {3}  # Unix, so that the mode counts

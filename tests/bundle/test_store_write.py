@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelport.bundle import store
 from modelport.bundle.manifest import MANIFEST, Golden, Manifest, Tolerance, Variant
 from modelport.bundle.store import Bundle, write_bundle, write_zip
 from modelport.errors import BundleError, NotFound, UsageError
@@ -113,6 +114,54 @@ def test_a_full_disk_leaves_nothing(
     with pytest.raises(BundleError, match=r"cannot write .*: No space left on device"):
         write_bundle(tmp_path / "b", tiny_manifest, tiny_files)
     assert os.listdir(tmp_path) == []
+
+
+def test_everything_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, tiny_manifest: Manifest, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    real_sync, real_rename = os.fsync, os.rename
+
+    def fsync(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        real_sync(handle)
+
+    def rename(old: Path, new: Path) -> None:
+        assert {path.stat().st_ino for path in (old, *old.rglob("*"))} <= synced
+        real_rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    bundle = write_bundle(tmp_path / "b", tiny_manifest, tiny_files)
+    assert tmp_path.stat().st_ino in synced  # the new name itself
+    assert len(synced) == len(bundle.manifest.files) + 4  # the manifest and three folders
+
+
+def test_a_file_system_that_adds_something(
+    tmp_path: Path, tiny_manifest: Manifest, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdir(path: Path, *rest: object, **more: object) -> None:
+        if path != tmp_path:
+            os.makedirs(path, exist_ok=True)
+            (path / ".added").write_bytes(b"")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("it was given its name"))
+    manifest = msgspec.structs.replace(tiny_manifest, golden=None)
+    flat = {name: data for name, data in tiny_files.items() if "/" not in name}
+    with pytest.raises(BundleError, match=r"'\.added' is in the directory but not in modelport\.json"):
+        write_bundle(tmp_path / "b", manifest, flat)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_archive_that_was_not_written_whole(
+    tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "pack", lambda path, prefix, files: path.write_bytes(b"PK"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BundleError, match="the archive cannot be read"):
+        write_zip(tiny, tmp_path / "out" / "x.zip")
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_an_interrupt_leaves_nothing(
