@@ -33,7 +33,7 @@ def picture(x: Value, step: str, dtype: str | None = "uint8", channels: int | No
         UsageError: not [height, width, channels], another dtype, or another number of channels.
     """
     got = f"{x.dtype}[{', '.join(map(str, x.shape))}]"
-    if len(x.shape) != 3:
+    if len(x.shape) != 3 or x.shape[2] not in (1, 2, 3, 4):
         raise UsageError(f"{step} takes [height, width, channels], got {got}", hint="`layout` comes last")
     if dtype is not None and x.dtype != dtype:
         raise UsageError(
