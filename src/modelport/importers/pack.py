@@ -183,7 +183,9 @@ def _prepare(
         pre = compile_pre(resolved.pre, imported.signature.inputs[0].name)
     else:
         pre = compile_identity([_item(spec) for spec in imported.signature.inputs])
-    post = compile_post(resolved.post, imported.signature.outputs, resolved.labels)
+    # The answer is worked out for any number of rows, also where the network takes one at a time.
+    raw = [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape[1:])) for spec in imported.signature.outputs]
+    post = compile_post(resolved.post, raw, resolved.labels)
     return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, resolved.labels)
 
 

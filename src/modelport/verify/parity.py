@@ -119,13 +119,15 @@ def _compare_exact(got: Array, want: Array) -> Parity:
 def _compare_numbers(got: Array, want: Array, tolerance: Tolerance) -> Parity:
     if not want.size:
         return Parity(True, 0.0, 0.0, 0, 0)
-    # Whole numbers of 64 bits lose digits in a float: whether they differ is asked of the numbers themselves.
+    # Whole numbers of 64 bits lose digits in a float: whether they differ is asked of them as they are.
     same = np.asarray((got == want) | ((got != got) & (want != want)))
     a, b = got.astype(np.float64), want.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(a - b)
         relative = tolerance.relative if want.dtype.kind == "f" else 0.0
         allowed = tolerance.absolute + relative * np.abs(b)
+        if want.dtype.kind in "iu":
+            apart = np.maximum(apart, 1.0)
         unlike = ~same & ~(np.isfinite(a) & np.isfinite(b))
         apart = np.where(same, 0.0, np.where(unlike, np.inf, apart))
         outside = ~same & (unlike | ~(apart <= allowed))
