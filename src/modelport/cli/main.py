@@ -84,10 +84,13 @@ def run(args: Sequence[str] | None = None) -> int:
         return 130
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output left (`| head`): not an error, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as leaving:
+        # click turns a broken pipe into an exit: the reader of our output left (`| head`), which is no
+        # error, and nothing more can be written.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        return leaving.code if isinstance(leaving.code, int) else 1
 
 
 def report(problem: ModelportError) -> None:

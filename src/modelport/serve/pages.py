@@ -92,7 +92,7 @@ def _entry(request: Request) -> Entry:
 def _cases(entry: Entry) -> tuple[GoldenCase, ...]:
     """Golden inputs serve as samples, unless they were made up or are not pictures."""
     manifest = entry.bundle.manifest
-    if manifest.golden is None or manifest.decode.kind != "image":
+    if manifest.golden is None or manifest.golden.generated or manifest.decode.kind != "image":
         return ()
     return manifest.golden.cases
 
