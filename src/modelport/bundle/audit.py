@@ -56,7 +56,7 @@ def audit_onnx(data: bytes, name: str) -> None:
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     if len(data) > MAX_ONNX_BYTES:
         raise BundleError(f"{len(data)} bytes; an ONNX file is at most {MAX_ONNX_BYTES}", at=name)

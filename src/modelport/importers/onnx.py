@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from ..errors import BundleError, InputError, ModelFailed, Unsupported, UsageError
