@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import onnx
 
 from ..steps.compile import ANSWER_NAMES, IMAGE
-from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..tensors import Array, Signature, Tensors
 from .canonical import rename
 from .onnx import one_file
 from .source import Imported
@@ -20,16 +22,7 @@ def free_names(imported: Imported, *, pictures: bool, answers: bool) -> Imported
         pictures: whether a decoded picture, called `image`, goes into the steps.
         answers: whether there are steps after the network, which name what they make.
     """
-    signature = imported.signature
-    new: dict[str, str] = {}
-    taken = {spec.name for spec in (*signature.inputs, *signature.outputs)}
-    for specs, clash, prefix in (
-        (signature.inputs, {IMAGE.name} if pictures else set(), "net"),
-        (signature.outputs, set(ANSWER_NAMES) if answers else set(), "raw"),
-    ):
-        for spec in specs:
-            if spec.name in clash:
-                new[spec.name] = _unused(f"{prefix}_{spec.name}", taken)
+    new = clashes(imported.signature, pictures=pictures, answers=answers)
     if not new:
         return imported
     model = rename(onnx.load_model_from_string(imported.onnx), list(new), list(new.values()))
@@ -43,17 +36,33 @@ def free_names(imported: Imported, *, pictures: bool, answers: bool) -> Imported
     return msgspec.structs.replace(
         imported,
         onnx=one_file(model),
-        signature=Signature(
-            tuple(_renamed(spec, new) for spec in signature.inputs),
-            tuple(_renamed(spec, new) for spec in signature.outputs),
-        ),
+        signature=renamed(imported.signature, new),
         reference=reference,
         notes=(*imported.notes, f"names that the steps use: {changed}"),
     )
 
 
-def _renamed(spec: TensorSpec, new: dict[str, str]) -> TensorSpec:
-    return msgspec.structs.replace(spec, name=new.get(spec.name, spec.name))
+def clashes(signature: Signature, *, pictures: bool, answers: bool) -> dict[str, str]:
+    """The names that the steps need for themselves -> what the network's own are called instead."""
+    new: dict[str, str] = {}
+    taken = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    for specs, clash, prefix in (
+        (signature.inputs, {IMAGE.name} if pictures else set(), "net"),
+        (signature.outputs, set(ANSWER_NAMES) if answers else set(), "raw"),
+    ):
+        for spec in specs:
+            if spec.name in clash:
+                new[spec.name] = _unused(f"{prefix}_{spec.name}", taken)
+    return new
+
+
+def renamed(signature: Signature, new: Mapping[str, str]) -> Signature:
+    """The signature with some names changed."""
+    inputs, outputs = (
+        tuple(msgspec.structs.replace(spec, name=new.get(spec.name, spec.name)) for spec in specs)
+        for specs in (signature.inputs, signature.outputs)
+    )
+    return Signature(inputs, outputs)
 
 
 def _unused(name: str, taken: set[str]) -> str:

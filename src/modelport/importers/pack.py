@@ -34,7 +34,7 @@ from . import golden as cases
 from .batch import BATCH, sizes_to_try
 from .card import model_card
 from .labels import read_labels
-from .names import free_names
+from .names import clashes, free_names, renamed
 from .source import Imported, Importer, as_path, describe, find_importer, parse_input, sha256_of
 from .tolerances import chosen_golden
 
@@ -269,6 +269,7 @@ def _example(
         count = len(labels) or len(recipe.labels) or 1000
         outputs = (TensorSpec("output", "float32", (BATCH, count)),)
     net = Signature(signature.inputs, outputs)
+    net = renamed(net, clashes(net, pictures=True, answers=bool(recipe.post)))
     resolved = resolve(recipe, net=net, overrides=settings, labels=labels)
     decode = cases.decoder(recipe.decode, ())
     pictures = [decode(item.data)["image"] for item in cases.made_up_pictures()[1:3]]
