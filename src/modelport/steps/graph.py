@@ -100,7 +100,10 @@ class Graph:
         otherwise: Callable[[], Value],
         shape: tuple[int | str, ...],
     ) -> Value:
-        """An `If`: only the nodes that one of the two callables adds are run. `shape` holds for both."""
+        """An `If`: only the nodes that one of the two callables adds are run. `shape` holds for both.
+
+        Not within another: ONNX Runtime 1.31 crashes where it inlines both.
+        """
         around = self._nodes
         branches, results = [], []
         for add in (then, otherwise):

@@ -93,13 +93,13 @@ def _onnx_resize(image: Array, height: int, width: int) -> Array:
     import onnxruntime
 
     from ..tensors import TensorSpec
-    from . import kernels
+    from . import kernels, sampling
     from .graph import Graph
 
     graph = Graph()
     x = graph.input(TensorSpec("image", "uint8", ("height", "width", image.shape[2])))
     rows, columns = (
-        kernels.Side(graph.size(x, axis), graph.constant([target], "int64"), target)
+        sampling.Side(graph.size(x, axis), graph.constant([target], "int64"), target)
         for axis, target in enumerate((height, width))
     )
     y = kernels.resize(graph, x, rows, columns, "fast")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..tensors import Array
-from . import kernels
+from . import kernels, sampling
 from .graph import Graph, Value
 from .image import Side, Size, both_sides, picture
 from .reference import resize_reference
@@ -108,17 +108,19 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
             return both_sides(self.size)
         return None if self._short is None else (self._short, self._short)
 
-    def _sides(self, graph: Graph, x: Value) -> tuple[kernels.Side, kernels.Side]:
+    def _sides(self, graph: Graph, x: Value) -> tuple[sampling.Side, sampling.Side]:
         sources = graph.size(x, 0), graph.size(x, 1)
         known = self._known(x)
         if known is not None:
             height, width = (
-                kernels.Side(source, graph.constant([side], "int64"), side)
+                sampling.Side(source, graph.constant([side], "int64"), side)
                 for source, side in zip(sources, known, strict=True)
             )
             return height, width
         height, width = (
-            kernels.Side(source, self._scaled(graph, source, *sources), f"resized_{axis}_of_{x.shape[index]}")
+            sampling.Side(
+                source, self._scaled(graph, source, *sources), f"resized_{axis}_of_{x.shape[index]}"
+            )
             for index, (source, axis) in enumerate(zip(sources, ("height", "width"), strict=True))
         )
         return height, width
@@ -175,7 +177,7 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
             for source, side in zip(sources, both_sides(self.size), strict=True)
         ]
         ratio = op("Min", *ratios, *([] if self.scaleup else [f64([1.0])]))
-        inner: list[kernels.Side] = []
+        inner: list[sampling.Side] = []
         before, after = [], []
         for source, side in zip(sources, both_sides(self.size), strict=True):
             size = op("Max", op("Round", op("Mul", graph.cast(source, "float64"), ratio)), f64([1.0]))
@@ -186,7 +188,7 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
             else:
                 start = f64([0.0])
             end = op("Round", op("Add", margin, f64([0.1])))
-            inner.append(kernels.Side(source, graph.cast(size, "int64"), f"inner_{len(inner)}"))
+            inner.append(sampling.Side(source, graph.cast(size, "int64"), f"inner_{len(inner)}"))
             before.append(graph.cast(start, "int64"))
             after.append(graph.cast(end, "int64"))
         inside = kernels.resize(graph, x, inner[0], inner[1], self.kernel)
@@ -216,7 +218,7 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         return inner_height, inner_width, top, left
 
 
-def _middle(graph: Graph, side: kernels.Side, kept: int) -> kernels.Side:
+def _middle(graph: Graph, side: sampling.Side, kept: int) -> sampling.Side:
     """The same side, of which only the middle `kept` pixels are made."""
     rest = graph.op("Sub", side.target, graph.constant([kept], "int64"))
     two = graph.constant([2], "int64")
