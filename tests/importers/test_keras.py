@@ -128,7 +128,7 @@ def test_python_in_a_file_is_refused(keras: Any, tmp_path: Path, ending: str) ->
 
 
 def test_layers_of_ones_own_are_refused(keras: Any, tmp_path: Path) -> None:
-    class Plus(keras.layers.Layer):  # type: ignore[misc, name-defined]
+    class Plus(keras.layers.Layer):
         def call(self, x: Any) -> Any:
             return x + 1
 

@@ -19,7 +19,7 @@ from .networks import convnet, fixed_batch, leaking, model
 
 
 def load(source: object, **options: object) -> Imported:
-    return OnnxImporter().load(source, example=None, **options)  # type: ignore[arg-type]
+    return OnnxImporter().load(source, example=None, **options)
 
 
 def header(imported: Imported) -> tuple[int, int]:

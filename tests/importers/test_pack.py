@@ -251,7 +251,7 @@ def test_large_pictures_are_recorded_as_far_as_they_fit(
 def test_a_conversion_that_is_another_model_is_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
 
-    class Branching(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Branching(torch.nn.Module):
         """Decides by the values: a trace keeps the one branch that it saw."""
 
         def forward(self, x: Any) -> Any:
@@ -330,32 +330,6 @@ def test_keras_2_files(tmp_path: Path, shared_data: Path, name: str, labels: int
     report = verify(bundle)
     assert report.ok
     assert report.max_difference < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("cat\ndog\n", ("cat", "dog")),
-        ("\ufeffcat\r\ndog\r\n\r\n", ("cat", "dog")),
-        ('["cat", "dog"]', ("cat", "dog")),
-        ('{"0": "cat", "1": "dog"}', ("cat", "dog")),
-        ('{"cat": 0, "dog": 1}', ("cat", "dog")),
-        ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', ("cat", "dog")),
-        ("[unknown\ncat\n", ("[unknown", "cat")),
-    ],
-)
-def test_labels_in_all_their_forms(tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
-    (tmp_path / "labels").write_bytes(text.encode())
-    assert read_labels(tmp_path / "labels") == names
-
-
-@pytest.mark.parametrize(
-    "text", ["", "cat\n\ndog", '["cat", 3]', '{"1": "cat"}', '{"a": "b"}', '["cat",]', "{}"]
-)
-def test_labels_that_are_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "labels").write_text(text)
-    with pytest.raises(InputError):
-        read_labels(tmp_path / "labels")
 
 
 def test_recordings_have_the_same_bytes_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:

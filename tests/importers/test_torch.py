@@ -38,7 +38,7 @@ def convnet() -> Any:
         nn.Linear(8, 5),
     )
 
-    class Net(nn.Module):  # type: ignore[misc, name-defined]
+    class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
@@ -128,7 +128,7 @@ def test_files(files: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_several_outputs_have_their_names() -> None:
-    class Two(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Two(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.lstm = torch.nn.LSTM(4, 6, batch_first=True)
@@ -146,7 +146,7 @@ def test_several_outputs_have_their_names() -> None:
 
 
 def test_what_no_exporter_follows_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    class Numbers(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Numbers(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             return torch.linalg.eigvals(x).real
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from .._version import __version__
-from ..bundle.manifest import GraphInfo, Graphs, Lineage, Manifest, Source, Steps
+from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import ParityFailed, Unsupported, UsageError
 from ..steps.compile import (
@@ -78,18 +78,15 @@ def pack(
     Args:
         source: a path (ONNX, TorchScript, torch.export, Keras), a `torch.nn.Module` or a `keras.Model`.
         out: the model repository; made if missing.
-        name: the model's name; by default from the file's or class's.
-        version: the version to write; an existing one is never replaced.
+        name, version: by default the file's or class's name, and 1; an existing version is never replaced.
         recipe: a recipe's name or file; `raw` by default for networks that do not take pictures.
         labels: class names, or a file of them (a line each, or a JSON list or map).
         golden: files or directories to record cases from, at most 16; made up where none are given.
         settings: the recipe's parameters to set.
         inputs: what the network takes, where the source does not say: `x:float32[batch,3,224,224]`.
         card: a model card: Markdown text, or a path of it; made where none is given.
-        description: one line about the model.
-        task: what the model does; the recipe's by default.
-        progress: told of every decision that is worth knowing, in a sentence.
-        stage: told what is being done, and how much of the whole is behind, from 0 to 1.
+        description, task: one line about the model, and what it does; the recipe's task by default.
+        progress, stage: told of every decision worth knowing; of what is being done, with its share, 0 to 1.
 
     Raises:
         ParityFailed: the converted model is not the same model; nothing was written.
@@ -105,23 +102,28 @@ def pack(
             hint="choose another version: --model-version (version= in Python)",
         )
     doing("reading the model", 0.0)
-    specs = tuple(parse_input(text) for text in inputs or ())
-    importer = find_importer(source)
+    importer, specs = find_importer(source), tuple(parse_input(text) for text in inputs or ())
     chosen = _recipe(recipe, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, settings or {}, tell, doing)
     doing("recording golden cases", 0.6)
     recorded, generated = _record(prepared, golden, tell)
-    measured, notes = chosen_golden(recorded, prepared.imported, prepared.pre, generated=generated)
+    tolerances, notes = chosen_golden(recorded, prepared.imported, prepared.pre, generated=generated)
     for note in notes:
         tell(note)
     named, files = cases.files_of(recorded)
-    manifest = _manifest(prepared, source, name, version, description, task)
-    manifest = msgspec.structs.replace(manifest, golden=msgspec.structs.replace(measured, cases=named))
-    files |= _files(prepared, manifest, card)
+    proof = msgspec.structs.replace(tolerances, cases=named)
+    manifest = _manifest(prepared, source, name, version, description, task, proof)
     doing("proving that it is the same model", 0.8)
-    bundle = _write_proven(target, manifest, files, tell)
+    bundle = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
     doing("done", 1.0)
     return bundle
+
+
+def _free(target: Path) -> Path:
+    """The place of the new bundle; raises UsageError where there is one already."""
+    if os.path.lexists(target):
+        raise UsageError(f"{target} exists; a bundle is never changed", hint="choose another version")
+    return target
 
 
 def _write_proven(target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note) -> Bundle:
@@ -139,9 +141,7 @@ def _write_proven(target: Path, manifest: Manifest, files: Mapping[str, bytes], 
                 hint="nothing was written; what differs is the stage named above",
             )
         tell(report.summary())
-        if target.exists():
-            raise UsageError(f"{target} exists by now; a bundle is never changed")
-        os.rename(staging / "bundle", target)
+        os.rename(staging / "bundle", _free(target))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(target.parent.iterdir()):
@@ -335,7 +335,13 @@ def _name(name: str | None, source: Any) -> str:
 
 
 def _manifest(
-    prepared: Prepared, source: Any, name: str, version: str, description: str, task: str | None
+    prepared: Prepared,
+    source: Any,
+    name: str,
+    version: str,
+    description: str,
+    task: str | None,
+    proof: Golden,
 ) -> Manifest:
     imported, path = prepared.imported, as_path(source)
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
@@ -361,6 +367,7 @@ def _manifest(
         ),
         steps=Steps(tuple(step_data(prepared.pre_steps)), tuple(step_data(prepared.post_steps))),
         labels="labels.txt" if prepared.labels else None,
+        golden=proof,
         lineage=Lineage(source=origin),
         files={},
     )
