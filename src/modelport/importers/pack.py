@@ -95,12 +95,7 @@ def pack(
     tell: Note = progress or (lambda note: None)
     doing: Stage = stage or (lambda what, share: None)
     name = _name(name, source)
-    target = Path(out) / name / version
-    if target.exists():
-        raise UsageError(
-            f"{target} exists; a bundle is never changed",
-            hint="choose another version: --model-version (version= in Python)",
-        )
+    target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
     importer, specs = find_importer(source), tuple(parse_input(text) for text in inputs or ())
     chosen = _recipe(recipe, importer, source, specs, tell)
@@ -122,7 +117,10 @@ def pack(
 def _free(target: Path) -> Path:
     """The place of the new bundle; raises UsageError where there is one already."""
     if os.path.lexists(target):
-        raise UsageError(f"{target} exists; a bundle is never changed", hint="choose another version")
+        raise UsageError(
+            f"{target} exists; a bundle is never changed",
+            hint="choose another version: --model-version (version= in Python)",
+        )
     return target
 
 
