@@ -46,13 +46,16 @@ _NEUTRAL = {
 class KerasImporter:
     """Exports with Keras's own ONNX export; the reference is the model itself, `training=False`."""
 
+    def __init__(self) -> None:
+        self._opened: tuple[Any, Any] | None = None
+
     def recognises(self, source: Any) -> bool:
         """A model by its type; files by `config.json` in a zip, or by HDF5's magic."""
         return of_module(source, "keras", "Model") or _format_of(source) is not None
 
     def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
         """What the model says of itself; None for one that was never built and has no given inputs."""
-        return _signature(_keras(), _model(source), inputs)
+        return _signature(_keras(), self._model(source), inputs)
 
     def load(
         self, source: Any, *, example: Mapping[str, Array] | None = None, inputs: Sequence[TensorSpec] = ()
@@ -66,7 +69,7 @@ class KerasImporter:
             InputError: the file is damaged.
         """
         keras = _keras()
-        model = _model(source)
+        model = self._model(source)
         signature = _signature(keras, model, inputs)
         if signature is None:
             raise UsageError(
@@ -93,6 +96,12 @@ class KerasImporter:
             format=_format_of(source) or "keras.Model",
             notes=(*changed, *batch_notes),
         )
+
+    def _model(self, source: Any) -> Any:
+        """The model, opened once for both questions: a file takes seconds."""
+        if self._opened is None or self._opened[0] is not source:
+            self._opened = (source, _model(source))
+        return self._opened[1]
 
 
 def _keras() -> Any:

@@ -64,8 +64,8 @@ class TorchImporter:
             UsageError: nothing says what the network takes.
             InputError: the file is damaged.
         """
-        torch = _torch()
         network = _network(source)
+        torch = _torch()
         feeds = _feeds(network, example, inputs)
         reference, notes = _reference(torch, network, tuple(feeds))
         outputs = tuple(reference(feeds))

@@ -1,0 +1,89 @@
+"""Sources are told apart without their frameworks; a missing one is named with what installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modelport.errors import Unsupported
+from modelport.importers.keras import KerasImporter
+from modelport.importers.onnx import OnnxImporter
+from modelport.importers.source import HDF5_MAGIC, find_importer, of_module
+from modelport.importers.torch import TorchImporter
+
+
+def zipped(path: Path, *members: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, "{}")
+    return path
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, Path]:
+    hdf5 = tmp_path / "a.bin"
+    hdf5.write_bytes(HDF5_MAGIC + b"\0" * 64)
+    return {
+        "torchscript": zipped(tmp_path / "b.bin", "net/data.pkl", "net/constants.pkl", "net/code/net.py"),
+        "pt2": zipped(tmp_path / "c.bin", "net/models/model.json", "net/archive_format"),
+        "weights": zipped(tmp_path / "d.bin", "net/data.pkl", "net/data/0"),
+        "keras": zipped(tmp_path / "e.bin", "config.json", "metadata.json", "model.weights.h5"),
+        "h5": hdf5,
+    }
+
+
+def test_the_content_decides(sources: dict[str, Path], tmp_path: Path) -> None:
+    found = {name: type(find_importer(path)) for name, path in sources.items()}
+    torch, keras = TorchImporter, KerasImporter
+    assert found == {"torchscript": torch, "pt2": torch, "weights": torch, "keras": keras, "h5": keras}
+    for path in (zipped(tmp_path / "x.pt", "readme.txt"), zipped(tmp_path / "empty.keras")):
+        with pytest.raises(Unsupported, match="cannot tell what"):
+            find_importer(path)
+    assert not OnnxImporter().recognises(sources["h5"])
+
+
+def test_telling_loads_no_framework(sources: dict[str, Path]) -> None:
+    code = (
+        "import sys; from modelport.importers.source import find_importer\n"
+        "for path in sys.argv[1:]: find_importer(path)\n"
+        "assert not {'torch', 'tensorflow', 'keras', 'h5py'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *map(str, sources.values())], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "command"),
+    [
+        ("torchscript", "torch", "pip install 'modelport[torch]'"),
+        ("torchscript", "onnxscript", "pip install 'modelport[torch]'"),
+        ("pt2", "torch", "pip install 'modelport[torch]'"),
+        ("keras", "keras", "pip install 'modelport[tensorflow]'"),
+        ("h5", "keras", "pip install 'modelport[tensorflow]'"),
+    ],
+)
+def test_a_missing_framework(
+    sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, module: str, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Unsupported) as refusal:
+        find_importer(sources[name]).load(sources[name], example=None)
+    assert refusal.value.hint == command
+    assert refusal.value.exit_code == 4
+
+
+def test_weights_are_refused_without_torch(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(Unsupported, match="holds a pickle"):
+        find_importer(sources["weights"]).load(sources["weights"], example=None)
+
+
+def test_objects_are_told_by_the_names_of_their_classes() -> None:
+    parent = type("Module", (), {"__module__": "torch.nn.modules.module"})
+    child = type("Net", (parent,), {"__module__": "mine"})
+    assert of_module(child(), "torch", "Module")
+    assert not of_module(child(), "keras", "Model")
+    assert not of_module(3, "torch", "Module")
