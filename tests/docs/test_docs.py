@@ -64,7 +64,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def shell(blocks: list[Block], port: int) -> str:
-    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
     for block in blocks:
         code = PORT.sub(str(port), block.code)
         lines.append(f"python - <<'END_OF_BLOCK'\n{code}END_OF_BLOCK" if block.lang == "python" else code)
