@@ -116,7 +116,7 @@ def test_predict_answers_each_line_as_it_is_read(folder: Path) -> None:
 
 
 def test_predict_survives_a_reader_that_leaves(folder: Path) -> None:
-    command = f"{sys.executable} -m modelport predict repo/colours - --json | head -n 1"
+    command = f"set -o pipefail; {sys.executable} -m modelport predict repo/colours - --json | head -n 1"
     names = "photos/red.png\n" * 200
     done = subprocess.run(
         ["bash", "-c", command],
@@ -129,6 +129,7 @@ def test_predict_survives_a_reader_that_leaves(folder: Path) -> None:
     )
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
     assert json.loads(done.stdout)["answer"][0]["label"] == "red"
+    assert done.returncode == 0
 
 
 def test_inspect_in_words_json_and_card(folder: Path) -> None:

@@ -43,6 +43,14 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"modelport.cli.{name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output left (`| head`): that is no error, and nothing more can be written.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -84,13 +92,6 @@ def run(args: Sequence[str] | None = None) -> int:
         return 130
     except KeyboardInterrupt:
         return 130
-    except SystemExit as leaving:
-        # click turns a broken pipe into an exit: the reader of our output left (`| head`), which is no
-        # error, and nothing more can be written.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 0
-        return leaving.code if isinstance(leaving.code, int) else 1
 
 
 def report(problem: ModelportError) -> None:
