@@ -19,10 +19,15 @@ T = TypeVar("T")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def console(*, err: bool = False) -> Console:
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1; that the reader left (`| head`) is no error."""
+        raise BrokenPipeError
+
+
+def console() -> Console:
     """A console that honours NO_COLOR and plain pipes; lines are never cut when nobody looks."""
-    stream = sys.stderr if err else sys.stdout
-    return Console(stderr=err, highlight=False, width=None if stream.isatty() else 160)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def write_json(value: Any, *, lines: bool = False) -> None:
