@@ -27,8 +27,8 @@ post = ["softmax", { top_k = 0 }, "labels"]
 """
 
 
-def write_network(path: Path, *, batch: str | int = "N", scale: float = 20.0) -> Path:
-    """mean over the pixels of each channel, times `scale`: logits [N, 3]."""
+def write_network(path: Path, *, sides: tuple[int | str, int | str] = (8, 8)) -> Path:
+    """The mean over the pixels of each channel, times 20: logits [N, 3]."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
@@ -37,9 +37,9 @@ def write_network(path: Path, *, batch: str | int = "N", scale: float = 20.0) ->
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3])],
-        [helper.make_tensor("scale", TensorProto.FLOAT, [1], [scale])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, *sides])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor("scale", TensorProto.FLOAT, [1], [20.0])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)

@@ -19,8 +19,11 @@ from modelport.bundle.store import Bundle
 from modelport.errors import BundleError, InputError, TooLarge, Unsupported, UnsupportedMedia
 from modelport.importers.pack import pack
 from modelport.runtimes.pipeline import Pipeline, decode_tensors
+from modelport.steps.compile import PRE_STEPS, check_growth
+from modelport.steps.step import parse_steps
 from modelport.tensors import Array, TensorSpec, array_of_json
 
+from ..colours import LABELS, RECIPE, write_network
 from ..importers.networks import CLASSES, convnet, leaking
 
 
@@ -231,3 +234,21 @@ def npy(array: Array) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def test_a_thin_picture_is_no_memory_bomb(tmp_path: Path) -> None:
+    resize = {"resize": {"shorter": 256}}
+    alone = parse_steps(["grayscale", resize], PRE_STEPS, "$")
+    cropped = parse_steps([resize, {"center_crop": 224}], PRE_STEPS, "$")
+    check_growth(alone, 480, 640, 10**6)
+    check_growth(cropped, 20_000, 1, 10**6)
+    with pytest.raises(TooLarge, match="256 x 5120000"):
+        check_growth(alone, 20_000, 1, 10**8)
+
+    (tmp_path / "shorter.toml").write_text(RECIPE.replace("size = 8", "shorter = 8"))
+    network = write_network(tmp_path / "colours.onnx", sides=("H", "W"))
+    bundle = pack(network, out=tmp_path, recipe=tmp_path / "shorter.toml", labels=LABELS)
+    with Pipeline.open(bundle) as pipeline:
+        assert pipeline.pre({"image": np.zeros((4, 6, 3), np.uint8)})["x"].shape == (3, 8, 12)
+        with pytest.raises(TooLarge, match="pixels of it"):
+            pipeline.pre({"image": np.zeros((1, 60_000_000, 3), np.uint8)})

@@ -19,7 +19,9 @@ from .. import plugins
 from ..bundle.manifest import GraphInfo
 from ..bundle.store import Bundle
 from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
+from ..steps.compile import PRE_STEPS, check_growth
 from ..steps.decode import decode_image
+from ..steps.step import parse_steps
 from ..tensors import Array, Tensors, TensorSpec, array_of_json
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
@@ -36,6 +38,7 @@ class Pipeline:
         self._pre = pre
         self._net = net
         self._post = post
+        self._steps = parse_steps(bundle.manifest.steps.pre, PRE_STEPS, "$.steps.pre")
 
     @classmethod
     def open(
@@ -105,7 +108,15 @@ class Pipeline:
         return tensors
 
     def pre(self, decoded: Tensors) -> dict[str, Array]:
-        """One decoded item to what the network takes, without the batch axis."""
+        """One decoded item to what the network takes, without the batch axis.
+
+        Raises:
+            TooLarge: a picture that a resize would make larger than the bundle's `max_pixels`.
+            InputError: the tensors do not fit.
+        """
+        if self._steps and "image" in decoded and decoded["image"].ndim == 3:
+            height, width, _ = decoded["image"].shape
+            check_growth(self._steps, height, width, self.bundle.manifest.decode.max_pixels)
         return self._pre.run(decoded)
 
     def net(self, batch: Tensors) -> dict[str, Array]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import TooLarge, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
 from . import image, ink, post, resize
 from .graph import Graph, Value
@@ -146,6 +146,28 @@ def reference_post(steps: Sequence[PostStep], raw: Tensors, labels: Sequence[str
     for step in steps:
         tensors = step.reference(tensors, labels)
     return {name: value for name, value in tensors.items() if name != post.LOGITS}
+
+
+def check_growth(steps: Sequence[PreStep], height: int, width: int, max_pixels: int) -> None:
+    """Refuse a picture that a resize on the way would make larger than `max_pixels`.
+
+    A picture of one pixel by twenty thousand is small, and with its shorter side made 256 it is not. What
+    a crop right behind the resize throws away is never made, and does not count.
+
+    Raises:
+        TooLarge: with the size that would come out.
+    """
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        if isinstance(step, resize.Resize):
+            height, width = step.target(height, width)
+            if height * width > max_pixels and not isinstance(after, image.CenterCrop):
+                raise TooLarge(
+                    f"resizing makes {width} x {height} pixels of it; at most {max_pixels} are made"
+                )
+        elif isinstance(step, image.CenterCrop):
+            height, width = image.both_sides(step.size)
+        elif isinstance(step, resize.Letterbox):
+            return
 
 
 def _compile_next(graph: Graph, x: Value, steps: Sequence[PreStep]) -> tuple[Value, int]:
