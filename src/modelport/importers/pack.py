@@ -270,8 +270,10 @@ def _example(
     net = renamed(net, clashes(net, pictures=True, answers=bool(recipe.post)))
     resolved = resolve(recipe, net=net, overrides=settings, labels=labels)
     decode = cases.decoder(recipe.decode, ())
-    pictures = [decode(item.data)["image"] for item in cases.made_up_pictures()[1:3]]
-    rows = [reference_pre(resolved.pre, picture) for picture in pictures]
+    picture = decode(cases.made_up_pictures()[1].data)["image"]
+    # Of one size, since a recipe may leave the size to the picture: as it is, and upside down as a negative.
+    negative = np.ascontiguousarray(255 - picture[::-1])
+    rows = [reference_pre(resolved.pre, each) for each in (picture, negative)]
     return {signature.inputs[0].name: np.stack(rows)}
 
 
