@@ -24,6 +24,15 @@ table is drawn from. `NO_COLOR` is respected.
 | 4 | not possible here; the message says what is missing |
 | 130 | interrupted |
 
+## Settings
+
+Every option can be set for a project or a machine. A flag wins over the environment, the environment over
+the project's file, the file over the built-in default; `modelport doctor` shows what is set and where.
+
+- environment: `MODELPORT_SERVE_PORT=9000` is `modelport serve --port 9000`
+- `modelport.toml` in the current directory, or `[tool.modelport]` in `pyproject.toml`, with a table for each
+  verb: `[serve]`, then `port = 9000`. A key that does not exist is an error with the nearest spelling.
+
 This page is written by `scripts/cli_reference.py` from the commands' own help.
 """
 

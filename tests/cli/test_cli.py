@@ -194,6 +194,58 @@ def test_pack_refuses_in_words(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("modelport.json"))
 
 
+def test_pack_takes_what_a_shell_makes_of_a_glob(folder: Path, tmp_path: Path) -> None:
+    photos = sorted((folder / "photos").iterdir())
+    arguments = [
+        "pack",
+        folder / "colours.onnx",
+        "--recipe",
+        folder / "colours.toml",
+        "-o",
+        tmp_path,
+        "--json",
+    ]
+    done = modelport(*arguments, "--golden", *photos, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["golden_cases"] == len(photos) == 3
+    loose = modelport(*arguments, *photos, cwd=folder)
+    assert loose.returncode == 2 and "one SOURCE" in loose.stderr
+
+
+def test_settings_come_from_files_and_the_environment(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, photo = folder / "repo" / "colours", folder / "photos" / "red.png"
+    (tmp_path / "modelport.toml").write_text("[predict]\ntop = 1\nas_json = true\n[verify]\nthreads = 2\n")
+    assert len(lines(modelport("predict", bundle, photo, cwd=tmp_path))[0]["answer"]) == 1  # type: ignore[arg-type]
+    monkeypatch.setenv("MODELPORT_PREDICT_TOP", "2")
+    assert len(lines(modelport("predict", bundle, photo, cwd=tmp_path))[0]["answer"]) == 2  # type: ignore[arg-type]
+    flag = modelport("predict", bundle, photo, "--top", 3, cwd=tmp_path)
+    assert len(lines(flag)[0]["answer"]) == 3  # type: ignore[arg-type]
+    told = json.loads(modelport("doctor", "--json", cwd=tmp_path).stdout)["settings"]
+    assert {(s["name"], s["value"], s["origin"]) for s in told} == {
+        ("predict.top", "2", "MODELPORT_PREDICT_TOP"),
+        ("predict.as_json", "True", "modelport.toml"),
+        ("verify.threads", "2", "modelport.toml"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[predict]\ntpo = 1", "did you mean 'top'"),
+        ("[perdict]\ntop = 1", "did you mean 'predict'"),
+        ("predict = 1", "a table for each verb"),
+        ("[predict", "cannot read modelport.toml"),
+        ("[predict]\ntop = 'many'", "many"),
+    ],
+)
+def test_wrong_settings_are_refused_in_words(folder: Path, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "modelport.toml").write_text(text)
+    done = modelport("predict", folder / "repo" / "colours", folder / "photos" / "red.png", cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_doctor_knows_this_machine(tmp_path: Path) -> None:
     about = json.loads(modelport("doctor", "--json", cwd=tmp_path).stdout)
     assert about["ok"] and about["runtimes"][0]["name"] == "onnxruntime" and about["cores"] >= 1

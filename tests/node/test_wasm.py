@@ -12,11 +12,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from modelport.bundle.store import Bundle
+from modelport.cli.demo import DIGITS
 from modelport.steps.compile import compile_pre, reference_pre
 from modelport.steps.image import CenterCrop, Layout, Normalize, Scale
 from modelport.steps.resize import Letterbox, Resize
 from modelport.steps.step import PreStep
 from modelport.tensors import Array
+from modelport.verify.replay import read_taps
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
@@ -108,3 +111,22 @@ def test_wasm_gives_the_bytes_of_python_and_of_the_libraries(node: str, name: st
         assert made["x"].shape == in_python.shape
         assert made["x"].tobytes() == in_python.tobytes(), f"{image.shape}"
         assert made["x"].tobytes() == reference_pre(steps, image).tobytes(), f"{image.shape}"
+
+
+def test_the_shipped_digits_bundle_reads_the_same_in_wasm(node: str, tmp_path: Path) -> None:
+    """Ink steps included: the tensors that the network gets are the recorded bytes, its digits the same."""
+    bundle = Bundle.open(DIGITS)
+    golden = bundle.manifest.golden
+    assert golden is not None
+    taps = [read_taps(bundle.read(case.taps), case.taps) for case in golden.cases]
+    pre = run_in_wasm(node, [(bundle.graph("pre"), tap["decoded"]) for tap in taps], tmp_path)
+    for made, tap in zip(pre, taps, strict=True):
+        for name, recorded in tap["pre"].items():
+            assert made[name].tobytes() == recorded.tobytes()
+    batches = [{name: array[None] for name, array in tap["pre"].items()} for tap in taps]
+    (tmp_path / "net").mkdir()
+    net = run_in_wasm(node, [(bundle.graph("net"), batch) for batch in batches], tmp_path / "net")
+    for made, tap in zip(net, taps, strict=True):
+        for name, recorded in tap["raw"].items():
+            assert np.allclose(made[name], recorded, atol=1e-4)
+            assert made[name].argmax() == recorded.argmax()

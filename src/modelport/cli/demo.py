@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 import sys
 import threading
@@ -42,12 +43,19 @@ def command(host: str, port: int, once: bool, no_browser: bool) -> int:
 
     def open_page(url: str) -> None:
         click.echo(f"Draw a digit: {url}")
-        if not no_browser:
+        if not no_browser and _has_screen():
             # A browser that blocks (a text one, say) must not hold the server up.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     run([bundle], host, port, home="digits", ready=open_page)
     return 0
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have somewhere to show; a text browser would take over the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 def _once(bundle: Bundle, host: str) -> int:

@@ -6,11 +6,12 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import plugins
+from .. import config, plugins
 from .._version import __version__
 from ..errors import ModelportError
 from .render import console, facts, grid, json_option, write_json
@@ -30,8 +31,6 @@ OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
 }
 """Feature -> (distributions, any of those joined by |), what it is for, how to get it."""
-
-SETTINGS = {"NO_COLOR": "no colours in the output"}
 
 
 @click.command()
@@ -65,8 +64,17 @@ def examine() -> dict[str, Any]:
         "runtimes": runtimes,
         "features": [_feature(name) for name in OPTIONAL],
         "importers": list(plugins.table("importers")),
-        "settings": {name: os.environ.get(name) for name in SETTINGS},
+        "settings": _settings(),
     }
+
+
+def _settings() -> list[dict[str, str]]:
+    """Every setting that is not a built-in default, and where it comes from."""
+    from .main import VERBS, options_of
+
+    options = {verb: options_of(verb) for verb in VERBS}
+    found = config.origins(config.project_settings(Path.cwd()), options)
+    return [{"name": name, "value": value, "origin": origin} for name, value, origin in found]
 
 
 def _runtime(name: str) -> dict[str, Any]:
@@ -119,7 +127,7 @@ def _print(report: dict[str, Any]) -> None:
                 ("Python", report["python"]),
                 ("system", report["system"]),
                 ("cores", f"{report['cores']}  {' '.join(report['cpu_features'])}"),
-                ("settings", "  ".join(f"{k}={v}" for k, v in report["settings"].items() if v) or "none"),
+                ("settings", _shown(report["settings"])),
             ],
         )
     )
@@ -133,6 +141,12 @@ def _print(report: dict[str, Any]) -> None:
         need = "" if feature["ok"] else f"to {feature['purpose']}: {feature['install']}"
         rows.append((f"[{feature['name']}]", _mark(feature["ok"], optional=True), found, need))
     out.print(grid(["part", "", "found", "to do"], rows))
+
+
+def _shown(settings: list[dict[str, str]]) -> str:
+    if not settings:
+        return f"none but the defaults ({config.PROJECT_FILE}, {config.PREFIX}_VERB_OPTION)"
+    return "\n".join(f"{s['name']} = {s['value']}  ({s['origin']})" for s in settings)
 
 
 def _mark(found: object, *, optional: bool = False) -> str:

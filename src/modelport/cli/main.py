@@ -6,10 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from .. import config
 from .._version import __version__
 from ..errors import ModelportError
 
@@ -40,8 +42,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"modelport.cli.{name}").command
-        return command
+        return load(name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -59,14 +60,33 @@ class Verbs(click.Group):
 
             near = get_close_matches(args[0], VERBS, n=1)
             ctx.fail(f"no verb {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        settings = config.project_settings(Path.cwd())
+        if name:
+            config.check_known(settings, VERBS, name, options_of(name))
+        ctx.default_map = settings.verbs
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+def load(verb: str) -> click.Command:
+    """A verb's command; imports its module."""
+    command: click.Command = importlib.import_module(f"modelport.cli.{verb}").command
+    return command
+
+
+def options_of(verb: str) -> list[str]:
+    """The names of a verb's options, as files and the environment set them."""
+    return [str(p.name) for p in load(verb).params if isinstance(p, click.Option) and p.name != "help"]
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": config.PREFIX}
+
+
+@click.command(cls=Verbs, epilog=EXIT_CODES, context_settings=CONTEXT)
 @click.version_option(__version__, message="modelport %(version)s")
 def root() -> None:
     """Take a trained model to every place it has to run, with proof that the answers stay the same."""

@@ -13,6 +13,7 @@ from .render import console, facts, json_option, progress, write_json
 
 @click.command()
 @click.argument("source", type=click.Path())
+@click.argument("more", nargs=-1, type=click.Path(), metavar="")
 @click.option(
     "-o", "--out", required=True, type=click.Path(), help="Model repository to write REPO/NAME/VERSION in."
 )
@@ -28,7 +29,7 @@ from .render import console, facts, json_option, progress, write_json
     "--golden",
     multiple=True,
     type=click.Path(),
-    help="Files or a directory to record golden cases from. Repeatable.",
+    help="Files or a directory to record golden cases from; --golden photos/*.jpg works.",
 )
 @click.option(
     "--input",
@@ -82,12 +83,23 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
         "version": options["model_version"],
         "recipe": options["recipe"],
         "labels": options["labels"],
-        "golden": list(options["golden"]) or None,
+        "golden": _golden(options["golden"], options["more"]),
         "settings": parse_settings(options["settings"]),
         "inputs": list(options["inputs"]) or None,
         "card": Path(options["card"]) if options["card"] else None,
         "description": options["description"],
     }
+
+
+def _golden(given: tuple[str, ...], more: tuple[str, ...]) -> list[str] | None:
+    """All golden inputs: the shell turns `--golden *.jpg` into one flag with a value and loose files.
+
+    Raises:
+        click.UsageError: loose files without --golden.
+    """
+    if more and not given:
+        raise click.UsageError(f"unexpected argument {more[0]!r}; one SOURCE is packed at a time")
+    return [*given, *more] or None
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
