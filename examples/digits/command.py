@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 SAMPLES = Path(__file__).parent / "samples"
+QUIET = not sys.stdout.isatty()
+"""No progress bar in a file or a pipe."""
 
 
 def arguments(framework: str, out: str) -> argparse.ArgumentParser:
@@ -25,7 +28,7 @@ def arguments(framework: str, out: str) -> argparse.ArgumentParser:
 def pack(source: Any, repository: Path) -> None:
     """Pack `source` (a model or the path of one) as digits version 1 and verify the package.
 
-    The golden cases are the pictures in samples/: what the package answers to them is recorded
+    The golden cases are one picture of each digit from samples/: what the package answers to them is recorded
     at packing and must come out again wherever it is verified.
     """
     try:
@@ -40,9 +43,9 @@ def pack(source: Any, repository: Path) -> None:
         version="1",
         recipe="digits",
         labels=[str(digit) for digit in range(10)],
-        golden=sorted(SAMPLES.glob("*.png")),
+        golden=sorted(SAMPLES.glob("*-a.png")),
     )
     report = modelport.verify(bundle)
-    print(report)
+    print(report.summary())
     if not report.ok:
         raise SystemExit("error: the packed model does not answer as the trained one did")

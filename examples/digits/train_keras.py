@@ -9,15 +9,14 @@ black, and gives raw logits [batch, 10].
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
-from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import command
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,7 +25,9 @@ from mnist import MEAN, STD, Bytes, MnistError, load
 from rich.progress import track
 
 BATCH = 128
-PEAK_RATE = 0.01
+PEAK_RATE = 0.15
+SMOOTHING = 0.02
+"""The share of certainty the labels give up, so that scores stay short of 1."""
 BLACK = -MEAN / STD
 
 
@@ -49,13 +50,15 @@ def normalised(images: Bytes) -> np.ndarray:
 def augmented(images: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
     """Each image [n, 28, 28, 1] turned, scaled, sheared, moved and tilted a little; same shape.
 
-    At strength 1: rotation to 12 degrees, scale 0.85 to 1.15, shear to 0.15, 4 pixels either way,
-    a slight perspective; one stroke in four is made bolder or thinner.
+    At most, when `strength` is 1: 12 degrees, a scale of 0.85 to 1.15 each way, a shear of 0.15,
+    2 pixels, a slight perspective. Each image draws how much of that it gets, so many stay nearly
+    as they are. One in four is made bolder or thinner.
     """
     count = tf.shape(images)[0]
+    amount = tf.random.uniform([count]) * strength
 
     def within(limit: float) -> tf.Tensor:
-        return tf.random.uniform([count], -limit, limit) * strength
+        return tf.random.uniform([count], -limit, limit) * amount
 
     angle, shear = within(math.pi / 15), within(0.15)
     wide, tall = 1 + within(0.15), 1 + within(0.15)
@@ -82,17 +85,19 @@ def augmented(images: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
     return tf.where(chance < 0.15, bolder, tf.where(chance > 0.9, thinner, moved)) + BLACK
 
 
-def train(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int) -> None:
-    """AdamW, one cycle of the rate, milder augmentation at the end; prints each epoch's loss."""
+def train(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int) -> None:
+    """SGD on a one-cycle rate, milder augmentation in the last third; prints each epoch's loss."""
     steps = math.ceil(len(images) / BATCH)
     rate = keras.optimizers.schedules.CosineDecay(
         PEAK_RATE / 25,
         decay_steps=int(0.75 * steps * epochs),
+        alpha=1e-4,
         warmup_target=PEAK_RATE,
         warmup_steps=int(0.25 * steps * epochs),
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.02)
-    all_images, all_labels = tf.constant(images), tf.constant(labels, tf.int32)
+    optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    all_images, all_labels = tf.constant(images), tf.one_hot(labels, 10) * (1 - SMOOTHING) + SMOOTHING / 10
+    kernels = [v for v in model.trainable_variables if v.name == "kernel"]
 
     @tf.function
     def step(picked: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
@@ -100,18 +105,44 @@ def train(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: in
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
             wanted = tf.gather(all_labels, picked)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-            loss = tf.reduce_mean(losses)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
+            total = loss + 5e-4 * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
         variables = model.trainable_variables
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        optimizer.apply(tape.gradient(total, variables), variables)
         return loss
 
-    order = np.random.default_rng(0)
+    chance = np.random.default_rng(seed)
     for epoch in range(1, epochs + 1):
         began, total = time.perf_counter(), 0.0
-        strength = tf.constant(1 - 0.7 * max(0.0, (epoch / epochs - 0.7) / 0.3), tf.float32)
-        batches = np.array_split(order.permutation(len(images)), steps)
-        for picked in track(batches, f"epoch {epoch:2}/{epochs}", transient=True):
+        strength = tf.constant(1 - 0.5 * max(0.0, (epoch / epochs - 0.7) / 0.3), tf.float32)
+        batches = np.array_split(chance.permutation(len(images)), steps)
+        for picked in track(batches, f"epoch {epoch:2}/{epochs}", transient=True, disable=command.QUIET):
             total += float(step(tf.constant(picked), strength)) * len(picked)
         seconds = time.perf_counter() - began
         print(f"epoch {epoch:2}: loss {total / len(images):.4f}, {seconds:.0f} s", flush=True)
+
+
+def main() -> None:
+    args = command.arguments("Keras", "digits.keras").parse_args()
+    try:
+        data = load(args.data)
+    except MnistError as error:
+        raise SystemExit(f"error: {error}") from None
+
+    keras.utils.set_random_seed(args.seed)
+    model = network()
+    print(f"{model.count_params():,} parameters, seed {args.seed}")
+    began = time.perf_counter()
+    train(model, normalised(data.train_images), data.train_labels, args.epochs, args.seed)
+    minutes = (time.perf_counter() - began) / 60
+    logits = model.predict(normalised(data.test_images), batch_size=1000, verbose=0)
+    share = float((logits.argmax(1) == data.test_labels).mean())
+    print(f"test accuracy {share:.2%} of {len(data.test_labels):,} images, {minutes:.1f} minutes")
+
+    model.save(args.out)
+    if args.pack:
+        command.pack(args.out, args.pack)
+
+
+if __name__ == "__main__":
+    main()

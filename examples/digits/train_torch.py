@@ -22,6 +22,8 @@ from torch.nn import functional as F
 
 BATCH = 128
 PEAK_RATE = 0.15
+SMOOTHING = 0.02
+"""The share of certainty the labels give up, so that scores stay short of 1."""
 
 
 def network() -> nn.Sequential:
@@ -74,9 +76,7 @@ def augmented(images: Tensor, strength: float) -> Tensor:
 def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
     """SGD on a one-cycle rate, milder augmentation in the last third; prints each epoch's loss."""
     steps = math.ceil(len(images) / BATCH)
-    optimizer = torch.optim.SGD(
-        model.parameters(), PEAK_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
-    )
+    optimizer = torch.optim.SGD(model.parameters(), PEAK_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, PEAK_RATE, total_steps=epochs * steps, pct_start=0.25, cycle_momentum=False
     )
@@ -85,10 +85,10 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None
         began, total = time.perf_counter(), 0.0
         strength = 1 - 0.5 * max(0.0, (epoch / epochs - 0.7) / 0.3)
         batches = torch.randperm(len(images)).split(BATCH)
-        for picked in track(batches, f"epoch {epoch:2}/{epochs}", transient=True):
+        for picked in track(batches, f"epoch {epoch:2}/{epochs}", transient=True, disable=command.QUIET):
             inputs = augmented(images[picked], strength)
             logits = model(inputs.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits, labels[picked], label_smoothing=0.05)
+            loss = F.cross_entropy(logits, labels[picked], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
