@@ -14,7 +14,7 @@ import pytest
 
 from modelport.cli.main import VERBS
 
-from ..colours import LABELS, pack_colours, picture
+from ..colours import LABELS, RECIPE, pack_colours, picture
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pack_colours(where)
     (where / "broken.png").write_bytes(picture("red", (300, 300))[:200])
     (where / "notes.txt").write_text("no picture")
+    (where / "empty.onnx").write_bytes(b"")
+    squares = RECIPE.replace("size = 8", 'size = "$size"').replace('"chw"', '"hwc"')
+    (where / "hwc.toml").write_text(squares + "[parameters]\nsize = 8\n")
     return where
 
 
@@ -135,7 +138,7 @@ def test_predict_survives_a_reader_that_leaves(folder: Path) -> None:
 def test_inspect_in_words_json_and_card(folder: Path) -> None:
     table = modelport("inspect", "repo/colours", cwd=folder)
     assert table.returncode == 0
-    for words in ("image-classification", "resize(", "kernel=nearest", "3: red, green, blue", "net.onnx"):
+    for words in ("image-classification", "resize(", "kernel=nearest", "3: red · green · blue", "net.onnx"):
         assert words in table.stdout, words
     about = json.loads(modelport("inspect", "repo/colours", "--json", cwd=folder).stdout)
     assert about["schema"] == "modelport.inspect/1" and about["manifest"]["name"] == "colours"
@@ -183,12 +186,17 @@ def test_pack_from_the_shell(folder: Path, tmp_path: Path) -> None:
         (["colours.onnx", "--recipe", "colours.toml", "--set", "size"], 2, "KEY=VALUE"),
         (["colours.onnx", "--recipe", "colours.toml", "--set", "sise=8"], 2, "sise"),
         (["colours.onnx", "--recipe", "digits"], 2, ""),
+        (["colours.onnx", "--recipe", "colours.toml", "--name", "a.net"], 2, "the network of 'a'"),
+        (["empty.onnx", "--recipe", "imagenet"], 4, "cut short"),
+        (["colours.onnx", "--recipe", "hwc.toml"], 2, "channels are elsewhere"),
+        (["colours.onnx", "--recipe", "colours.toml", "-o", "notes.txt"], 2, "is not a folder"),
     ],
 )
 def test_pack_refuses_in_words(
     folder: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    done = modelport("pack", *arguments, "-o", tmp_path / "out", cwd=folder)
+    out = [] if "-o" in arguments else ["-o", tmp_path / "out"]
+    done = modelport("pack", *arguments, *out, cwd=folder)
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("modelport.json"))
@@ -244,6 +252,27 @@ def test_wrong_settings_are_refused_in_words(folder: Path, tmp_path: Path, text:
     (tmp_path / "modelport.toml").write_text(text)
     done = modelport("predict", folder / "repo" / "colours", folder / "photos" / "red.png", cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_answer_to_every_picture_is_doubted(folder: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(6):
+        (photos / f"{number}.png").write_bytes(picture("red", (20 + number, 30)))
+    (photos / "0.jpg").write_bytes(picture("green", kind="JPEG"))
+    done = modelport(
+        "pack",
+        "colours.onnx",
+        "--recipe",
+        "colours.toml",
+        "--golden",
+        photos,
+        "-o",
+        tmp_path / "out",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6 of 7 golden pictures were answered '0'" in done.stderr
 
 
 def test_doctor_knows_this_machine(tmp_path: Path) -> None:

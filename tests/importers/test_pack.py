@@ -83,7 +83,7 @@ def test_what_a_bundle_holds(tmp_path: Path, photos: Path) -> None:
     assert taps["answer.labels"].dtype.kind == "U"
     assert "the batch of 1 became a batch of any size" in notes
     assert "golden cases are recorded from 16 of 20 files" in notes
-    assert "the same model as in onnxruntime" in notes[-1]
+    assert "answers as in onnxruntime" in notes[-1]
     assert [share for _, share in stages] == sorted(share for _, share in stages)
     assert stages[-1][1] == 1.0
     card = bundle.read("README.md").decode()

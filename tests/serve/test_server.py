@@ -314,6 +314,16 @@ def test_a_taken_port_and_a_missing_repository_are_said_at_once(repo: Path, url:
     assert missing.returncode == 3 and "Traceback" not in missing.stderr
 
 
+def test_a_server_without_one_model_that_loads_does_not_stay(tmp_path: Path) -> None:
+    import sys
+
+    repo = pack_colours(tmp_path)
+    (repo / "colours" / "1" / "net.onnx").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "modelport", "serve", str(repo), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3 and "net.onnx" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_model_that_does_not_load_leaves_the_others_up(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path, name="good")
     pack_colours(tmp_path, name="bad")

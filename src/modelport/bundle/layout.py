@@ -110,7 +110,7 @@ def _archive(path: Path) -> Path:
     if path.suffix.lower() != _SUFFIX:
         raise BundleError(
             f"{str(path)!r} is not a bundle: expected a folder with a {MANIFEST}, or a .zip of one",
-            hint=f"if it is a trained model: modelport pack {path}",
+            hint=f"if it is a trained model: modelport pack {path} --recipe RECIPE -o REPO",
         )
     return path
 

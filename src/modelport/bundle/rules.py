@@ -13,6 +13,8 @@ from ..tensors import OIP_DATATYPES, TensorSpec
 from .manifest import MANIFEST, GraphInfo, Manifest
 
 # Windows refuses these in a file name; one bundle has to unpack on every system.
+NETWORK_SUFFIX = ".net"
+"""`NAME.net` is how servers call the network of the bundle NAME, so no bundle may be called that."""
 _FORBIDDEN = frozenset('<>:"|?*')
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))]
@@ -27,6 +29,11 @@ def check_manifest(manifest: Manifest) -> None:
         BundleError: an unsafe or colliding file name, a reference to a file that is not named, or
             graphs that do not follow from each other; `at` is the JSON path.
     """
+    if manifest.name.endswith(NETWORK_SUFFIX):
+        raise BundleError(
+            f"the name {manifest.name!r} ends in {NETWORK_SUFFIX!r}, which stands for a bundle's network",
+            at="$.name",
+        )
     check_names(manifest.files)
     for at, name in references(manifest):
         if name not in manifest.files:

@@ -43,6 +43,9 @@ class Bundle(msgspec.Struct, frozen=True):
     """SHA-256 of the bytes of `modelport.json`, in hexadecimal: it covers every file of the bundle."""
     source: DirectoryFiles | ZipFiles
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.manifest.name} version {self.manifest.version} at {self.path}>"
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """The bundle at a directory, a .zip, `REPO/NAME` (its newest version) or `REPO/NAME/VERSION`.

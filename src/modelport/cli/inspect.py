@@ -90,5 +90,6 @@ def _step(step: dict[str, dict[str, Any]]) -> str:
 def _labels(labels: tuple[str, ...]) -> str:
     if not labels:
         return "none"
-    shown = ", ".join(labels[:10])
-    return f"{len(labels)}: {shown}" + (", …" if len(labels) > 10 else "")
+    # Class names may hold commas themselves.
+    shown = " · ".join(labels[:10])
+    return f"{len(labels)}: {shown}" + (" · …" if len(labels) > 10 else "")

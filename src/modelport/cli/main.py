@@ -13,7 +13,7 @@ import click
 
 from .. import config
 from .._version import __version__
-from ..errors import ModelportError
+from ..errors import InputError, ModelportError
 
 # Verb -> its one line of help. Verbs are imported when they are called, so that --help stays quick.
 VERBS = {
@@ -108,10 +108,13 @@ def run(args: Sequence[str] | None = None) -> int:
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
         return 130
-    except KeyboardInterrupt:
-        return 130
+    except OSError as problem:
+        # The disk's own no (full, read-only, no right): the user's to see, and no bug.
+        report(InputError(f"{problem.strerror or problem}: {problem.filename or 'no file named'}"))
+        return InputError.exit_code
 
 
 def report(problem: ModelportError) -> None:

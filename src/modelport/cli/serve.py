@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
 from ..errors import NotFound
 from .render import json_option, write_json
+
+if TYPE_CHECKING:
+    from ..engine.repository import Entry
 
 host_option = click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one."
@@ -76,14 +80,16 @@ def run(
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{sock.getsockname()[1]}"
 
-    def tell() -> None:
+    def tell(entries: list[Entry]) -> None:
         if ready:
             ready(url)
         elif as_json:
-            models = [{"name": b.manifest.name, "version": b.manifest.version} for b in bundles]
+            models = [{"name": e.name, "version": e.version, "ready": e.model is not None} for e in entries]
             write_json({"schema": "modelport.serve/1", "url": url, "models": models}, lines=True)
         else:
-            names = ", ".join(f"{b.manifest.name}/{b.manifest.version}" for b in bundles)
+            names = ", ".join(
+                f"{e.name}/{e.version}" + ("" if e.model else " (FAILED to load)") for e in entries
+            )
             click.echo(f"{url}  serves {names}  (Ctrl-C stops)")
 
     serve(bundles, sock, max_rows=max_rows, max_body=max_body, home=home, on_ready=tell)

@@ -37,18 +37,19 @@ def kind_of_file(source: Any) -> str | None:
 def refused_pickle(path: Path) -> Unsupported:
     """The refusal of a pickle, saying what it holds; the pickle is read as a list of names, not run."""
     found = sorted(_pickled_globals(path))
-    tensors = ("torch", "collections", "numpy", "_codecs")
+    tensors = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")
     classes = [name for name in found if name.split(".")[0] not in tensors or ".nn." in name]
+    load = f"net = Net(); net.load_state_dict(torch.load({path.name!r}, weights_only=True))"
     if classes:
         holds = f"a pickled object of {', '.join(classes[:3])}{' …' if len(classes) > 3 else ''}"
+        load = f"net = torch.load({path.name!r}, weights_only=False), if you trust it, beside its classes"
     elif found:
         holds = "weights (a state_dict) and no network"
     else:
         holds = "a pickle"
     return Unsupported(
         f"{path} holds {holds}; opening it would run code from the file, so it is not opened",
-        hint="build the network in Python and pack that: net = Net(); "
-        f"net.load_state_dict(torch.load({path.name!r}, weights_only=True)); "
+        hint=f"load the network in Python and pack that: {load}; "
         "modelport.pack(net, out='repo', name='…', recipe='…')",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,24 @@ def _check_outputs(outputs: Tensors, raw: Sequence[TensorSpec]) -> None:
             )
 
 
+def one_answer(cases: Sequence[Recorded]) -> str | None:
+    """A sentence of doubt where nearly all pictures got one answer, which a wrong recipe does.
+
+    A replay cannot see it: it holds the bundle to its recipe, and not to what the network was trained with.
+    """
+    best = [str(case.answer["labels"][0, 0]) for case in cases if "labels" in case.answer]
+    best = best or [str(case.answer["indices"][0, 0]) for case in cases if "indices" in case.answer]
+    if len(best) < 5:
+        return None
+    answer, count = Counter(best).most_common(1)[0]
+    if count < 0.8 * len(best):
+        return None
+    return (
+        f"{count} of {len(best)} golden pictures were answered {answer!r}: if they are not all of that, the "
+        "recipe is not the one that the network was trained with"
+    )
+
+
 def files_of(cases: Sequence[Recorded]) -> tuple[tuple[GoldenCase, ...], dict[str, bytes]]:
     """The cases as the manifest names them, and their files."""
     named: list[GoldenCase] = []
@@ -180,6 +199,8 @@ def files_of(cases: Sequence[Recorded]) -> tuple[tuple[GoldenCase, ...], dict[st
     for number, case in enumerate(cases):
         place = f"golden/{number:04d}"
         name = Path(case.input.origin).stem or f"generated-{number}"
+        if any(name == other.name for other in named):
+            name = f"{name}-{number}"  # a/cat.png and b/cat.png
         entry = GoldenCase(name, f"{place}{case.input.suffix}", f"{place}.taps.npz")
         files[entry.input] = case.input.data
         taps = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._version import __version__
 from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
+from ..bundle.rules import NETWORK_SUFFIX
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import ParityFailed, Unsupported, UsageError
 from ..steps.compile import (
@@ -105,6 +106,8 @@ def pack(
     tolerances, notes = chosen_golden(recorded, prepared.imported, prepared.pre, generated=generated)
     for note in notes:
         tell(note)
+    if not generated and (doubt := cases.one_answer(recorded)):
+        tell(doubt)
     named, files = cases.files_of(recorded)
     proof = msgspec.structs.replace(tolerances, cases=named)
     manifest = _manifest(prepared, source, name, version, description, task, proof)
@@ -116,6 +119,9 @@ def pack(
 
 def _free(target: Path) -> Path:
     """The place of the new bundle; raises UsageError where there is one already."""
+    for folder in (target.parent.parent, target.parent):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder", hint="give the model repository to write into")
     if os.path.lexists(target):
         raise UsageError(
             f"{target} exists; a bundle is never changed",
@@ -245,7 +251,7 @@ def _recipe(
             raise UsageError(
                 f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
                 "decides the answers",
-                hint=f"choose a recipe: {', '.join(recipe_names())}; or recipe 'raw' for tensors as they are",
+                hint=f"choose a recipe: {', '.join(recipe_names())} (tensors as they are), or a .toml file",
             )
     tell("no recipe was given: the network's own tensors go in and out (raw)")
     return load_recipe("raw")
@@ -327,11 +333,15 @@ def _name(name: str | None, source: Any) -> str:
     if name is not None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
             raise UsageError(f"{name!r} is no model name", hint="letters, digits, '.', '_' and '-'")
+        if name.endswith(NETWORK_SUFFIX):
+            raise UsageError(
+                f"{name!r} is how servers call the network of {name.removesuffix(NETWORK_SUFFIX)!r}"
+            )
         return name
     path = as_path(source)
     stem = path.stem if path is not None else type(source).__name__
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
-    return cleaned or "model"
+    return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
 
 
 def _manifest(

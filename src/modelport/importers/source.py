@@ -163,6 +163,12 @@ def parse_input(text: str) -> TensorSpec:
 def _advice(path: Path | None) -> str:
     if path is None:
         return "expected a path, a torch.nn.Module or a keras.Model"
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return "a SavedModel is not read yet; python -m tf2onnx.convert --saved-model makes ONNX of it"
+    if path.suffix.lower() == ".tflite":
+        return "TensorFlow Lite is not read yet; python -m tf2onnx.convert --tflite makes ONNX of it"
+    if path.suffix.lower() in (".onnx", ".pt", ".pt2", ".keras", ".h5"):
+        return f"its content is no {path.suffix} file: {path.stat().st_size} bytes; it may be cut short"
     if path.is_dir():
         return "a folder is not read; give the model file itself (.onnx, .pt, .pt2, .keras, .h5)"
     return "expected ONNX, TorchScript, torch.export (.pt2), Keras (.keras) or Keras HDF5 (.h5)"

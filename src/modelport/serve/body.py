@@ -75,7 +75,9 @@ def decode_json(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise InputError(f"the body is not a JSON object: {problem}") from problem
+        raise InputError(
+            f"the body is not a JSON object: {problem}", hint='send {"image": "<base64>"}, or the file itself'
+        ) from problem
 
 
 def decode_base64(text: Any, at: str) -> bytes:

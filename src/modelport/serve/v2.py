@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .._version import __version__
+from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.model import LiveModel, stack
 from ..engine.repository import Entry, Repository
 from ..errors import InputError, NotFound, Unavailable
@@ -24,7 +25,6 @@ from .body import read_body
 from .oip import InferRequest, encode_response, metadata, parse_request, raw_request
 from .predict import json_response
 
-NET = ".net"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_ITEMS = 256
 """Items in one request to a whole bundle."""
@@ -183,7 +183,7 @@ def _find(request: Request) -> tuple[Entry, bool]:
     """The version that a path means, and whether the network alone is meant."""
     repository, name = _repository(request), request.path_params["name"]
     version = request.path_params.get("version")
-    net = name.endswith(NET) and name not in repository.names()
+    net = name.endswith(NET)
     try:
         return repository.entry(name.removesuffix(NET) if net else name, version), net
     except NotFound as problem:

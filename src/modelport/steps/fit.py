@@ -205,13 +205,13 @@ def _post_for(
     classes = _classes(output)
     if labels and classes is not None and len(labels) != classes:
         raise UsageError(
-            f"{len(labels)} labels for the {classes} classes of output {output.name} {output}",
+            f"{len(labels)} labels for the {classes} classes of the output {output.name!r} ({output})",
             at="labels",
             hint="one line for each class, in the network's order" + _off_by_one(labels, classes),
         )
     if classes == 1 and any(isinstance(step, Softmax) for step in steps):
         raise UsageError(
-            f"output {output.name} {output} has one class, and the softmax of one number is always 1",
+            f"the output {output.name!r} ({output}) has one class, and the softmax of one number is always 1",
             at="$.post",
             hint="a recipe of your own with `sigmoid` in place of `softmax`",
         )

@@ -103,7 +103,7 @@ def resolve(
             if shape.sides is None:
                 notes.append(f"the network takes any size; {recipe.parameters['size']} is used")
             else:
-                given["size"] = _square(recipe, shape.sides)
+                given["size"] = _square(recipe, shape.sides, shape.order)
         pre = parse_steps(_filled(recipe.pre, recipe.parameters | given, where), PRE_STEPS, f"{where} $.pre")
         pre = tuple(Layout(shape.order) if step == Layout("auto") else step for step in pre)
     elif recipe.pre:
@@ -121,7 +121,12 @@ def resolve(
     )
 
 
-def _square(recipe: Recipe, sides: tuple[int, int]) -> int:
+def _square(recipe: Recipe, sides: tuple[int, int], order: str) -> int:
+    if sides[0] != sides[1] and {1, 3} & set(sides):
+        raise UsageError(
+            f"as {order!r} the network takes pictures of {sides[0]} x {sides[1]}: its channels are elsewhere",
+            hint='layout = "auto" puts them where the network has them',
+        )
     if sides[0] != sides[1]:
         raise UsageError(
             f"the network takes pictures of {sides[0]} x {sides[1]}; recipe {recipe.name!r} makes squares",

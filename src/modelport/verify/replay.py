@@ -71,8 +71,8 @@ class Report(msgspec.Struct, frozen=True):
             return f"not the same model: {self.first_divergence or self.reason}"
         inputs = "generated inputs" if self.generated else "recorded inputs"
         return (
-            f"the same model as in {self.source}: {self.cases} {inputs}, "
-            f"largest difference in the network {self.max_difference:.3g}"
+            f"the network answers as in {self.source}, and everything else as it was recorded: "
+            f"{self.cases} {inputs}, largest difference in the network {self.max_difference:.3g}"
         )
 
     def to_dict(self) -> dict[str, Any]:
