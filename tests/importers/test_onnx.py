@@ -246,8 +246,11 @@ def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
     for name in ("saved_model.pb", "text.onnx", "empty.onnx"):
         with pytest.raises(Unsupported, match="cannot tell what"):
             find_importer(tmp_path / name)
-    with pytest.raises(Unsupported, match="folder"):
+    with pytest.raises(Unsupported, match="SavedModel is not read yet"):
         find_importer(tmp_path)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(Unsupported, match="folder"):
+        find_importer(tmp_path / "plain")
     with pytest.raises(NotFound, match="no such file"):
         find_importer(tmp_path / "gone.onnx")
     with pytest.raises(Unsupported, match=r"an object of builtins\.int"):

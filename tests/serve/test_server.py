@@ -286,7 +286,10 @@ def test_stopping_finishes_what_was_taken(repo: Path) -> None:
 
         def slow_upload(sock: socket.socket) -> None:
             sock.sendall(data[100:])
-            answers.append(sock.recv(65536))
+            reply = b""
+            while part := sock.recv(65536):  # until the stopping server closes the connection
+                reply += part
+            answers.append(reply)
 
         with socket.create_connection((host, port), timeout=30) as sock:
             head = f"POST /predict/colours HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
