@@ -113,10 +113,12 @@ def test_a_form_with_two_files_and_none_called_file(http: httpx.Client) -> None:
 
 
 def test_unknown_paths_models_and_methods(http: httpx.Client) -> None:
-    for path in ("/nowhere", "/predict/none", "/predict/colours/7", "/models/none", "/v2/models/none"):
+    for path in ("/nowhere", "/predict/none", "/predict/colours/7", "/api/models/none", "/v2/models/none"):
         reply = http.get(path) if "/predict" not in path else http.post(path, content=b"x")
         assert reply.status_code == 404, path
         assert reply.json()["error"]
+    page = http.get("/models/none")
+    assert page.status_code == 404 and "<html" in page.text
     assert http.get("/predict/colours").status_code == 405
     assert http.delete("/v2/models/colours").json() == {"error": "Method Not Allowed"}
     for odd in ("/static/../app.py", "/static/%2e%2e/app.py", "/models/..%2f..%2fetc", "/static//etc/passwd"):

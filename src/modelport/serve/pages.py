@@ -41,8 +41,11 @@ async def model_list(request: Request) -> Response:
 
 
 async def model_page(request: Request) -> Response:
-    """GET /models/{name}[/{version}]"""
-    entry = _entry(request)
+    """GET /models/{name}[/{version}]; of a model that is not here, the list of those that are, as a 404."""
+    try:
+        entry = _entry(request)
+    except NotFound:
+        return FileResponse(STATIC / "index.html", status_code=404)
     return FileResponse(STATIC / PAGES.get(entry.bundle.manifest.task, "tensors.html"))
 
 
