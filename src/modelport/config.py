@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 
 PREFIX = "MODELPORT"
 PROJECT_FILE = "modelport.toml"
@@ -95,8 +94,4 @@ def _settings(tables: Any, origin: str) -> Settings:
 
 def _check_name(name: str, known: Iterable[str], what: str) -> None:
     if name not in (names := list(known)):
-        near = get_close_matches(name, names, n=1)
-        raise UsageError(
-            f"no {what} is called {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}",
-        )
+        raise UsageError(f"no {what} is called {name!r}", hint=did_you_mean(name, names))

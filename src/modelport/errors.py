@@ -18,6 +18,8 @@ what to do next. Transports translate by the class attributes below and by nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class ModelportError(Exception):
     """Base of every error that is the user's to see; anything else is a bug in Modelport."""
@@ -110,3 +112,14 @@ class ParityFailed(ModelportError):
 
     exit_code = 1
     http_status = 500
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint for a word that is not known: the nearest spelling, or `otherwise`, or all that is known."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    near = get_close_matches(word, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return otherwise if otherwise is not None else f"known: {', '.join(names)}"

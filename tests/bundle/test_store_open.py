@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,7 @@ from modelport.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from modelport.bundle.store import Bundle
 from modelport.errors import BundleError, NotFound
 
-Edit = Callable[[dict[str, Any]], None]
-Tamper = Callable[[Edit], Path]
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(BundleError) as caught:
-        Bundle.open(path)
-    return str(caught.value)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
+from .looking import Edit, Tamper, refusal
 
 # What opening gives
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,21 +14,7 @@ from modelport.bundle.manifest import File, Manifest
 from modelport.bundle.store import Bundle, labels_file, write_bundle
 from modelport.errors import BundleError, UsageError
 
-Edit = Callable[[dict[str, Any]], None]
-Tamper = Callable[[Edit], Path]
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(BundleError) as caught:
-        Bundle.open(path)
-    return str(caught.value)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
+from .looking import Tamper
 
 # Reading after opening
 

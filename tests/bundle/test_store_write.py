@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,7 @@ from modelport.bundle.manifest import MANIFEST, Golden, Manifest, Tolerance, Var
 from modelport.bundle.store import Bundle, write_bundle, write_zip
 from modelport.errors import BundleError, NotFound, UsageError
 
-Edit = Callable[[dict[str, Any]], None]
-Tamper = Callable[[Edit], Path]
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(BundleError) as caught:
-        Bundle.open(path)
-    return str(caught.value)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
+from .looking import Tamper, contents
 
 # Writing
 

@@ -13,7 +13,7 @@ import click
 
 from .. import config
 from .._version import __version__
-from ..errors import InputError, ModelportError
+from ..errors import InputError, ModelportError, did_you_mean
 
 # Verb -> its one line of help. Verbs are imported when they are called, so that --help stays quick.
 VERBS = {
@@ -56,10 +56,8 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], VERBS, n=1)
-            ctx.fail(f"no verb {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = did_you_mean(args[0], VERBS, otherwise="")
+            ctx.fail(f"no verb {args[0]!r}" + (f"; {near}" if near else ""))
         name, command, rest = super().resolve_command(ctx, args)
         settings = config.project_settings(Path.cwd())
         if name:

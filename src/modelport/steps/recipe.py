@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ..bundle.manifest import Decode
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from ..tensors import Signature
 from .compile import POST_STEPS, PRE_STEPS
 from .fit import Resolved, fit, picture_of
@@ -63,10 +62,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         return _parse(_read(path), path.stem, text)
     names = recipe_names()
     if text not in names:
-        near = get_close_matches(text, names, n=1)
         raise UsageError(
             f"no recipe named {text!r}; there are {', '.join(names)}",
-            hint=f"did you mean {near[0]!r}?" if near else "a file of your own: its path, ending in .toml",
+            hint=did_you_mean(text, names, otherwise="a file of your own: its path, ending in .toml"),
         )
     return _parse((_folder() / f"{text}.toml").read_bytes(), text, f"recipe {text}")
 
@@ -161,7 +159,7 @@ def _parse(data: bytes, name: str, where: str) -> Recipe:
     known = [field.name for field in msgspec.structs.fields(Recipe)]
     for key in table:
         if key not in known:
-            raise UsageError(f"unknown key {key!r}", at=where, hint=_nearest(key, known))
+            raise UsageError(f"unknown key {key!r}", at=where, hint=did_you_mean(key, known))
     try:
         recipe = msgspec.convert({"name": name} | table, Recipe)
     except msgspec.ValidationError as problem:
@@ -190,7 +188,7 @@ def _check_keys(
                 raise UsageError(
                     f"step {step!r} has no parameter {key!r}",
                     at=f"{where}[{index}]",
-                    hint=_nearest(key, fields),
+                    hint=did_you_mean(key, fields),
                 )
 
 
@@ -209,7 +207,9 @@ def _filled(steps: Sequence[Any], values: Mapping[str, Parameter], where: str) -
             return value
         if value[1:] not in values:
             raise UsageError(
-                f"{value!r} is used and not in [parameters]", at=where, hint=_nearest(value[1:], list(values))
+                f"{value!r} is used and not in [parameters]",
+                at=where,
+                hint=did_you_mean(value[1:], values),
             )
         return values[value[1:]]
 
@@ -229,7 +229,7 @@ def _given(recipe: Recipe, overrides: Mapping[str, Any]) -> dict[str, Parameter]
             raise UsageError(
                 f"recipe {recipe.name!r} has no parameter {key!r}; it has {', '.join(known) or 'none'}",
                 at=key,
-                hint=_nearest(key, known) if known else None,
+                hint=did_you_mean(key, known) if known else None,
             )
         default = recipe.parameters[key]
         kind: Any = type(default)
@@ -238,8 +238,3 @@ def _given(recipe: Recipe, overrides: Mapping[str, Any]) -> dict[str, Parameter]
         except msgspec.ValidationError as problem:
             raise UsageError(f"parameter {key!r} is {kind.__name__}, got {value!r}", at=key) from problem
     return given
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from ..tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ def _parse_step(item: Any, known: Mapping[str, type[S]], at: str) -> S:
         raise UsageError('expected a step such as {"resize": {…}} with one key', at=at)
     name, parameters = next(iter(item.items()))
     if name not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(name), known, n=1)
-        raise UsageError(
-            f"unknown step {name!r}",
-            at=at,
-            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}",
-        )
+        raise UsageError(f"unknown step {name!r}", at=at, hint=did_you_mean(str(name), known))
     if not isinstance(parameters, dict):
         fields = msgspec.structs.fields(known[name])
         if not fields:

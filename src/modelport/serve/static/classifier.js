@@ -3,7 +3,7 @@
 import { Bars, showTiming, showVerdict } from "./answer.js";
 import { Calls, pictureCalls } from "./calls.js";
 import { fillAbout } from "./card.js";
-import { ask, byId, complain, connection, Latest, loadModel } from "./common.js";
+import { byId, complain, connection, Latest, loadModel, post } from "./common.js";
 import { fillSamples, listen, pressSample } from "./intake.js";
 
 const IDLE = ["Choose a picture", "?", ""];
@@ -32,15 +32,9 @@ const model = loadModel((info) => {
 
 async function send(source, signal) {
   const body = await source();
-  const start = performance.now();
-  const answer = await ask(model.predict, {
-    method: "POST",
-    body,
-    headers: { "Content-Type": body.type || "application/octet-stream" },
-    signal,
-  });
+  const [answer, roundTrip] = await post(model.predict, body, body.type || "application/octet-stream", signal);
   if (signal.aborted) return;
-  show(answer, performance.now() - start);
+  show(answer, roundTrip);
   if (stream) sender.push(frame);
 }
 

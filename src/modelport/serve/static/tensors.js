@@ -3,7 +3,7 @@
 import { announce, pretty, showTiming } from "./answer.js";
 import { Calls, tensorCalls } from "./calls.js";
 import { fillAbout } from "./card.js";
-import { ask, byId, complain, Latest, loadModel, Refusal, save } from "./common.js";
+import { byId, complain, Latest, loadModel, post, Refusal, save } from "./common.js";
 
 const LARGE = 4096; // elements above which zeros are written in short
 
@@ -69,18 +69,12 @@ function written() {
 
 async function send(body, signal) {
   byId("run").disabled = true;
-  const start = performance.now();
   try {
-    const answer = await ask(model.predict, {
-      method: "POST",
-      body,
-      headers: { "Content-Type": "application/json" },
-      signal,
-    });
+    const [answer, roundTrip] = await post(model.predict, body, "application/json", signal);
     complain(null);
     byId("answer").classList.remove("stale");
     outputs.textContent = pretty(answer.answer, matchMedia("(max-width: 46rem)").matches ? 34 : 68);
-    showTiming(performance.now() - start, answer.timing_ms);
+    showTiming(roundTrip, answer.timing_ms);
     calls.last(answer);
     announce("The answer is there.");
   } finally {
