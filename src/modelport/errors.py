@@ -8,7 +8,10 @@
         - UnsupportedMedia  … because nothing here decodes it                 exit 3   HTTP 415
       + NotFound            no such model, version or file                    exit 3   HTTP 404
       + Unsupported         nothing installed here can do this                exit 4   HTTP 501
+      + Unauthorized        no key, or one that is not known here             exit 3   HTTP 401
+      + Forbidden           a key, a host or an origin that may not do this   exit 3   HTTP 403
       + Unavailable         not now: stopping, or the queue is full           exit 4   HTTP 503
+        - RateLimited       … because this caller asked too often             exit 4   HTTP 429
       + ModelFailed         the network itself raised                         exit 3   HTTP 500
       + ParityFailed        a conversion that is not the same model           exit 1   HTTP 500
 
@@ -89,6 +92,21 @@ class Unsupported(ModelportError):
     http_status = 501
 
 
+class Unauthorized(ModelportError):
+    """No key, or one that is not known here; `challenge` is the reply's WWW-Authenticate (RFC 9110, 11.6.1)."""
+
+    exit_code = 3
+    http_status = 401
+    challenge = 'Bearer realm="modelport"'
+
+
+class Forbidden(ModelportError):
+    """Known, and not allowed: a key without the scope or the model, a foreign Host or Origin."""
+
+    exit_code = 3
+    http_status = 403
+
+
 class Unavailable(ModelportError):
     """Not now: the server is stopping or its queue is full. `retry_after` is in seconds."""
 
@@ -98,6 +116,12 @@ class Unavailable(ModelportError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class RateLimited(Unavailable):
+    """This caller asked more often than its limit; `retry_after` seconds from now it may again."""
+
+    http_status = 429
 
 
 class ModelFailed(ModelportError):
