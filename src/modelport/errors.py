@@ -93,7 +93,7 @@ class Unsupported(ModelportError):
 
 
 class Unauthorized(ModelportError):
-    """No key, or one that is not known here; `challenge` is the reply's WWW-Authenticate (RFC 9110, 11.6.1)."""
+    """No key, or one not known here; `challenge` is the reply's WWW-Authenticate (RFC 9110, 11.6.1)."""
 
     exit_code = 3
     http_status = 401
