@@ -1,0 +1,1 @@
+"""Messages of the gRPC protocols that Modelport speaks, by file; each module needs `protobuf`."""
