@@ -1,0 +1,111 @@
+"""What an inference request means, whatever brought it: which model, which part of it, and the answer.
+
+A bundle answers under two names: `NAME` is the whole of it, one encoded or decoded item or several in,
+the answer out; `NAME.net` is the network alone, a batch of prepared tensors in, raw outputs out. Knows
+nothing of HTTP or gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..bundle.rules import NETWORK_SUFFIX as NET
+from ..engine.model import LiveModel, stack
+from ..engine.repository import Entry, Repository
+from ..errors import InputError, NotFound
+from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
+from .oip import InferRequest
+
+MAX_ITEMS = 256
+"""Items in one request to a whole bundle."""
+
+
+def find(repository: Repository, name: str, version: str | None) -> tuple[Entry, bool]:
+    """The version that a name means, and whether the network alone is meant.
+
+    Raises:
+        NotFound: no such model or version, in Triton's wording, which its clients' users search for.
+    """
+    net = name.endswith(NET)
+    try:
+        return repository.entry(name.removesuffix(NET) if net else name, version), net
+    except NotFound as problem:
+        where = f" version {version}" if version else ""
+        raise NotFound(
+            f"Request for unknown model: {name!r}{where} is not found", hint=problem.hint
+        ) from problem
+
+
+async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float) -> dict[str, Array]:
+    """Answer a request: every output by name, in the order that the model has them.
+
+    Args:
+        net: the network alone, instead of the whole bundle.
+        deadline: on time.monotonic's clock; math.inf for none.
+
+    Raises:
+        InputError: the inputs are not what the model takes. Unavailable: it cannot answer in time.
+    """
+    if net:
+        return await model.infer(_as_text(asked.inputs), deadline=deadline)
+    if model.bundle.manifest.decode.kind == "tensors":
+        return await model.answer_rows(_as_text(asked.inputs), deadline=deadline)
+    return await _whole(model, asked.inputs, deadline)
+
+
+async def _whole(model: LiveModel, inputs: Tensors, deadline: float) -> dict[str, Array]:
+    """Pictures: `image` as UINT8[H, W, 3], UINT8[n, H, W, 3], or BYTES[n] of encoded files."""
+    if set(inputs) != {"image"}:
+        raise InputError(f"expected one input `image`, got {', '.join(inputs) or 'none'}", at="$.inputs")
+    image = inputs["image"]
+    encoded = dtype_name(image) == "string"
+    if encoded:
+        image = image.reshape(-1)
+    elif dtype_name(image) != "uint8" or image.ndim not in (3, 4) or image.shape[-1] != 3:
+        raise InputError(
+            f"expected UINT8[H, W, 3], UINT8[n, H, W, 3] or BYTES[n] holding image files, got "
+            f"{dtype_name(image)}{list(image.shape)}",
+            at="$.inputs.image",
+        )
+    if not encoded and image.ndim == 3:
+        return (await model.answer_decoded({"image": image}, deadline=deadline)).tensors
+    if not 1 <= len(image) <= MAX_ITEMS:
+        raise InputError(f"{len(image)} items; expected 1 to {MAX_ITEMS}", at="$.inputs.image")
+    if encoded:
+        work = [model.answer(item, deadline=deadline) for item in image]
+    else:
+        work = [model.answer_decoded({"image": item}, deadline=deadline) for item in image]
+    done = await asyncio.gather(*work)
+    return stack([answered.tensors for answered in done])
+
+
+def specs(entry: Entry, net: bool) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """What a name takes and gives: a whole picture bundle speaks of one item, everything else of a batch."""
+    manifest = entry.bundle.manifest
+    if net:
+        return manifest.graphs.net.signature.inputs, manifest.graphs.net.signature.outputs
+    if manifest.decode.kind == "tensors":
+        return manifest.graphs.net.signature.inputs, manifest.outputs
+    item = tuple(TensorSpec(spec.name, spec.dtype, spec.shape[1:]) for spec in manifest.outputs)
+    return manifest.inputs, item
+
+
+def raw_specs(model: LiveModel, net: bool) -> tuple[TensorSpec, ...]:
+    """What the body of a raw binary request may hold."""
+    if net or model.bundle.manifest.decode.kind == "tensors":
+        return model.bundle.manifest.graphs.net.signature.inputs
+    return (TensorSpec("image", "string", ("batch",)),)
+
+
+def _as_text(inputs: Tensors) -> dict[str, Array]:
+    """BYTES come off the wire as bytes; the runtime's strings are text."""
+    return {name: _decode_strings(array, name) for name, array in inputs.items()}
+
+
+def _decode_strings(array: Array, name: str) -> Array:
+    if array.dtype.kind != "O":
+        return array
+    try:
+        return object_array([item.decode() for item in array.flat], array.shape)
+    except UnicodeDecodeError as problem:
+        raise InputError(f"not UTF-8 text: {problem}", at=f"$.inputs.{name}") from problem
