@@ -1,0 +1,1 @@
+"""What the server counts: updated in about a microsecond a request, read as Prometheus text or snapshots."""
