@@ -14,7 +14,7 @@ from .histogram import Histogram
 from .metrics import BatchCount, Metrics, ModelMetrics
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -51,7 +51,7 @@ def render(metrics: Metrics, accept: str = "", extra: Iterable[Metric] = ()) -> 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Everything())
     if wants_openmetrics(accept):
-        return generate_openmetrics(registry), OPENMETRICS
+        return generate_openmetrics(registry), OPENMETRICS  # type: ignore[no-untyped-call]
     return generate_latest(registry), TEXT
 
 
@@ -145,11 +145,9 @@ def _requests(metrics: Metrics, models: list[ModelMetrics]) -> Iterator[Metric]:
     yield from (requests, rows, refused, failed)
 
 
-def _by_label(family: Metric, labels: list[str], counts: Mapping[str, int]) -> None:
+def _by_label(family: CounterMetricFamily, labels: list[str], counts: Mapping[str, int]) -> None:
     for label, times in counts.items():
-        family.add_sample(
-            f"{family.name}_total", dict(zip(family._labelnames, [*labels, label], strict=True)), times
-        )
+        family.add_metric([*labels, label], times)
 
 
 def _durations(models: list[ModelMetrics]) -> Iterator[Metric]:
@@ -172,8 +170,13 @@ def _durations(models: list[ModelMetrics]) -> Iterator[Metric]:
 
 
 def _buckets(of: Histogram) -> tuple[list[tuple[str, float]], float]:
-    buckets = [(f"{bound:g}", float(count)) for bound, count in of.cumulative()]
+    buckets = [(_le(bound), float(count)) for bound, count in of.cumulative()]
     return [*buckets, ("+Inf", float(of.count()))], of.seconds
+
+
+def _le(bound: float) -> str:
+    # Both formats want the shortest form that still shows a float.
+    return repr(float(bound))
 
 
 def _batches(models: list[ModelMetrics]) -> Iterator[Metric]:
@@ -186,7 +189,7 @@ def _batches(models: list[ModelMetrics]) -> Iterator[Metric]:
 
 
 def _sizes(batches: Mapping[int, BatchCount]) -> tuple[list[tuple[str, float]], float]:
-    buckets = [(str(bound), float(sum(b.count for r, b in batches.items() if r <= bound))) for bound in ROWS]
+    buckets = [(_le(bound), float(sum(b.count for r, b in batches.items() if r <= bound))) for bound in ROWS]
     everything = float(sum(b.count for b in batches.values()))
     return [*buckets, ("+Inf", everything)], float(sum(r * b.count for r, b in batches.items()))
 
