@@ -1,7 +1,8 @@
-"""Request bodies, read within a limit, and the file inside a multipart form."""
+"""Request bodies, read and unpacked within a limit, and the item inside a form or JSON."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncGenerator
@@ -12,24 +13,32 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from ..errors import InputError, TooLarge, UnsupportedMedia
+from ..errors import InputError, TooLarge
+from .compress import UNPACK_INLINE, coding_of, decompress
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes.
+    """The whole body, uncompressed, at most `limit` bytes.
+
+    Raises:
+        TooLarge: announced or found to be longer, as it came or unpacked; what is over the limit is
+            never kept.
+        InputError: damaged compression. UnsupportedMedia: a Content-Encoding other than gzip and deflate.
+    """
+    encoding = content_encoding(request.headers)
+    coding_of(encoding)  # refused before the body is read
+    return await unpacked(await read_wire(request, limit), encoding, limit)
+
+
+async def read_wire(request: Request, limit: int) -> bytes:
+    """The body as it came, at most `limit` bytes.
 
     Raises:
         TooLarge: announced or found to be longer; what is over the limit is never kept.
-        UnsupportedMedia: a Content-Encoding.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedMedia(
-            f"Content-Encoding {encoding[:40]!r} is not read here", hint="send the body uncompressed"
-        )
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
-        raise TooLarge(f"the body is {announced} bytes; at most {limit} are read")
+    if announced.isascii() and announced.isdecimal() and int(announced[:20]) > limit:
+        raise TooLarge(f"the body is {announced[:20]} bytes; at most {limit} are read")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -38,6 +47,24 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise TooLarge(f"the body is over {limit} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def content_encoding(headers: Headers) -> str:
+    """Content-Encoding, all its fields in one; empty where there is none."""
+    return ", ".join(headers.getlist("content-encoding"))
+
+
+async def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    """`body` decompressed, in a thread where that may take long; `encoding` as `decompress` takes it.
+
+    Raises:
+        TooLarge, InputError, UnsupportedMedia: as `decompress`.
+    """
+    if coding_of(encoding) is None:
+        return body
+    if len(body) <= UNPACK_INLINE:
+        return decompress(body, encoding, limit)
+    return await asyncio.to_thread(decompress, body, encoding, limit)
 
 
 async def multipart_file(body: bytes, headers: Headers) -> bytes:
