@@ -67,6 +67,29 @@ async def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
     return await asyncio.to_thread(decompress, body, encoding, limit)
 
 
+async def encoded_item(body: bytes, headers: Headers, *, picture: bool) -> bytes:
+    """The one item that a body holds: the file itself, a form's file, or the base64 in a JSON object.
+
+    Args:
+        headers: those of the request; Content-Type tells a form and JSON from a file.
+        picture: whether the item is a picture; then JSON is `{"image": base64}`, else it is the item.
+
+    Raises:
+        InputError: an empty body, a malformed form, or JSON without a picture.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await multipart_file(body, headers)
+    if not body:
+        raise InputError("the body is empty", hint="send a picture: curl --data-binary @picture.png …")
+    if kind != "application/json" or not picture:
+        return body
+    data = decode_json(body)
+    if "image" not in data:
+        raise InputError('expected {"image": "<base64 of an image file>"}', at="$")
+    return decode_base64(data["image"], "$.image")
+
+
 async def multipart_file(body: bytes, headers: Headers) -> bytes:
     """The bytes of the form's field `file` (or of its only file).
 

@@ -1,0 +1,202 @@
+"""Hugging Face's inference API: image classification, as `huggingface_hub.InferenceClient` asks for it.
+
+`POST /hf/NAME` and `POST /models/NAME` (the hosted API's path) take a picture's bytes, whatever the
+Content-Type says, or JSON `{"inputs": base64, "parameters": {"top_k", "function_to_apply"}}`, and answer
+`[{"label", "score"}]`, best first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...bundle.manifest import Manifest
+from ...engine.model import LiveModel
+from ...engine.repository import Entry, Repository
+from ...errors import InputError, Unavailable
+from ...tensors import Tensors
+from ..body import decode_base64, read_body
+from ..predict import json_response
+
+Function = Literal["softmax", "sigmoid", "none"]
+TOP_K = 5
+"""Labels in an answer where the caller does not say how many, as in transformers' pipeline."""
+
+# No JSON text starts like any of these.
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+
+
+class Parameters(msgspec.Struct, forbid_unknown_fields=True):
+    """What a caller may ask of an image classification."""
+
+    top_k: int | None = None
+    function_to_apply: Function | None = None
+
+
+class Asked(msgspec.Struct):
+    """The JSON form of a request; `options` and the like are the hosted API's and mean nothing here."""
+
+    inputs: str
+    parameters: Parameters | None = None
+
+
+async def classify(request: Request) -> Response:
+    """POST /hf/{name}[/{version}], /models/{name}[/{version}]"""
+    repository: Repository = request.app.state.repository
+    name, version = request.path_params["name"], request.path_params.get("version")
+    entry = repository.entry(name, version)
+    if entry.model is None:
+        return not_ready(entry)
+    body = await read_body(request, request.app.state.max_body)
+    model = repository.model(name, version)
+    check_task(model.bundle.manifest)
+    picture, parameters = parse(body, request.headers.get("content-type", ""))
+    check_function(model.bundle.manifest, parameters.function_to_apply)
+    answered = await model.answer(picture)
+    ranking = ranked(model, answered.tensors)
+    return json_response(ranking[: parameters.top_k or TOP_K])
+
+
+async def health(request: Request) -> Response:
+    """GET /hf/{name}[/{version}]/health: 200 when the model answers, else 503."""
+    entry = _entry(request)
+    return not_ready(entry) if entry.model is None else json_response({"status": "ok"})
+
+
+async def info(request: Request) -> Response:
+    """GET /hf/{name}[/{version}]/info, as `InferenceClient.get_endpoint_info` asks."""
+    entry = _entry(request)
+    return json_response(
+        {
+            "model_id": entry.name,
+            "model_version": entry.version,
+            "model_sha": entry.bundle.digest,
+            "model_pipeline_tag": entry.bundle.manifest.task,
+        }
+    )
+
+
+def parse(body: bytes, content_type: str) -> tuple[bytes, Parameters]:
+    """The picture and the parameters. A picture is told by its first bytes, whatever it is declared as.
+
+    Raises:
+        InputError: an empty body, malformed JSON, an unknown parameter, or inputs that are not base64.
+    """
+    if not body:
+        raise InputError("the body is empty", hint="send the bytes of a picture")
+    declared = "json" in content_type.lower()
+    if body.startswith(_PICTURES) or not (declared or body[:64].lstrip().startswith(b"{")):
+        return body, Parameters()
+    asked = _decode(body)
+    parameters = asked.parameters or Parameters()
+    if parameters.top_k is not None and parameters.top_k < 1:
+        raise InputError(f"top_k is {parameters.top_k}; expected 1 or more", at="$.parameters.top_k")
+    if asked.inputs.startswith(("http://", "https://")):
+        raise InputError(
+            "inputs is an address, and this server fetches nothing", at="$.inputs", hint="send the picture"
+        )
+    return decode_base64(asked.inputs, "$.inputs"), parameters
+
+
+def check_task(manifest: Manifest) -> None:
+    """Refuse bundles that are not asked with pictures.
+
+    Raises:
+        InputError: another kind of bundle, with where to ask it.
+    """
+    if manifest.decode.kind != "image":
+        raise InputError(
+            f"{manifest.name!r} takes tensors; this API answers image classification",
+            hint=f"POST /predict/{manifest.name}, or /v2/models/{manifest.name}/infer",
+        )
+
+
+def check_function(manifest: Manifest, wanted: Function | None) -> None:
+    """Refuse a function that is not the one compiled into the bundle: its raw outputs are gone by then.
+
+    Raises:
+        InputError: another function, with the one that the bundle applies.
+    """
+    has = applied(manifest)
+    if wanted is not None and wanted != has:
+        says = f"applies {has!r} to the network's output" if has else "does not say what it applies"
+        raise InputError(
+            f"function_to_apply is {wanted!r}, and the bundle {manifest.name!r} {says}",
+            at="$.parameters.function_to_apply",
+            hint=f"leave it out, or ask {manifest.name}.net under /v2 for the raw outputs",
+        )
+
+
+def applied(manifest: Manifest) -> Function | None:
+    """What a bundle's steps do to the network's output before they rank it; None where they do not say."""
+    names = [name for step in manifest.steps.post for name in step]
+    functions: list[Function] = [name for name in get_args(Function) if name in names]
+    if not names or len(functions) > 1:
+        return None
+    return functions[0] if functions else "none"
+
+
+def ranked(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
+    """One item's answer as `[{"label", "score"}]`, best first; not-a-number comes last.
+
+    Raises:
+        InputError: the bundle's answer is no classification.
+    """
+    answer = model.pipeline.readable(tensors)
+    if not isinstance(answer, list):
+        answer = _classes(model, tensors)
+    return sorted(answer, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
+
+
+def _classes(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
+    """A bundle that leaves its scores in the order of the classes."""
+    scores = tensors.get("scores", next(iter(tensors.values())) if len(tensors) == 1 else None)
+    labels = model.bundle.labels()
+    if scores is None or scores.ndim != 1 or scores.dtype.kind != "f":
+        raise InputError(
+            f"the answer of {model.name!r} ({', '.join(tensors)}) is no classification",
+            hint=f"POST /predict/{model.name}",
+        )
+    named = labels if len(labels) == len(scores) else [f"LABEL_{index}" for index in range(len(scores))]
+    return [{"label": name, "score": float(score)} for name, score in zip(named, scores, strict=True)]
+
+
+def not_ready(entry: Entry) -> Response:
+    """503: with `estimated_time` (seconds) while it loads, with the reason when it will not."""
+    if getattr(entry, "state", "") != "LOADING":
+        raise Unavailable(f"model {entry.name!r} version {entry.version} is not ready: {entry.reason}")
+    problem = Unavailable(f"Model {entry.name} is currently loading")
+    body = {"error": problem.message, "estimated_time": problem.retry_after}
+    return json_response(body, 503, {"Retry-After": str(math.ceil(problem.retry_after))})
+
+
+def _decode(body: bytes) -> Asked:
+    try:
+        return msgspec.json.decode(body, type=Asked)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        known = ", ".join(Parameters.__struct_fields__)
+        raise InputError(
+            f"the body is neither a picture nor a request for one: {problem}",
+            hint=f'send a picture, or {{"inputs": "<base64>", "parameters": {{…}}}} with {known}',
+        ) from problem
+
+
+def _entry(request: Request) -> Entry:
+    repository: Repository = request.app.state.repository
+    return repository.entry(request.path_params["name"], request.path_params.get("version"))
+
+
+_PATHS = ("/hf/{name}", "/hf/{name}/{version}")
+ROUTES = [
+    *(Route(path + "/health", health, methods=["GET"]) for path in _PATHS),
+    *(Route(path + "/info", info, methods=["GET"]) for path in _PATHS),
+    *(
+        Route(path, classify, methods=["POST"])
+        for path in (*_PATHS, "/models/{name}", "/models/{name}/{version}")
+    ),
+]
