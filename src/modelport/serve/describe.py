@@ -1,0 +1,116 @@
+"""What the server says of itself and its models, as plain dicts in the Open Inference Protocol's words.
+
+One place for HTTP and gRPC alike. Knows nothing of either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._version import __version__
+from ..bundle.rules import NETWORK_SUFFIX as NET
+from ..engine.repository import Entry, Repository
+from ..tensors import OIP_DATATYPES, TensorSpec
+from .infer import specs
+from .oip import metadata
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+
+def server() -> dict[str, Any]:
+    """The server's name, version and protocol extensions."""
+    return {"name": "modelport", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def model(repository: Repository, entry: Entry, net: bool) -> dict[str, Any]:
+    """A model's metadata."""
+    inputs, outputs = specs(entry, net)
+    return {
+        "name": entry.name + NET * net,
+        "versions": repository.versions(entry.name),
+        "platform": platform(net),
+        "inputs": metadata(inputs),
+        "outputs": metadata(outputs),
+    }
+
+
+def platform(net: bool) -> str:
+    """What runs it, as the protocol names it."""
+    return "onnxruntime_onnx" if net else "modelport_bundle"
+
+
+def index(repository: Repository, *, only_ready: bool = False) -> list[dict[str, str]]:
+    """Every version of every model, whole and network, with its state and why it is in it."""
+    return [
+        {
+            "name": entry.name + suffix,
+            "version": entry.version,
+            "state": state(entry),
+            "reason": entry.reason,
+        }
+        for entry in repository.entries()
+        for suffix in ("", NET)
+        if entry.model or not only_ready
+    ]
+
+
+def state(entry: Entry) -> str:
+    """READY, LOADING, UNLOADING or UNAVAILABLE."""
+    return str(getattr(entry, "state", "READY" if entry.model else "UNAVAILABLE"))
+
+
+def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
+    """A model's configuration as Triton's `model_config.proto` has it in JSON.
+
+    Args:
+        max_rows: the most rows in one batch, where the network takes batches.
+    """
+    batches = _takes_batches(entry, net)
+    inputs, outputs = specs(entry, net)
+    found: dict[str, Any] = {
+        "name": entry.name + NET * net,
+        "platform": platform(net),
+        "backend": "modelport",
+        "version_policy": {"all": {}},
+        "max_batch_size": max_rows if batches else 0,
+        "input": [_tensor(spec, batches) for spec in inputs],
+        "output": [_tensor(spec, batches) for spec in outputs],
+        "model_transaction_policy": {"decoupled": False},
+    }
+    if batches:
+        found["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
+    return found
+
+
+def statistics(metrics: Any, entry: Entry, net: bool) -> dict[str, Any]:
+    """A version's entry in `model_stats`; zeros where nothing was counted yet.
+
+    Args:
+        metrics: the server's `monitor` counts, or None where it keeps none.
+    """
+    counted = metrics.snapshot().model(entry.name, entry.version) if metrics is not None else None
+    if counted is None:
+        return {"name": entry.name + NET * net, "version": entry.version}
+    return dict(counted.statistics(), name=entry.name + NET * net)
+
+
+def _takes_batches(entry: Entry, net: bool) -> bool:
+    """Whether the first axis of what this name takes is the batch."""
+    manifest = entry.bundle.manifest
+    return manifest.graphs.net.batch and (net or manifest.decode.kind == "tensors")
+
+
+def _tensor(spec: TensorSpec, batches: bool) -> dict[str, Any]:
+    kind = OIP_DATATYPES[spec.dtype]
+    return {
+        "name": spec.name,
+        "data_type": "TYPE_STRING" if kind == "BYTES" else f"TYPE_{kind}",
+        "dims": [-1 if isinstance(size, str) else size for size in spec.shape[batches:]],
+    }

@@ -1,0 +1,211 @@
+"""The protocol's methods: what each answers. One message in, one message out; errors are raised.
+
+The methods carry the names that they have on the wire. Statuses, keys and streams are `server`'s and
+`stream`'s affair.
+"""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.json_format import ParseDict
+
+from ...bundle.rules import NETWORK_SUFFIX as NET
+from ...engine.repository import Entry, Repository
+from ...errors import InputError, Unavailable, Unsupported
+from ...protos import open_inference as oi
+from .. import describe
+from ..infer import find, run
+from .codec import read_request, write_response
+
+M = TypeVar("M")
+
+
+class Call(Protocol):
+    """What a method needs to know of the call it is in."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller gives up, None if it never does."""
+
+
+class OpenInference:
+    """inference.GRPCInferenceService over the live models.
+
+    Args:
+        state: the application's: `repository`, and where there are any `metrics`, `management` (whether
+            models may be loaded and unloaded) and `max_rows`.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.stopping = False
+
+    @property
+    def repository(self) -> Repository:
+        """The live models."""
+        repository: Repository = self._state.repository
+        return repository
+
+    def ready(self) -> bool:
+        """Whether every model answers and the server is not on its way out."""
+        return not self.stopping and self.repository.ready()
+
+    async def ServerLive(self, request: oi.ServerLiveRequest, call: Call) -> oi.ServerLiveResponse:
+        """Whether the process answers."""
+        return oi.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oi.ServerReadyRequest, call: Call) -> oi.ServerReadyResponse:
+        """Whether every model answers."""
+        return oi.ServerReadyResponse(ready=self.ready())
+
+    async def ModelReady(self, request: oi.ModelReadyRequest, call: Call) -> oi.ModelReadyResponse:
+        """Whether one version of a model answers; of a model that is not here, NotFound."""
+        entry, _ = self._find(request)
+        return oi.ModelReadyResponse(ready=entry.model is not None and not self.stopping)
+
+    async def ServerMetadata(
+        self, request: oi.ServerMetadataRequest, call: Call
+    ) -> oi.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return oi.ServerMetadataResponse(**describe.server())
+
+    async def ModelMetadata(self, request: oi.ModelMetadataRequest, call: Call) -> oi.ModelMetadataResponse:
+        """A model's versions, inputs and outputs."""
+        entry, net = self._find(request)
+        return _message(oi.ModelMetadataResponse, describe.model(self.repository, entry, net))
+
+    async def ModelConfig(self, request: oi.ModelConfigRequest, call: Call) -> oi.ModelConfigResponse:
+        """A model's configuration."""
+        entry, net = self._find(request)
+        config = describe.config(entry, net, max_rows=getattr(self._state, "max_rows", 32))
+        return _message(oi.ModelConfigResponse, {"config": config})
+
+    async def ModelStatistics(
+        self, request: oi.ModelStatisticsRequest, call: Call
+    ) -> oi.ModelStatisticsResponse:
+        """What was counted: of one version, of every version of a model, or of everything."""
+        if request.version:
+            asked = [self._find(request)]
+        elif request.name:
+            entry, net = self._find(request)
+            asked = [(each, net) for each in self.repository.entries() if each.name == entry.name]
+        else:
+            asked = [(entry, False) for entry in self.repository.entries()]
+        metrics = getattr(self._state, "metrics", None)
+        found = [describe.statistics(metrics, entry, net) for entry, net in asked]
+        return _message(oi.ModelStatisticsResponse, {"model_stats": found})
+
+    async def ModelInfer(self, request: oi.ModelInferRequest, call: Call) -> oi.ModelInferResponse:
+        """An answer."""
+        return await self.infer(request, deadline_of(call))
+
+    async def infer(self, request: oi.ModelInferRequest, deadline: float) -> oi.ModelInferResponse:
+        """An answer, by `deadline` on time.monotonic's clock at the latest.
+
+        Raises:
+            ModelportError: whatever stands in the way.
+        """
+        repository, name, version = self.repository, request.model_name, request.model_version
+        entry, net = find(repository, name, version or None)
+        model = entry.model or repository.model(entry.name, entry.version)
+        asked = read_request(request)
+        if asked.timeout is not None:
+            deadline = min(deadline, time.monotonic() + asked.timeout)
+        outputs = await run(model, asked, net, deadline)
+        # Only a network's output has one number for each label; a bundle's answer is ranked already.
+        labels = model.bundle.labels() if net and asked.outputs else ()
+        return write_response(outputs, asked, model=name, version=entry.version, labels=labels)
+
+    async def RepositoryIndex(
+        self, request: oi.RepositoryIndexRequest, call: Call
+    ) -> oi.RepositoryIndexResponse:
+        """Every version of every model and its state."""
+        _one_repository(request.repository_name)
+        models = describe.index(self.repository, only_ready=request.ready)
+        return _message(oi.RepositoryIndexResponse, {"models": models})
+
+    async def RepositoryModelLoad(
+        self, request: oi.RepositoryModelLoadRequest, call: Call
+    ) -> oi.RepositoryModelLoadResponse:
+        """Load a model, or load it again."""
+        _one_repository(request.repository_name)
+        self._managed()
+        if request.parameters:
+            given = ", ".join(sorted(name[:100] for name in request.parameters))
+            raise Unsupported(
+                f"a model is loaded as its bundle is; parameters are not taken ({given})",
+                hint="change the bundle and give it a new version",
+            )
+        await self._state.repository.load(request.model_name.removesuffix(NET))
+        return oi.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: oi.RepositoryModelUnloadRequest, call: Call
+    ) -> oi.RepositoryModelUnloadResponse:
+        """Unload every version of a model; the requests it has taken are finished."""
+        _one_repository(request.repository_name)
+        self._managed()
+        await self._state.repository.unload(request.model_name.removesuffix(NET))
+        return oi.RepositoryModelUnloadResponse()
+
+    async def TraceSetting(self, request: oi.TraceSettingRequest, call: Call) -> oi.TraceSettingResponse:
+        """Nothing is traced by these settings: `trace_level` is OFF and stays so."""
+        for name, setting in request.settings.items():
+            if name != "trace_level" or list(setting.value) not in ([], ["OFF"]):
+                raise Unsupported(
+                    f"trace setting {name[:100]!r} cannot be changed here",
+                    hint="tracing is configured by OTEL_* variables when the server starts",
+                )
+        reply = oi.TraceSettingResponse()
+        reply.settings["trace_level"].value.append("OFF")
+        return reply
+
+    async def LogSettings(self, request: oi.LogSettingsRequest, call: Call) -> oi.LogSettingsResponse:
+        """What is logged: warnings and errors; the settings cannot be changed from afar."""
+        if request.settings:
+            name = min(request.settings)[:100]
+            raise Unsupported(
+                f"log setting {name!r} cannot be changed here", hint="logs are configured at start"
+            )
+        reply = oi.LogSettingsResponse()
+        for name, on in (("log_info", False), ("log_warning", True), ("log_error", True)):
+            reply.settings[name].bool_param = on
+        return reply
+
+    async def no_shared_memory(self, request: Any, call: Call) -> Any:
+        """All methods of shared memory: a client may not choose what this process maps."""
+        raise Unsupported("shared memory is not supported", hint="send tensors in raw_input_contents")
+
+    SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = no_shared_memory
+    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = no_shared_memory
+
+    def _find(self, request: Any) -> tuple[Entry, bool]:
+        return find(self.repository, request.name, request.version or None)
+
+    def _managed(self) -> None:
+        if not getattr(self._state, "management", False):
+            raise Unavailable(
+                "explicit model load / unload is not allowed: the management API is off",
+                hint="start the server with the management API on",
+            )
+
+
+def deadline_of(call: Call) -> float:
+    """When the caller gives up, on time.monotonic's clock; math.inf if it never does."""
+    remaining = call.time_remaining()
+    return inf if remaining is None else time.monotonic() + remaining
+
+
+def _message(kind: type[M], found: dict[str, Any]) -> M:
+    made = kind()
+    ParseDict(found, made)
+    return made
+
+
+def _one_repository(name: str) -> None:
+    if name:
+        raise InputError(
+            f"there is one repository and it has no name, got {name[:100]!r}", at="$.repository_name"
+        )

@@ -1,0 +1,82 @@
+"""ModelStreamInfer: many requests and answers on one call, answered in the order in which they came.
+
+An error is an answer too, with `error_message` and the request's id. A caller that sends the metadata
+`triton_grpc_error: true` wants the first error as the status of the call instead, which ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from ...errors import Unauthorized
+from ...protos import open_inference as oi
+from .status import refusal
+
+Answer = Callable[[oi.ModelInferRequest], Awaitable[oi.ModelInferResponse]]
+
+IN_FLIGHT = 128
+"""Requests of one stream that are worked on or wait to be written; the next is read when one leaves."""
+
+
+async def answer_stream(
+    answer: Answer,
+    requests: AsyncIterator[oi.ModelInferRequest],
+    write: Callable[[oi.ModelStreamInferResponse], Awaitable[None]],
+    *,
+    strict: bool,
+) -> None:
+    """Answer until the caller has sent its last request; on cancellation nothing is left running.
+
+    Args:
+        strict: whether the first error ends the call.
+
+    Raises:
+        Exception: with `strict`, that of the first request that failed; without, only a caller who has no
+            right to be here.
+    """
+    work: asyncio.Queue[asyncio.Task[oi.ModelStreamInferResponse] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(IN_FLIGHT)
+
+    async def read() -> None:
+        try:
+            async for request in requests:
+                await room.acquire()
+                work.put_nowait(asyncio.ensure_future(_one(answer, request, strict)))
+        finally:
+            work.put_nowait(None)
+
+    reader = asyncio.ensure_future(read())
+    try:
+        while (current := await work.get()) is not None:
+            await write(await current)
+            room.release()
+        await reader
+    finally:
+        left: list[asyncio.Future[Any]] = [reader]
+        while not work.empty():
+            left += filter(None, [work.get_nowait()])
+        for task in left:
+            task.cancel()
+        # Their ends are awaited, so that nothing of this call runs on and no error is left unlooked at.
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _one(answer: Answer, request: oi.ModelInferRequest, strict: bool) -> oi.ModelStreamInferResponse:
+    try:
+        reply = await answer(request)
+    except Exception as problem:
+        if strict or isinstance(problem, Unauthorized):
+            raise
+        _, words, _ = refusal(problem, "ModelStreamInfer")
+        reply = oi.ModelInferResponse(model_name=request.model_name, id=request.id)
+        _mark_final(reply)
+        return oi.ModelStreamInferResponse(error_message=words, infer_response=reply)
+    _mark_final(reply)
+    return oi.ModelStreamInferResponse(infer_response=reply)
+
+
+def _mark_final(reply: oi.ModelInferResponse) -> None:
+    """One answer for each request: what Triton's clients call the final response."""
+    reply.parameters["triton_final_response"].bool_param = True
