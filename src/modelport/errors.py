@@ -11,6 +11,8 @@
       + Unauthorized        no key, or one that is not known here             exit 3   HTTP 401
       + Forbidden           a key, a host or an origin that may not do this   exit 3   HTTP 403
       + Unavailable         not now: stopping, or the queue is full           exit 4   HTTP 503
+        - QueueFull         … because it could not be answered in time        exit 4   HTTP 503
+        - DeadlineExceeded  … because its time is over                        exit 4   HTTP 504
         - RateLimited       … because this caller asked too often             exit 4   HTTP 429
       + ModelFailed         the network itself raised                         exit 3   HTTP 500
       + ParityFailed        a conversion that is not the same model           exit 1   HTTP 500
@@ -116,6 +118,16 @@ class Unavailable(ModelportError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    """The request would not be answered before its deadline: refused at once, so that others are in time."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The time that the caller gave is over."""
+
+    http_status = 504
 
 
 class RateLimited(Unavailable):

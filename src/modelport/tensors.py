@@ -165,3 +165,19 @@ def _hint(spec: TensorSpec, array: Array) -> str | None:
 
 def _fits(want: tuple[int | str, ...], have: tuple[int, ...]) -> bool:
     return all(isinstance(w, str) or w == h for w, h in zip(want, have, strict=True))
+
+
+def readable(answer: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
+    """One item's answer for people and JSON.
+
+    A classification (`scores` with `labels` or `indices`) becomes
+    `[{"label": str, "score": float}]`, anything else `{name: nested list}`.
+    """
+    scores = answer.get("scores")
+    names = answer.get("labels", answer.get("indices"))
+    if scores is not None and names is not None and scores.ndim == 1 and scores.shape == names.shape:
+        return [
+            {"label": str(name), "score": float(score)}
+            for name, score in zip(names.tolist(), scores.tolist(), strict=True)
+        ]
+    return {name: array.tolist() for name, array in answer.items()}

@@ -1,49 +1,38 @@
-"""Which requests run together, and when. No clock, no threads, no asyncio.
+"""Which requests run together, and in which order. No clock, no threads, no asyncio.
 
-Rows wait in lanes; only rows of one lane are ever handed out together. The lane served next is the one
-whose first row has the earliest deadline, then the one that has waited longest, so that without
-deadlines the queue is first come, first served across lanes. All times are seconds on the caller's
-clock.
+Rows wait in lanes; only rows of one lane are ever handed out together. Who is served next is decided by
+the earliest deadline, where a request counts as due at the latest `max_age` after it came: so urgent
+requests pass patient ones, and nobody is passed for ever. All times are seconds on the caller's clock.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
-
-import msgspec
 
 T = TypeVar("T")
 
-
-class Waiting(msgspec.Struct, Generic[T], order=True):
-    """One item in the queue, ordered by deadline and then by arrival."""
-
-    deadline: float
-    number: int
-    rows: int
-    arrived: float
-    item: T
+_Waiting = tuple[float, int, int, float, T]
+"""(when it counts as due, number of arrival, rows, deadline, item): the order of service."""
 
 
 class BatchQueue(Generic[T]):
-    """Items of one or more rows, popped as batches of at most `max_rows` rows.
+    """Items of one or more rows, popped as batches of one lane.
 
     Args:
         max_rows: the most rows in one batch; an item with more rows goes alone.
         max_waiting: the most rows that may wait; `push` refuses beyond it.
-        max_wait: how long the first row of a lane may wait for company, in seconds. Zero, the default,
-            hands out whatever is there: a batch then forms only while the executor is busy, and a lone
-            request never waits for nobody.
+        max_age: seconds after which an item counts as due, whatever its deadline: the bound on how long
+            others may pass it.
     """
 
-    def __init__(self, *, max_rows: int, max_waiting: int = 4096, max_wait: float = 0.0) -> None:
+    def __init__(self, *, max_rows: int, max_waiting: int = 4096, max_age: float = 2.0) -> None:
         self.max_rows = max_rows
         self.max_waiting = max_waiting
-        self.max_wait = max_wait
-        self._lanes: dict[Hashable, list[Waiting[T]]] = {}
+        self.max_age = max_age
+        self._lanes: dict[Hashable, list[_Waiting[T]]] = {}
         self._rows: dict[Hashable, int] = {}
         self._number = 0
         self._waiting = 0
@@ -52,48 +41,85 @@ class BatchQueue(Generic[T]):
         """Rows that wait, over all lanes."""
         return self._waiting
 
+    def waiting(self, lane: Hashable) -> int:
+        """Rows that wait in one lane."""
+        return self._rows.get(lane, 0)
+
     def push(
         self, item: T, *, rows: int = 1, lane: Hashable = None, now: float, deadline: float = math.inf
     ) -> bool:
         """Add an item; false, and nothing added, if `max_waiting` rows would be passed."""
-        if len(self) + rows > self.max_waiting:
+        if self._waiting + rows > self.max_waiting:
             return False
         self._number += 1
-        heapq.heappush(self._lanes.setdefault(lane, []), Waiting(deadline, self._number, rows, now, item))
-        self._rows[lane] = self._rows.get(lane, 0) + rows
+        aged = now + self.max_age
+        waiting = (deadline if deadline < aged else aged, self._number, rows, deadline, item)
+        heap = self._lanes.get(lane)
+        if heap is None:
+            self._lanes[lane] = [waiting]
+            self._rows[lane] = rows
+        else:
+            heapq.heappush(heap, waiting)
+            self._rows[lane] += rows
         self._waiting += rows
         return True
 
-    def due(self) -> float | None:
-        """When the next batch is ready: a time that may have passed, or None while nothing waits."""
-        times = [self._ready_at(lane) for lane in self._lanes]
-        return min(times, default=None)
+    def push_back(self, item: T, *, rows: int, lane: Hashable, deadline: float = math.inf) -> None:
+        """Return an item that was popped and could not be run; it is served before all others."""
+        self._number += 1
+        entry = (-math.inf, self._number, rows, deadline, item)
+        heapq.heappush(self._lanes.setdefault(lane, []), entry)
+        self._rows[lane] = self._rows.get(lane, 0) + rows
+        self._waiting += rows
 
-    def pop(self, now: float) -> list[T]:
-        """The next batch, all of one lane, or an empty list while none is ready."""
-        ready = [lane for lane in self._lanes if self._ready_at(lane) <= now]
-        if not ready:
+    def next_lane(self) -> Hashable:
+        """The lane that is served next. Raises KeyError if nothing waits."""
+        if not self._lanes:
+            raise KeyError("nothing waits")
+        if len(self._lanes) == 1:
+            return next(iter(self._lanes))
+        return min(self._lanes, key=lambda lane: self._lanes[lane][0][:2])
+
+    def pop(self, rows: int | None = None, lane: Hashable = ...) -> list[T]:
+        """The next batch, of `rows` rows at most (`max_rows` by default); an empty list if nothing waits."""
+        if not self._lanes:
             return []
-        lane = min(ready, key=lambda name: self._lanes[name][0])
-        waiting = self._lanes[lane]
+        if lane is ...:
+            lane = self.next_lane()
+        limit = min(rows or self.max_rows, self.max_rows)
+        heap = self._lanes[lane]
         batch: list[T] = []
-        rows = 0
-        while waiting and (not batch or rows + waiting[0].rows <= self.max_rows):
-            entry = heapq.heappop(waiting)
-            batch.append(entry.item)
-            rows += entry.rows
-        self._take(lane, rows)
+        taken = 0
+        while heap and (not batch or taken + heap[0][2] <= limit):
+            entry = heapq.heappop(heap)
+            batch.append(entry[4])
+            taken += entry[2]
+        self._take(lane, taken)
         return batch
 
     def expire(self, now: float) -> list[T]:
-        """Remove and return every item whose deadline has passed."""
+        """Remove and return the items whose deadline has passed."""
+        return self._remove(lambda entry: entry[3] <= now)
+
+    def discard(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Remove and return the items that nobody wants any more."""
+        return self._remove(lambda entry: unwanted(entry[4]))
+
+    def earliest_deadline(self) -> float:
+        """The earliest deadline of all, or infinity."""
+        return min((entry[3] for heap in self._lanes.values() for entry in heap), default=math.inf)
+
+    def _remove(self, goes: Callable[[_Waiting[T]], bool]) -> list[T]:
         gone: list[T] = []
         for lane in list(self._lanes):
-            waiting = self._lanes[lane]
-            while waiting and waiting[0].deadline <= now:
-                entry = heapq.heappop(waiting)
-                self._take(lane, entry.rows)
-                gone.append(entry.item)
+            heap = self._lanes[lane]
+            leaving = [entry for entry in heap if goes(entry)]
+            if not leaving:
+                continue
+            heap[:] = [entry for entry in heap if not goes(entry)]
+            heapq.heapify(heap)
+            gone += [entry[4] for entry in leaving]
+            self._take(lane, sum(entry[2] for entry in leaving))
         return gone
 
     def _take(self, lane: Hashable, rows: int) -> None:
@@ -102,8 +128,3 @@ class BatchQueue(Generic[T]):
         self._rows[lane] -= rows
         if not self._lanes[lane]:
             del self._lanes[lane], self._rows[lane]
-
-    def _ready_at(self, lane: Hashable) -> float:
-        if self.max_wait == 0 or self._rows[lane] >= self.max_rows:
-            return -math.inf
-        return min(entry.arrived for entry in self._lanes[lane]) + self.max_wait

@@ -1,28 +1,43 @@
-"""The live versions of every model: which are loaded, which failed and why, which one a name means."""
+"""The live versions of every model: which are loaded, which failed and why, which one a name means.
+
+A repository on disk is looked at again whenever it changes. A new version takes over when it answers and
+not before; the old one then finishes what it has taken and gives its memory back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from ..bundle.layout import version_key
 from ..bundle.store import Bundle
-from ..errors import ModelportError, NotFound, Unavailable
-from .model import LiveModel, usable_cores
+from ..errors import BundleError, ModelportError, NotFound, Unavailable
+from ..monitor.metrics import Metrics
+from .arena import Arena
+from .disk import Broken, read_repository
+from .model import EngineSettings, LiveModel
 
 log = logging.getLogger("modelport.engine")
 
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+ARENA_BYTES = 1 << 30
+"""Address space for request bodies on their way; memory is used as far as it is touched."""
 
-class Entry(msgspec.Struct):
-    """One version of one model: `model` is there when it is ready, `reason` when it is not."""
+
+class Entry(msgspec.Struct, eq=False):
+    """One version of one model: `model` is there while it answers, `reason` says why it does not."""
 
     bundle: Bundle
     model: LiveModel | None = None
     reason: str = ""
+    state: State = "UNAVAILABLE"
+    wanted: bool | None = None
+    """Asked for by name (True), or unloaded by name (False); None leaves it to the version policy."""
 
     @property
     def name(self) -> str:
@@ -39,36 +54,114 @@ class Repository:
     """Models by name and version; the newest ready version answers for a bare name.
 
     Args:
-        bundles: what to load; `open` loads it.
-        max_rows: the most rows in one batch of the network.
-        threads: threads of one network run; by default the cores of this process.
+        source: the folder of a model repository, or bundles.
+        settings: how models are run.
+        metrics: where versions are counted.
+        keep: newest versions of a model that are loaded; 0 for all.
+        arena: memory shared with the executors; by default one is made.
     """
 
-    def __init__(self, bundles: Sequence[Bundle], *, max_rows: int = 32, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Path | Sequence[Bundle],
+        settings: EngineSettings | None = None,
+        *,
+        metrics: Metrics | None = None,
+        keep: int = 1,
+        arena: Arena | None = None,
+    ) -> None:
+        self.settings = settings or EngineSettings()
+        self.metrics = metrics or Metrics()
+        self.arena = arena or Arena(ARENA_BYTES)
+        self.folder = source if isinstance(source, Path) else None
+        self.broken: list[Broken] = []
+        """What is in the folder and is no bundle: told by the index, and in the log."""
+        self.also_wanted: Callable[[str], Iterable[str]] = lambda name: ()
+        """Versions of a model that a rollout needs loaded beside the newest."""
+        self.choose: Callable[[str], str | None] = lambda name: None
+        """The version that a bare name means for the request at hand; None for the newest."""
+        self.on_ready: Callable[[LiveModel], None] = lambda model: None
+        """Called with a version before it answers its first request."""
+        self._keep = keep
         self._entries: dict[str, dict[str, Entry]] = {}
-        for bundle in sorted(bundles, key=lambda b: version_key(b.manifest.version)):
-            self._entries.setdefault(bundle.manifest.name, {})[bundle.manifest.version] = Entry(bundle)
-        self._max_rows = max_rows
-        self._threads = threads or usable_cores()
-        # Decoding and preparing are single-threaded per item and release the GIL: one thread a core.
-        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="modelport-pre")
+        self._defaults: dict[str, str] = {}
+        self._ready: dict[str, LiveModel] = {}
+        self._lock = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._given = () if isinstance(source, Path) else tuple(source)
+
+    # -- life ------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Load every version; one that does not load is kept with its reason and the rest go on."""
-        for entry in self.entries():
-            try:
-                # Inside the loop's thread, since a live model belongs to its loop; loading is start-up work.
-                entry.model = LiveModel.open(
-                    entry.bundle, self._pool, max_rows=self._max_rows, threads=self._threads
-                )
-            except ModelportError as problem:
-                entry.reason = problem.message  # callers see this: without the place, which is a path here
-                log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
+        """Load what the policy wants; a version that does not load is kept with its reason."""
+        await self.rescan(swap=False)
+
+    async def rescan(self, *, swap: bool = True) -> None:
+        """Look at the folder again: load what is new and wanted, unload what is not wanted any more."""
+        async with self._lock:
+            await self._read()
+            # Every model for itself: a slow one does not keep the others waiting.
+            await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
 
     async def close(self) -> None:
-        """Finish what every model has taken and free it."""
-        await asyncio.gather(*(entry.model.close() for entry in self.entries() if entry.model))
-        self._pool.shutdown(wait=True)
+        """Finish what every model has taken and end its executors."""
+        async with self._lock:
+            for entry in self.entries():
+                self._retire(entry)
+            await asyncio.gather(*self._retiring)
+        self.arena.close()
+
+    async def load(self, name: str, version: str | None = None) -> None:
+        """Load a version (the newest, by default), from the disk as it is now; it then stays loaded.
+
+        Raises:
+            NotFound: no such model or version.
+            ModelportError: it does not load, with the reason; what answered before still does.
+        """
+        async with self._lock:
+            await self._read()
+            versions = self._versions(name)
+            chosen = version or next(reversed(versions))
+            if chosen not in versions:
+                raise NotFound(
+                    f"model {name!r} has no version {chosen!r}", hint=f"it has {', '.join(versions)}"
+                )
+            entry = versions[chosen]
+            entry.reason = ""
+            entry.wanted = True if version else None
+            for each in versions.values():
+                if version is None and each.wanted is False:
+                    each.wanted = None
+            if entry.model is None:
+                await self._load(entry, swap=True)
+            await self._apply(name, swap=True)
+        if entry.model is None:
+            raise BundleError(f"{name!r} version {chosen} did not load: {entry.reason}")
+
+    async def unload(self, name: str, version: str | None = None) -> None:
+        """Unload a version, or all of them; it stays unloaded until it is asked for by name.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        async with self._lock:
+            entries = [self.entry(name, version)] if version else list(self._versions(name).values())
+            for entry in entries:
+                entry.wanted = False
+                self._retire(entry, "unloaded")
+            await asyncio.gather(*self._retiring)
+
+    def set_default(self, name: str, version: str) -> None:
+        """Let a bare name mean `version`, until it is unloaded.
+
+        Raises:
+            NotFound: no such version. Unavailable: it is not loaded.
+        """
+        self.model(name, version)
+        self._defaults[name] = version
+        self._refresh(name)
+
+    # -- asked ---------------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """Every version of every model, by name, oldest version first."""
@@ -83,37 +176,180 @@ class Repository:
         return list(self._versions(name))
 
     def entry(self, name: str, version: str | None = None) -> Entry:
-        """One version, or without `version` the newest ready one (the newest at all if none is ready).
+        """One version, or without `version` what a bare name means (the newest at all if none is ready).
 
         Raises:
             NotFound: no such model or version.
         """
         versions = self._versions(name)
+        if version is None:
+            version = self.choose(name)
         if version is not None:
             if version not in versions:
                 known = ", ".join(versions)
                 raise NotFound(f"model {name!r} has no version {version!r}", hint=f"it has {known}")
             return versions[version]
-        ready = [entry for entry in versions.values() if entry.model]
-        return (ready or list(versions.values()))[-1]
+        live = self._ready.get(name)
+        if live is not None and live.version in versions:
+            return versions[live.version]
+        return list(versions.values())[-1]
 
     def model(self, name: str, version: str | None = None) -> LiveModel:
         """The live model that answers.
 
         Raises:
             NotFound: no such model or version.
-            Unavailable: it did not load.
+            Unavailable: it is not loaded.
         """
+        if version is None:
+            live = self._ready.get(name)
+            if live is not None:
+                chosen = self.choose(name)
+                if chosen is None or chosen == live.version:
+                    return live
+                found = self._entries[name].get(chosen)
+                # A version that a rollout names and that is gone does not fail anybody's request.
+                return found.model if found and found.model else live
         entry = self.entry(name, version)
         if entry.model is None:
-            raise Unavailable(f"model {name!r} version {entry.version} is not ready: {entry.reason}")
+            why = entry.reason or entry.state.lower()
+            raise Unavailable(f"model {name!r} version {entry.version} is not ready: {why}")
         return entry.model
 
     def ready(self) -> bool:
-        """Whether every model has a version that answers."""
-        return all(self.entry(name).model for name in self._entries)
+        """Whether every model that is wanted has a version that answers."""
+        return all(
+            (live := self._ready.get(name)) is not None and live.healthy
+            for name, versions in self._entries.items()
+            if any(entry.wanted is not False for entry in versions.values())
+        )
+
+    def pids(self) -> list[int]:
+        """The process ids of all executors."""
+        return [pid for entry in self.entries() if entry.model for pid in entry.model.pids()]
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Bring the entries up to date with what is on the disk."""
+        if self.folder is None:
+            bundles: Sequence[Bundle] = self._given
+        else:
+            bundles, self.broken = await asyncio.to_thread(read_repository, self.folder)
+        found: dict[str, dict[str, Entry]] = {}
+        for bundle in sorted(bundles, key=lambda each: version_key(each.manifest.version)):
+            name, version = bundle.manifest.name, bundle.manifest.version
+            old = self._entries.get(name, {}).get(version)
+            if old is None or (old.model is None and old.bundle.digest != bundle.digest):
+                old = Entry(bundle)
+            found.setdefault(name, {})[version] = old
+        for entry in self.entries():
+            if entry is not found.get(entry.name, {}).get(entry.version) and entry.model is not None:
+                # Its files are gone; it answered from memory until now.
+                self._retire(entry, "removed from the repository")
+        for name in set(self._ready) - set(found):
+            self._ready.pop(name)
+        self._entries = found
+
+    async def _apply(self, name: str, *, swap: bool) -> None:
+        """Load the newest versions, as many as are kept, and those asked for; then let the others go."""
+        also = set(self.also_wanted(name))
+        good = 0
+        stay: list[Entry] = []
+        for entry in reversed(list(self._entries[name].values())):
+            asked = entry.wanted is True or entry.version in also
+            by_policy = entry.wanted is None and (not self._keep or good < self._keep)
+            if entry.wanted is False or not (asked or by_policy):
+                continue
+            if entry.model is None and not entry.reason:
+                await self._load(entry, swap=swap)
+            if entry.model is not None:
+                stay.append(entry)
+                good += by_policy
+        for entry in self._entries[name].values():
+            if entry.model is not None and entry not in stay:
+                self._retire(entry, "a newer version took over")
+        self._refresh(name)
+
+    async def _load(self, entry: Entry, *, swap: bool) -> None:
+        entry.state = "LOADING"
+        try:
+            model = await LiveModel.open(
+                entry.bundle,
+                self.settings,
+                self.arena,
+                self.metrics.model(entry.name, entry.version),
+                complete=swap,
+            )
+        except (ModelportError, OSError) as problem:
+            # Callers see this: without the place, which is a path here.
+            entry.reason = problem.message if isinstance(problem, ModelportError) else "it cannot be read"
+            entry.state = "UNAVAILABLE"
+            log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
+            return
+        entry.reason = ""
+        entry.model = model
+        entry.state = "READY"
+        self.on_ready(model)
+        self._refresh(entry.name)
+
+    def _retire(self, entry: Entry, reason: str = "") -> None:
+        """Take a version out of service, and close it when it is through with what it took."""
+        model = entry.model
+        if model is None:
+            return
+        entry.model = None
+        entry.reason = reason
+        entry.state = "UNLOADING"
+        self._refresh(entry.name)
+
+        async def close() -> None:
+            await model.close()
+            entry.state = "UNAVAILABLE"
+            if self._entries.get(entry.name, {}).get(entry.version) is entry and reason != "unloaded":
+                entry.reason = ""  # loadable again, should the policy come back to it
+            self.metrics.forget(entry.name, entry.version)
+
+        task = asyncio.ensure_future(close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _refresh(self, name: str) -> None:
+        """Work out what a bare name means now."""
+        versions = self._entries.get(name, {})
+        chosen = self._defaults.get(name)
+        live = [entry.model for entry in versions.values() if entry.model is not None]
+        default = next((model for model in live if model.version == chosen), None)
+        if default is None:
+            self._defaults.pop(name, None)
+        if live:
+            self._ready[name] = default or live[-1]
+        else:
+            self._ready.pop(name, None)
 
     def _versions(self, name: str) -> dict[str, Entry]:
         if name not in self._entries:
             raise NotFound(f"unknown model {name!r}", hint=f"known: {', '.join(self.names()) or 'none'}")
         return self._entries[name]
+
+
+async def watch(
+    repository: Repository, every: float, also: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Look at the folder every `every` seconds, and again at everything when something there changed."""
+    from .disk import fingerprint
+
+    if repository.folder is None:
+        return
+    seen = await asyncio.to_thread(fingerprint, repository.folder)
+    while True:
+        await asyncio.sleep(every)
+        now = await asyncio.to_thread(fingerprint, repository.folder)
+        if now != seen:
+            seen = now
+            try:
+                await repository.rescan()
+            except (ModelportError, OSError) as problem:
+                log.error("the repository cannot be read: %s", problem)
+        if also is not None:
+            await also()

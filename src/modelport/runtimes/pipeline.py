@@ -22,7 +22,7 @@ from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.compile import PRE_STEPS, check_growth
 from ..steps.decode import decode_image
 from ..steps.step import parse_steps
-from ..tensors import Array, Tensors, TensorSpec, array_of_json
+from ..tensors import Array, Tensors, TensorSpec, array_of_json, readable
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
 
@@ -158,13 +158,7 @@ class Pipeline:
         A classification (`scores` with `labels` or `indices`) becomes
         `[{"label": str, "score": float}]`, anything else `{name: nested list}`.
         """
-        scores = answer.get("scores")
-        names = answer.get("labels", answer.get("indices"))
-        if scores is not None and names is not None and scores.ndim == 1 and scores.shape == names.shape:
-            return [
-                {"label": str(name), "score": float(score)} for name, score in zip(names, scores, strict=True)
-            ]
-        return {name: array.tolist() for name, array in answer.items()}
+        return readable(answer)
 
     def _answer_rows(self, rows: Sequence[Tensors]) -> list[dict[str, Array]]:
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

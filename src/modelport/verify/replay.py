@@ -7,7 +7,7 @@ it; then everything is run from the encoded file to the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -108,9 +108,23 @@ def verify(
     if golden is None or not golden.cases:
         return _report(bundle, golden, [], "no golden cases")
     with Pipeline.open(bundle, threads=threads, runtime=runtime) as pipeline:
-        findings: list[_Finding] = []
-        for case in golden.cases:
-            findings += _replay(pipeline, golden, case)
+        return replay(pipeline)
+
+
+def replay(pipeline: Pipeline, cases: Sequence[int] | None = None) -> Report:
+    """Replay golden cases (all, or those with these numbers) on a pipeline that is loaded already.
+
+    Raises:
+        BundleError: a case's recording cannot be read.
+    """
+    bundle = pipeline.bundle
+    golden = bundle.manifest.golden
+    if golden is None or not golden.cases:
+        return _report(bundle, golden, [], "no golden cases")
+    chosen = golden.cases if cases is None else [golden.cases[number] for number in cases]
+    findings: list[_Finding] = []
+    for case in chosen:
+        findings += _replay(pipeline, golden, case)
     return _report(bundle, golden, findings)
 
 

@@ -1,0 +1,118 @@
+"""What a batch costs: T(n), learned from every run, and what follows from it. Pure: no clock.
+
+Batching pays only where T(n)/n falls. Some networks are so (a call has a price of its own), others grow
+dearer by the row (a large convolutional network falls out of the cache), and which is which depends on
+the machine; so it is measured, not configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_SMOOTHING = 0.2
+"""Weight of a new observation in the moving average."""
+_WORTH = 0.95
+"""A larger batch must bring the seconds per row down to this share to be preferred: smaller ones leave
+more to overlap, and answer sooner."""
+_HANDLING = 60e-6
+"""Seconds that handing a batch to an executor and back costs beside the run itself."""
+_EXPLORE_EVERY = 50
+"""One in so many batches under load tries a neighbouring size, so that a wrong first impression heals."""
+
+
+class CostModel:
+    """Seconds of one run by its number of rows, in powers of two (1, 2, 3-4, 5-8, …).
+
+    Args:
+        max_rows: the most rows a run may have.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self._per_row: dict[int, float] = {}
+        self._best = 0
+        self._batches = 0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from one run."""
+        bucket = (rows - 1).bit_length()
+        known = self._per_row.get(bucket)
+        per_row = (seconds + _HANDLING) / rows
+        if known is not None:
+            # One stalled run (a page fault, a neighbour's burst) is not what the size costs.
+            per_row = known + _SMOOTHING * (min(per_row, 4 * known) - known)
+        self._per_row[bucket] = per_row
+        self._best = 0
+
+    def predict(self, rows: int) -> float:
+        """Seconds that a run of `rows` rows will take; 0 while nothing is known."""
+        if not self._per_row:
+            return 0.0
+        bucket = (rows - 1).bit_length()
+        known = self._per_row.get(bucket)
+        if known is None:
+            near = min(self._per_row, key=lambda other: abs(other - bucket))
+            known = self._per_row[near]
+        return known * rows
+
+    def best_rows(self) -> int:
+        """The fewest rows whose cost per row is nearly the lowest; `max_rows` while nothing is known.
+
+        The largest size observed may be doubled if it was better than the one before it, and is the
+        best so far: the next size is then tried.
+        """
+        if not self._best:
+            self._best = self._find_best()
+        return self._best
+
+    def next_rows(self, backlog: bool) -> int:
+        """Rows that the next batch may have: the best, or under load now and then a neighbouring size."""
+        best = self.best_rows()
+        if not backlog:
+            return best
+        self._batches += 1
+        if self._batches % _EXPLORE_EVERY:
+            return best
+        larger = (self._batches // _EXPLORE_EVERY) % 2
+        return min(best * 2, self.max_rows) if larger else max(best // 2, 1)
+
+    def per_second(self) -> float:
+        """Rows a second of one executor at the best size; infinity while nothing is known."""
+        best = self.best_rows()
+        seconds = self.predict(best)
+        return best / seconds if seconds else float("inf")
+
+    def curve(self) -> Mapping[int, float]:
+        """Seconds per row by the largest number of rows of each bucket, for people."""
+        return {1 << bucket: seconds for bucket, seconds in sorted(self._per_row.items())}
+
+    def patience(self, waiting: int, returning: int) -> float:
+        """Seconds that `waiting` rows may be held for `returning` others that are likely to come.
+
+        Running them together saves T(w) + T(r) - T(w + r); a quarter of that may be spent on waiting,
+        and nothing at all where it saves less than a tenth of the run.
+        """
+        together = min(waiting + returning, self.best_rows())
+        others = together - waiting
+        if others <= 0:
+            return 0.0
+        alone = self.predict(waiting)
+        saved = alone + self.predict(others) - self.predict(together)
+        return saved / 4 if saved > 0.1 * alone else 0.0
+
+    def _find_best(self) -> int:
+        if not self._per_row:
+            return self.max_rows
+        buckets = sorted(self._per_row)
+        best = buckets[0]
+        for bucket in buckets[1:]:
+            if self._per_row[bucket] < _WORTH * self._per_row[best]:
+                best = bucket
+        if best == buckets[-1] and (1 << best) < self.max_rows and self._rising_still(buckets):
+            best += 1
+        return min(1 << best, self.max_rows)
+
+    def _rising_still(self, buckets: list[int]) -> bool:
+        if len(buckets) < 2:
+            return True
+        return self._per_row[buckets[-1]] < _WORTH * self._per_row[buckets[-2]]

@@ -1,0 +1,337 @@
+"""The process in which a bundle runs: reads jobs from a socket, answers them, and ends with its parent.
+
+A process of its own, because then a graph that crashes takes nobody with it, an unloaded version gives
+back all its memory, and the network computes without ever waiting for the server's interpreter lock.
+Started by `process.py` as `python -m modelport.engine.executor SPEC`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from ..bundle.store import Bundle
+from ..errors import InputError, ModelFailed, ModelportError, ParityFailed
+from ..runtimes.pipeline import Pipeline
+from ..tensors import Array, Tensors
+from ..verify.replay import replay
+from .trial import trial_costs
+from .wire import (
+    FRAME,
+    INLINE,
+    Group,
+    Job,
+    OutHead,
+    Problem,
+    Ready,
+    Reply,
+    Spec,
+    decode_job,
+    frame,
+    pack_tensor,
+    unpack_tensor,
+)
+
+R = TypeVar("R")
+
+
+class Executor:
+    """A loaded pipeline and the jobs it runs."""
+
+    def __init__(self, pipeline: Pipeline, wide: Pipeline | None, arena: memoryview) -> None:
+        self._pipeline = pipeline
+        self._wide = wide or pipeline
+        self._arena = arena
+
+    def run(self, job: Job, payload: memoryview) -> tuple[Reply, list[memoryview | bytes]]:
+        """One job: its reply, and the bytes of the outputs in the reply's order."""
+        began = time.perf_counter()
+        data: list[memoryview | bytes] = []
+        if job.kind == "golden":
+            groups = [self._golden(job.rows[0])]
+        else:
+            pieces = _pieces(job, payload, self._arena)
+            pipeline = self._wide if job.wide else self._pipeline
+            groups = (
+                self._batches(pipeline, job, pieces, data)
+                if job.kind in ("net", "rows")
+                else self._items(pipeline, job, pieces, data)
+            )
+        return Reply(job.number, groups, time.perf_counter() - began), data
+
+    def _batches(
+        self,
+        pipeline: Pipeline,
+        job: Job,
+        pieces: Sequence[Sequence[memoryview]],
+        data: list[memoryview | bytes],
+    ) -> list[Group]:
+        def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
+            rows = job.rows[first:last]
+            batch = {
+                head.name: _joined(
+                    [piece[index] for piece in pieces[first:last]], rows, head.dtype, head.shape
+                )
+                for index, head in enumerate(job.tensors)
+            }
+            group = Group(last - first)
+            start = time.perf_counter()
+            outputs = pipeline.net(batch)
+            group.net = time.perf_counter() - start
+            if job.kind == "rows":
+                start = time.perf_counter()
+                outputs = pipeline.post(outputs)
+                group.post = time.perf_counter() - start
+            return _checked(outputs, sum(rows)), group
+
+        return _halving(run, 0, len(job.rows), data)
+
+    def _items(
+        self,
+        pipeline: Pipeline,
+        job: Job,
+        pieces: Sequence[Sequence[memoryview]],
+        data: list[memoryview | bytes],
+    ) -> list[Group]:
+        """Decode and prepare each item; those that share a shape and stand together share a run."""
+        count = len(pieces)
+        prepared: list[Tensors | Exception] = []
+        decode = pre = 0.0
+        for piece in pieces:
+            start = time.perf_counter()
+            middle = start
+            try:
+                decoded = _decoded(pipeline, job, piece)
+                middle = time.perf_counter()
+                prepared.append(pipeline.pre(decoded))
+            except Exception as problem:  # noqa: BLE001 - an item's own failure, told to its own caller
+                prepared.append(problem)
+            decode += middle - start
+            pre += time.perf_counter() - middle
+        groups: list[Group] = []
+        start_at = 0
+        while start_at < count:
+            end = start_at + 1
+            first = prepared[start_at]
+            if isinstance(first, Exception):
+                groups.append(Group(1, problem=Problem.of(first)))
+                start_at = end
+                continue
+            while end < count and _alike(first, prepared[end]):
+                end += 1
+            groups += _halving(_answering(pipeline, prepared), start_at, end, data)
+            start_at = end
+        for group in groups:
+            group.decode, group.pre = decode / count, pre / count
+        return groups
+
+    def _golden(self, case: int) -> Group:
+        try:
+            report = replay(self._pipeline, [case])
+        except ModelportError as problem:
+            return Group(1, problem=Problem.of(problem))
+        if not report.ok:
+            return Group(1, problem=Problem("ParityFailed", report.reason))
+        return Group(1, net=report.max_difference)
+
+
+def _answering(
+    pipeline: Pipeline, prepared: Sequence[Tensors | Exception]
+) -> Callable[[int, int], tuple[dict[str, Array], Group]]:
+    def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
+        rows = [row for row in prepared[first:last] if not isinstance(row, Exception)]
+        batch = {
+            name: rows[0][name][None] if len(rows) == 1 else np.stack([row[name] for row in rows])
+            for name in rows[0]
+        }
+        group = Group(last - first)
+        start = time.perf_counter()
+        raw = pipeline.net(batch)
+        middle = time.perf_counter()
+        answer = pipeline.post(raw)
+        group.net, group.post = middle - start, time.perf_counter() - middle
+        return _checked(answer, last - first), group
+
+    return run
+
+
+def _halving(
+    run: Callable[[int, int], tuple[dict[str, Array], Group]],
+    first: int,
+    last: int,
+    data: list[memoryview | bytes],
+) -> list[Group]:
+    """Run submissions together, and where that fails, halve until the guilty one is alone."""
+    try:
+        outputs, group = run(first, last)
+    except Exception as problem:  # noqa: BLE001 - the edge of a batch: every submission gets its own
+        if last - first == 1:
+            return [Group(1, problem=Problem.of(problem))]
+        middle = (first + last) // 2
+        return _halving(run, first, middle, data) + _halving(run, middle, last, data)
+    heads = []
+    for name, array in outputs.items():
+        packed = pack_tensor(array)
+        dtype = "string" if array.dtype.kind in "OUS" else array.dtype.name
+        heads.append(OutHead(name, dtype, array.shape, len(packed)))
+        data.append(packed)
+    group.outputs = tuple(heads)
+    return [group]
+
+
+def _decoded(pipeline: Pipeline, job: Job, piece: Sequence[memoryview]) -> Tensors:
+    if job.kind == "encoded":
+        return pipeline.decode(bytes(piece[0]))
+    return {
+        head.name: unpack_tensor(data, head.dtype, head.shape)
+        for head, data in zip(job.tensors, piece, strict=True)
+    }
+
+
+def _pieces(job: Job, payload: memoryview, arena: memoryview) -> list[list[memoryview]]:
+    """For each submission the bytes of each of its tensors, wherever they lie."""
+    per_item = max(1, len(job.tensors))
+    pieces: list[list[memoryview]] = []
+    start = 0
+    for item in range(len(job.rows)):
+        piece = []
+        for offset, size in job.places[item * per_item : (item + 1) * per_item]:
+            if offset == INLINE:
+                piece.append(payload[start : start + size])
+                start += size
+            else:
+                piece.append(arena[offset : offset + size])
+        pieces.append(piece)
+    return pieces
+
+
+def _joined(parts: Sequence[memoryview], rows: Sequence[int], dtype: str, shape: tuple[int, ...]) -> Array:
+    if len(parts) == 1:
+        return unpack_tensor(parts[0], dtype, (rows[0], *shape))
+    return np.concatenate(
+        [unpack_tensor(part, dtype, (n, *shape)) for part, n in zip(parts, rows, strict=True)]
+    )
+
+
+def _alike(first: Tensors, other: Tensors | Exception) -> bool:
+    return not isinstance(other, Exception) and all(
+        name in other and other[name].shape == array.shape for name, array in first.items()
+    )
+
+
+def _checked(outputs: dict[str, Array], rows: int) -> dict[str, Array]:
+    """Raises ModelFailed where an output does not have one row for each row that went in."""
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != rows:
+            raise ModelFailed(f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows")
+    return outputs
+
+
+def main() -> None:
+    """Load, say so, and answer until the other end of the socket is closed."""
+    # The server decides when this process ends (its socket closes); signals to the group are its business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    link = socket.socket(fileno=spec.socket)
+    arena = memoryview(mmap.mmap(spec.arena, spec.arena_size))
+    with contextlib.suppress(OSError):  # the server hung up: nobody is left to be told
+        loaded = _stepping_back(spec.nice, lambda: _load(spec, arena))
+        if isinstance(loaded, Ready):
+            _send(link, loaded, [])
+            return
+        executor, ready = loaded
+        _send(link, ready, [])
+        _answer(link, executor)
+
+
+def _answer(link: socket.socket, executor: Executor) -> None:
+    """Jobs one after the other; while one runs, the next may wait in the socket."""
+    buffer = bytearray(1 << 16)
+    have = 0
+    while True:
+        start, middle, end = _frame_bounds(buffer, have)
+        if have >= end:
+            view = memoryview(buffer)
+            reply, data = executor.run(decode_job(view[middle:end]), view[start:middle])
+            _send(link, reply, data)
+            buffer[: have - end] = buffer[end:have]
+            have -= end
+            continue
+        if end > len(buffer):
+            buffer = buffer[:have].ljust(end, b"\0")
+        got = link.recv_into(memoryview(buffer)[have:])
+        if not got:
+            return
+        have += got
+
+
+def _frame_bounds(buffer: bytearray, have: int) -> tuple[int, int, int]:
+    """Where the first frame's payload begins and ends, and where the frame ends, as far as is known."""
+    if have < FRAME.size:
+        return FRAME.size, FRAME.size, FRAME.size
+    size, head, _ = FRAME.unpack_from(buffer)
+    return FRAME.size, FRAME.size + size, FRAME.size + size + head
+
+
+def _load(spec: Spec, arena: memoryview) -> tuple[Executor, Ready] | Ready:
+    try:
+        bundle = Bundle.open(spec.bundle)
+        if bundle.digest != spec.digest:
+            raise InputError("the bundle was changed on disk since it was opened", hint="load it again")
+        if spec.check:
+            bundle.verify_files()
+        pipeline = Pipeline.open(bundle, threads=spec.threads, runtime=spec.runtime)
+        wide = Pipeline.open(bundle, threads=spec.wide, runtime=spec.runtime) if spec.wide else None
+        golden = _replayed(pipeline) if spec.check else None
+        costs = trial_costs(pipeline, spec.max_rows, seconds=0.4 if spec.check else 0.0)
+    except ModelportError as problem:
+        return Ready(Problem.of(problem))
+    return Executor(pipeline, wide, arena), Ready(None, costs, golden)
+
+
+def _replayed(pipeline: Pipeline) -> float | None:
+    golden = pipeline.bundle.manifest.golden
+    if golden is None or not golden.cases:
+        return None
+    report = replay(pipeline)
+    if not report.ok:
+        raise ParityFailed(f"its golden cases do not replay on this machine: {report.reason}")
+    return report.max_difference
+
+
+def _stepping_back(nice: int, work: Callable[[], R]) -> R:
+    """Run `work` in a thread of lower priority: a thread's priority, unlike a process's, ends with it."""
+    if not nice or not sys.platform.startswith("linux"):
+        return work()
+    done: list[R] = []
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        done.append(work())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return done[0]
+
+
+def _send(link: socket.socket, head: msgspec.Struct, data: Sequence[memoryview | bytes]) -> None:
+    parts = frame(head, data)
+    link.sendall(parts[0] + parts[-1] if len(parts) == 2 else b"".join(parts))
+
+
+if __name__ == "__main__":
+    main()

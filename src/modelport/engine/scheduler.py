@@ -1,0 +1,391 @@
+"""Submissions to executors and back: one queue for a model, as many executors as run it side by side.
+
+A batch is formed at the instant an executor is free, from what is there. Two things bend that: a full
+batch may be handed out while its executor still computes, so that it never idles between two; and a small
+one may be held for a moment where waiting pays and those who were just answered are likely to return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from ..errors import DeadlineExceeded, ModelFailed, QueueFull, Unavailable
+from ..monitor.metrics import ModelMetrics
+from .process import ExecutorProcess
+from .queue import BatchQueue
+from .submission import Lane, Result, Submission
+from .wire import INLINE, Group, Job, Reply
+
+MAX_ATTEMPTS = 2
+"""Runs of a submission whose executor died; then it is taken to be what kills it."""
+_AHEAD_SECONDS = 0.02
+"""Batches are handed out ahead only where they are shorter: the gap that this fills is a tenth of a
+millisecond, and what waits in the queue can still be reordered, and dropped."""
+_RETURN_SECONDS = 0.005
+"""Callers that were answered so long ago are not expected back at once."""
+_TICK_SECONDS = 0.02
+
+
+class Record:
+    """A batch on its way through an executor."""
+
+    __slots__ = ("batch", "rows")
+
+    def __init__(self, batch: list[Submission], rows: int) -> None:
+        self.batch = batch
+        self.rows = rows
+
+
+class Scheduler:
+    """The queue of one live model; its owner adds executors and removes them.
+
+    Args:
+        metrics: counts of this model and version.
+        max_rows: the most rows of one run.
+        max_waiting: rows that may wait before submissions are refused.
+        run_limit: seconds after which a run counts as hung, and its executor is ended.
+    """
+
+    def __init__(
+        self, metrics: ModelMetrics, *, max_rows: int, max_waiting: int = 65536, run_limit: float = 60.0
+    ) -> None:
+        self.executors: list[ExecutorProcess] = []
+        self.metrics = metrics
+        self._queue: BatchQueue[Submission] = BatchQueue(max_rows=max_rows, max_waiting=max_waiting)
+        self._run_limit = run_limit
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._backlog = 0.0
+        self._running = 0
+        self._held: asyncio.TimerHandle | None = None
+        self._returning = 0
+        self._answered_at = 0.0
+        self._hold_pays = 1.0
+        self._tick: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Event = asyncio.Event()
+        self._drained.set()
+
+    # -- in ------------------------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission) -> None:
+        """Queue it and start what can start; it is settled at once if it cannot make its deadline."""
+        lane = submission.lane
+        now = submission.arrived
+        estimate = lane.cost.predict(submission.rows)
+        if submission.deadline < now + self.drain_seconds() + estimate:
+            self._refuse(submission, now, estimate)
+            return
+        if not self._queue.push(
+            submission, rows=submission.rows, lane=lane, now=now, deadline=submission.deadline
+        ):
+            self.metrics.refused("queue_full")
+            submission.settle(
+                QueueFull(f"{len(self._queue)} rows wait already", retry_after=self._retry_after())
+            )
+            return
+        submission.estimate = estimate
+        self._backlog += estimate
+        self._drained.clear()
+        if self._returning:
+            self._returning -= 1
+        self._dispatch()
+
+    def drain_seconds(self) -> float:
+        """Seconds until what waits and runs now is through, by what runs have cost so far."""
+        return self._backlog / (len(self.executors) or 1)
+
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return len(self._queue)
+
+    def in_flight(self) -> int:
+        """Rows in the queue and in the executors."""
+        return len(self._queue) + self._running
+
+    async def drained(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        await self._drained.wait()
+
+    def fail_all(self, problem: Exception) -> None:
+        """Settle everything that waits: nobody is left to run it."""
+        for submission in self._queue.discard(lambda _: True):
+            self._leave(submission)
+            submission.settle(problem)
+        self._check_drained()
+
+    def _refuse(self, submission: Submission, now: float, estimate: float) -> None:
+        if submission.deadline <= now:
+            self.metrics.refused("deadline")
+            submission.settle(DeadlineExceeded("the deadline passed before the request came to the queue"))
+            return
+        self.metrics.refused("queue_full")
+        wait = (self.drain_seconds() + estimate) * 1e3
+        left = (submission.deadline - now) * 1e3
+        submission.settle(
+            QueueFull(
+                f"it would be answered in {wait:.0f} ms, and its deadline is in {left:.0f} ms",
+                retry_after=self._retry_after(),
+            )
+        )
+
+    def _retry_after(self) -> float:
+        return max(0.05, self.drain_seconds())
+
+    # -- to the executors ------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Hand out batches while there are rows and an executor for them."""
+        queue = self._queue
+        while len(queue):
+            lane = queue.next_lane()
+            assert isinstance(lane, Lane)
+            waiting = queue.waiting(lane)
+            free = [each for each in self.executors if each.ready and not each.jobs]
+            limit = self._limit(lane, waiting, len(free))
+            if free:
+                if self._hold(lane, waiting, limit, len(free)):
+                    break
+                executor = free[0]
+            else:
+                ahead = self._one_ahead(lane, waiting, limit)
+                if ahead is None:
+                    break
+                executor = ahead
+            batch = self._pop(limit, lane)
+            if batch:
+                self._start(executor, lane, batch)
+        self.metrics.waiting = len(queue)
+        if len(queue) and self._tick is None:
+            self._tick = self._loop.call_later(_TICK_SECONDS, self._on_tick)
+
+    def _limit(self, lane: Lane, waiting: int, free: int) -> int:
+        """Rows of the next batch: the best size, but no more than leaves something for the others."""
+        limit = lane.cost.next_rows(waiting > lane.cost.best_rows())
+        if free > 1 and waiting < limit * free:
+            limit = min(limit, -(-waiting // free))
+        return limit
+
+    def _one_ahead(self, lane: Lane, waiting: int, limit: int) -> ExecutorProcess | None:
+        """An executor with one short run before it, if the next batch is full anyway."""
+        if waiting < limit or lane.cost.predict(limit) > _AHEAD_SECONDS:
+            return None
+        return min(
+            (each for each in self.executors if each.ready and len(each.jobs) == 1),
+            key=lambda each: each.since,
+            default=None,
+        )
+
+    def _hold(self, lane: Lane, waiting: int, limit: int, free: int) -> bool:
+        """Whether to wait a moment for those who were just answered; decided once for a batch."""
+        if self._held is not None:
+            if waiting < limit and self._returning:
+                return True
+            self._held.cancel()
+            self._release_hold(1.0)
+            return False
+        if not self._returning or waiting >= lane.cost.best_rows() or free < len(self.executors):
+            return False
+        now = time.monotonic()
+        if now - self._answered_at > _RETURN_SECONDS:
+            self._returning = 0
+            return False
+        seconds = lane.cost.patience(waiting, self._returning)
+        # Where holding has not paid lately it is tried now and then, not each time.
+        if seconds <= 0.0 or (self._hold_pays < 0.5 and self._number % 16):
+            return False
+        self._held = self._loop.call_later(min(seconds, _RETURN_SECONDS), self._on_held)
+        return True
+
+    def _on_held(self) -> None:
+        self._release_hold(0.0)
+        self._returning = 0
+        self._dispatch()
+
+    def _release_hold(self, paid: float) -> None:
+        self._held = None
+        self._hold_pays += 0.1 * (paid - self._hold_pays)
+
+    def _pop(self, rows: int, lane: Hashable) -> list[Submission]:
+        """The next batch without those who hung up, whose deadline has passed, or who must be alone."""
+        now = time.monotonic()
+        batch = []
+        for submission in self._queue.pop(rows, lane):
+            if submission.cancelled or submission.deadline <= now:
+                self._drop(submission)
+            else:
+                batch.append(submission)
+        suspect = next((each for each in batch if each.alone), None)
+        if suspect is None or len(batch) == 1:
+            return batch
+        for each in batch:
+            if each is not suspect:
+                self._queue.push_back(each, rows=each.rows, lane=lane, deadline=each.deadline)
+        return [suspect]
+
+    def _start(self, executor: ExecutorProcess, lane: Lane, batch: list[Submission]) -> None:
+        now = time.monotonic()
+        self._number += 1
+        rows: list[int] = []
+        places: list[tuple[int, int]] = []
+        payload: list[Any] = []
+        for submission in batch:
+            submission.started = now
+            rows.append(submission.rows)
+            if submission.slot is None:
+                payload.extend(submission.data)
+                for data in submission.data:
+                    places.append((INLINE, len(data)))
+            else:
+                for start, data in zip(submission.starts, submission.data, strict=True):
+                    places.append((submission.slot.offset + start, len(data)))
+        count = sum(rows)
+        self._running += count
+        lonely = len(batch) == 1 and self._running == count and not len(self._queue)
+        job = Job(self._number, lane.kind, lane.tensors, rows, places, lonely)
+        executor.send(job, payload, Record(batch, count))
+
+    # -- back ----------------------------------------------------------------------------------------------
+
+    def on_reply(self, executor: ExecutorProcess, reply: Reply, payload: memoryview) -> None:
+        """An executor's answer: start its next batch first, then tell the callers."""
+        record = executor.jobs.pop(reply.number, None)
+        if not isinstance(record, Record):
+            if callable(record):
+                record(reply)
+            return
+        batch, rows = record.batch, record.rows
+        self._running -= rows
+        now = time.monotonic()
+        lane = batch[0].lane
+        lane.cost.observe(rows, reply.seconds)
+        if lane.kind in ("net", "rows"):
+            self.metrics.batch(rows, reply.seconds)
+        for submission in batch:
+            self._backlog -= submission.estimate
+        self._returning = len(batch)
+        self._answered_at = now
+        if len(self._queue) and self._held is None:
+            self._returning_dispatch()
+        self._tell(batch, reply.groups, payload, now)
+        self._dispatch()
+        self._check_drained()
+
+    def _returning_dispatch(self) -> None:
+        """Keep the executor busy while the callers are told; but not where it pays to wait for them."""
+        lane = self._queue.next_lane()
+        assert isinstance(lane, Lane)
+        if self._queue.waiting(lane) >= lane.cost.best_rows() or not lane.cost.patience(
+            self._queue.waiting(lane), self._returning
+        ):
+            self._dispatch()
+
+    def _tell(
+        self, batch: Sequence[Submission], groups: Sequence[Group], payload: memoryview, now: float
+    ) -> None:
+        at = 0
+        start = 0
+        answered = self.metrics.answered
+        for group in groups:
+            members = batch[at : at + group.count]
+            at += group.count
+            if group.problem is not None:
+                problem = group.problem.error()
+                for submission in members:
+                    if problem.http_status >= 500:
+                        self.metrics.failed("model", now - submission.arrived)
+                    else:
+                        self.metrics.refused("invalid")
+                    submission.settle(problem)
+                continue
+            starts = []
+            for head in group.outputs:
+                starts.append(start)
+                start += head.size
+            total = sum(submission.rows for submission in members)
+            if members and members[0].lane.kind in ("encoded", "decoded"):
+                self.metrics.batch(total, group.net)
+            first = 0
+            for submission in members:
+                rows = submission.rows
+                queued = submission.started - submission.arrived
+                seconds = now - submission.arrived
+                answered(seconds, group.decode, queued, group.pre, group.net, group.post, rows)
+                submission.settle(
+                    Result(
+                        group,
+                        payload,
+                        starts,
+                        first=first,
+                        rows=rows,
+                        total=total,
+                        batch_rows=total,
+                        queued=queued,
+                        seconds=seconds,
+                    )
+                )
+                first += rows
+
+    def on_lost(self, executor: ExecutorProcess) -> None:
+        """Its process died: what waited in it goes back, and what it ran is tried once more, alone."""
+        records = [record for record in executor.jobs.values() if isinstance(record, Record)]
+        executor.jobs.clear()
+        if executor in self.executors:
+            self.executors.remove(executor)
+        for number, record in enumerate(records):
+            self._running -= record.rows
+            for submission in record.batch:
+                if number == 0:
+                    submission.attempts += 1
+                    submission.alone = True
+                if submission.attempts >= MAX_ATTEMPTS:
+                    self._leave(submission)
+                    self.metrics.failed("model", time.monotonic() - submission.arrived)
+                    submission.settle(ModelFailed("the model's process ended while it ran this input"))
+                else:
+                    self._queue.push_back(
+                        submission, rows=submission.rows, lane=submission.lane, deadline=submission.deadline
+                    )
+        self._dispatch()
+        self._check_drained()
+
+    def _on_tick(self) -> None:
+        """While something waits: drop what nobody waits for, and end executors that hang."""
+        self._tick = None
+        now = time.monotonic()
+        for submission in self._queue.expire(now):
+            self._drop(submission)
+        for submission in self._queue.discard(lambda each: each.cancelled):
+            self._drop(submission)
+        self._dispatch()
+        self._check_drained()
+
+    def resume(self) -> None:
+        """An executor came: give it work."""
+        self._dispatch()
+
+    def end_hung(self) -> None:
+        """End executors whose run is over the limit; called now and then by the owner."""
+        now = time.monotonic()
+        for executor in list(self.executors):
+            if executor.jobs and now - executor.since > self._run_limit:
+                executor.kill()
+
+    def _drop(self, submission: Submission) -> None:
+        self._leave(submission)
+        if submission.cancelled:
+            self.metrics.refused("cancelled")
+            submission.settle(Unavailable("the caller went away"))
+        else:
+            self.metrics.refused("deadline")
+            submission.settle(DeadlineExceeded("the deadline passed while the request waited"))
+
+    def _leave(self, submission: Submission) -> None:
+        self._backlog -= submission.estimate
+
+    def _check_drained(self) -> None:
+        if not len(self._queue) and not self._running:
+            self._backlog = 0.0
+            self._drained.set()

@@ -1,0 +1,62 @@
+"""What batches of a network cost here, tried before it answers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..errors import ModelportError
+from ..runtimes.pipeline import Pipeline
+from ..tensors import Array, numpy_dtype
+from ..verify.replay import read_taps
+
+
+def trial_costs(pipeline: Pipeline, max_rows: int, *, seconds: float) -> list[tuple[int, float]]:
+    """(rows, seconds of one run) for 1, 2, 4, … rows, as far as `seconds` of trying allow.
+
+    At least one run is made, so that the first request does not pay for what ONNX Runtime does lazily.
+    """
+    row = _one_row(pipeline)
+    if row is None:
+        return []
+    costs: list[tuple[int, float]] = []
+    began = time.perf_counter()
+    rows = 1
+    while rows <= max_rows:
+        batch = {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
+        took = []
+        for _ in range(4):
+            start = time.perf_counter()
+            try:
+                pipeline.net(batch)
+            except ModelportError:
+                return costs
+            took.append(time.perf_counter() - start)
+            if time.perf_counter() - began > seconds:
+                break
+        # The first run of a size allocates; it counts only where there is no other.
+        costs.append((rows, min(took[1:] or took)))
+        # The next size takes about five times as long as all of one run of this one.
+        if (
+            not pipeline.bundle.manifest.graphs.net.batch
+            or time.perf_counter() - began + took[-1] * 5 > seconds
+        ):
+            break
+        rows *= 2
+    return costs
+
+
+def _one_row(pipeline: Pipeline) -> dict[str, Array] | None:
+    """One row for the network: from the first golden case, or zeros where the signature says their shape."""
+    bundle = pipeline.bundle
+    golden = bundle.manifest.golden
+    if golden is not None and golden.cases:
+        taps = read_taps(bundle.read(golden.cases[0].taps), golden.cases[0].taps)
+        return {name: array[None] for name, array in taps["pre"].items()}
+    row = {}
+    for spec in bundle.manifest.graphs.net.signature.inputs:
+        if spec.dtype == "string" or any(isinstance(size, str) for size in spec.shape[1:]):
+            return None
+        row[spec.name] = np.zeros([1, *(int(size) for size in spec.shape[1:])], numpy_dtype(spec.dtype))
+    return row

@@ -1,0 +1,183 @@
+"""What the server and an executor process say to each other: bytes only, never pickles.
+
+A frame is its lengths, the payload (tensors, row-major and little-endian; or encoded files) and a
+msgpack head that says what the payload is. Large inputs are not in the frame: their head names a place in
+the arena, memory that both processes have mapped.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from .. import errors
+from ..errors import ModelFailed, ModelportError
+from ..tensors import Array, numpy_dtype, object_array
+
+FRAME = struct.Struct("<QII")
+"""Bytes of the payload, of the head, and four of padding: the payload then starts on 16 bytes."""
+
+Kind = Literal["net", "rows", "encoded", "decoded", "golden"]
+"""`net`: prepared tensors to raw outputs. `rows`: the same and then the answer. `encoded`, `decoded`: items
+to answers. `golden`: one of the bundle's own cases, replayed."""
+
+INLINE = -1
+"""The offset of what is in the frame itself and not in the arena."""
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What an executor is told on its command line, as JSON."""
+
+    bundle: str
+    socket: int
+    arena: int
+    arena_size: int
+    digest: str
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    wide: int = 0
+    """Threads of a second session, for a lone request; 0 for none."""
+    max_rows: int = 32
+    check: bool = True
+    """Whether to replay the golden cases and to try what batches cost, before it answers."""
+    nice: int = 0
+    """How far loading steps back for those who compute; what runs afterwards does not step back."""
+
+
+class TensorHead(msgspec.Struct, array_like=True, frozen=True):
+    """A tensor of a lane: `shape` is that of one row; for items that are no rows, that of the item."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Job(msgspec.Struct, array_like=True):
+    """One batch for an executor: for every submission its rows, and a place for each of its tensors."""
+
+    number: int
+    kind: Kind
+    tensors: tuple[TensorHead, ...]
+    rows: list[int]
+    places: list[tuple[int, int]]
+    wide: bool = False
+
+
+class OutHead(msgspec.Struct, array_like=True, frozen=True):
+    """An output tensor: `shape` has the rows in front."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+class Problem(msgspec.Struct, array_like=True, frozen=True):
+    """An error on its way between processes."""
+
+    kind: str
+    message: str
+    at: str | None = None
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, problem: Exception) -> Problem:
+        """What is told of an exception; one that is not ours is told by its type only."""
+        if isinstance(problem, ModelportError):
+            return cls(type(problem).__name__, problem.message, problem.at, problem.hint)
+        return cls("ModelFailed", f"the model's process raised {type(problem).__name__}")
+
+    def error(self) -> ModelportError:
+        """The exception again; an unknown kind is a ModelFailed."""
+        kind = getattr(errors, self.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, ModelportError)):
+            kind = ModelFailed
+        made = kind(self.message)
+        made.at, made.hint = self.at, self.hint
+        return made
+
+
+class Group(msgspec.Struct, array_like=True):
+    """What came of `count` neighbouring submissions that ran together: outputs, or one problem.
+
+    The times are seconds: decoding and preparing an item on the average, the network and what follows
+    it as a whole.
+    """
+
+    count: int
+    outputs: tuple[OutHead, ...] = ()
+    problem: Problem | None = None
+    decode: float = 0.0
+    pre: float = 0.0
+    net: float = 0.0
+    post: float = 0.0
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """What an executor says of a job; `seconds` is how long it was busy with it."""
+
+    number: int
+    groups: list[Group]
+    seconds: float
+
+
+class Ready(msgspec.Struct, array_like=True):
+    """The first frame of an executor: it answers, or why it does not.
+
+    `costs` holds (rows, seconds) of trial runs of the network; `golden` how the replay went (absolute
+    difference of the network), or None where there was none.
+    """
+
+    problem: Problem | None = None
+    costs: list[tuple[int, float]] = []
+    golden: float | None = None
+    memory: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_reply_decoder = msgspec.msgpack.Decoder(Reply)
+_ready_decoder = msgspec.msgpack.Decoder(Ready)
+_job_decoder = msgspec.msgpack.Decoder(Job)
+decode_reply = _reply_decoder.decode
+decode_ready = _ready_decoder.decode
+decode_job = _job_decoder.decode
+
+
+def frame(head: msgspec.Struct, payload: Sequence[Any]) -> list[Any]:
+    """The parts of a frame, to be written one after the other."""
+    text = _encoder.encode(head)
+    size = 0
+    for part in payload:
+        size += len(part)
+    return [FRAME.pack(size, len(text), 0), *payload, text]
+
+
+def pack_tensor(array: Array) -> memoryview | bytes:
+    """A tensor's bytes; text as the Open Inference Protocol has it, each element behind its length."""
+    if array.dtype.kind in "OUS":
+        parts = []
+        for item in array.flat:
+            data = item if isinstance(item, bytes) else str(item).encode()
+            parts += [struct.pack("<I", len(data)), data]
+        return b"".join(parts)
+    if not array.size:
+        return b""
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def unpack_tensor(data: memoryview, dtype: str, shape: Sequence[int]) -> Array:
+    """The tensor again: a view of `data` where its alignment allows, text as an object array of str."""
+    if dtype != "string":
+        array = np.frombuffer(data, numpy_dtype(dtype)).reshape(shape)
+        return array if array.flags.aligned else array.copy()
+    items = []
+    start = 0
+    while start < len(data):
+        (size,) = struct.unpack_from("<I", data, start)
+        items.append(str(data[start + 4 : start + 4 + size], "utf-8"))
+        start += 4 + size
+    return object_array(items, shape)
