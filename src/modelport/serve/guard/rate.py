@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from math import inf
 
@@ -97,6 +98,7 @@ class Callers:
         return bucket.take(now)
 
 
+@lru_cache(4096)
 def _network(client: str) -> str:
     """The /64 of an IPv6 address: one subscriber holds all of it. Text that is no address stays as it is."""
     try:
