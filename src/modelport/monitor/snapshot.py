@@ -109,10 +109,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 def take(metrics: Metrics) -> Snapshot:
     """A snapshot of `metrics`."""
     refused = {reason: times for reason, times in metrics.refusals.items() if times}
-    return Snapshot(time.time(), metrics.started, refused, [_model(m) for m in metrics.models()])
+    return Snapshot(time.time(), metrics.started, refused, [of_model(m) for m in metrics.models()])
 
 
-def _model(model: ModelMetrics) -> ModelSnapshot:
+def of_model(model: ModelMetrics) -> ModelSnapshot:
+    """A snapshot of one version."""
     latency = _durations(model.request)
     refused = {reason: times for reason, times in model.refusals.items() if times}
     failed = {reason: times for reason, times in model.failures.items() if times}

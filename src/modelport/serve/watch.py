@@ -1,0 +1,135 @@
+"""What the server says of itself: `/metrics` for Prometheus, and `/dashboard` with the JSON it reads.
+
+Reads `app.state`, and never a word of the request but its Accept header:
+
+    repository   the versions and their states
+    metrics      Metrics, what this process counted
+    collect      async () -> Metrics, what all worker processes counted; by default `metrics` alone
+    processes    Processes, whose memory and processor time is shown; by default this process
+    rollout      () -> by model its plan as plain data, with `said` for what was decided last; by default None
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from .._version import __version__
+from ..engine.model import usable_cores
+from ..engine.repository import Entry, Repository
+from ..monitor.exposition import render
+from ..monitor.histogram import BOUNDS
+from ..monitor.metrics import Metrics, ModelMetrics
+from ..monitor.process import Processes, Usage
+from ..monitor.snapshot import ModelSnapshot, of_model
+
+PAGE = Path(__file__).parent / "static" / "dashboard.html"
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version as the dashboard shows it."""
+
+    state: str
+    reason: str
+    answers: bool
+    """Whether it is the one that a request without a version means."""
+    figures: ModelSnapshot
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Everything that the dashboard shows, at one moment; durations in seconds, memory in bytes."""
+
+    time: float
+    started: float
+    release: str
+    cores: int
+    bounds: tuple[float, ...]
+    """Upper bounds of the buckets in which every version's `figures.latency.counts` are."""
+    refused: dict[str, int]
+    processes: list[Usage]
+    versions: list[Version]
+    rollout: Any
+
+
+async def metrics_text(request: Request) -> Response:
+    """GET /metrics: what was counted, as Prometheus text or as OpenMetrics."""
+    counted = await _collected(request)
+    extra = list(_processes(request).families())
+    accept = ",".join(request.headers.getlist("accept"))
+    # A text of many versions takes milliseconds, and answers should not wait for it.
+    body, kind = await asyncio.to_thread(render, counted, accept, extra)
+    return Response(body, headers={"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"})
+
+
+async def figures(request: Request) -> Response:
+    """GET /api/dashboard: the figures since the start; the page takes differences."""
+    counted = await _collected(request)
+    repository: Repository = request.app.state.repository
+    rollout: Callable[[], Any] | None = getattr(request.app.state, "rollout", None)
+    everything = Figures(
+        time=time.time(),
+        started=counted.started,
+        release=__version__,
+        cores=usable_cores(),
+        bounds=BOUNDS,
+        refused={reason: times for reason, times in counted.refusals.items() if times},
+        processes=_processes(request).usage(),
+        versions=_versions(repository, counted),
+        rollout=rollout() if rollout else None,
+    )
+    body = await asyncio.to_thread(msgspec.json.encode, everything)
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+async def dashboard(request: Request) -> Response:
+    """GET /dashboard: the page."""
+    return FileResponse(PAGE)
+
+
+async def _collected(request: Request) -> Metrics:
+    """The counts of all workers, apart from those that go on counting."""
+    collect: Callable[[], Awaitable[Metrics]] | None = getattr(request.app.state, "collect", None)
+    if collect:
+        return await collect()
+    metrics: Metrics = request.app.state.metrics
+    return metrics.copy()
+
+
+def _processes(request: Request) -> Processes:
+    state = request.app.state
+    if getattr(state, "processes", None) is None:
+        state.processes = Processes()
+    processes: Processes = state.processes
+    return processes
+
+
+def _versions(repository: Repository, counted: Metrics) -> list[Version]:
+    """Those of the repository, and behind them those that still finish what they took."""
+    models = {(m.name, m.version): m for m in counted.models()}
+    shown = []
+    for entry in repository.entries():
+        model = models.pop((entry.name, entry.version), None) or ModelMetrics(entry.name, entry.version)
+        answers = repository.entry(entry.name).version == entry.version and entry.model is not None
+        shown.append(Version(_state(entry), entry.reason, answers, of_model(model)))
+    shown += [Version("UNLOADING", "", False, of_model(model)) for model in models.values()]
+    return shown
+
+
+def _state(entry: Entry) -> str:
+    state = getattr(entry, "state", None)
+    return str(state) if state else "READY" if entry.model else "UNAVAILABLE"
+
+
+PAGES: list[BaseRoute] = [Route("/dashboard", dashboard)]
+"""For everybody: the page itself says nothing."""
+
+ROUTES: list[BaseRoute] = [Route("/metrics", metrics_text), Route("/api/dashboard", figures)]
+"""For those who may see figures (scope `metrics`)."""
