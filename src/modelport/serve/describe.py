@@ -10,6 +10,7 @@ from typing import Any
 from .._version import __version__
 from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.repository import Entry, Repository
+from ..monitor.metrics import Metrics
 from ..tensors import OIP_DATATYPES, TensorSpec
 from .infer import specs
 from .oip import metadata
@@ -52,18 +53,13 @@ def index(repository: Repository, *, only_ready: bool = False) -> list[dict[str,
         {
             "name": entry.name + suffix,
             "version": entry.version,
-            "state": state(entry),
+            "state": entry.state,
             "reason": entry.reason,
         }
         for entry in repository.entries()
         for suffix in ("", NET)
         if entry.model or not only_ready
     ]
-
-
-def state(entry: Entry) -> str:
-    """READY, LOADING, UNLOADING or UNAVAILABLE."""
-    return str(getattr(entry, "state", "READY" if entry.model else "UNAVAILABLE"))
 
 
 def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
@@ -89,13 +85,12 @@ def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
     return found
 
 
-def statistics(metrics: Any, entry: Entry, net: bool) -> dict[str, Any]:
-    """A version's entry in `model_stats`; zeros where nothing was counted yet.
+def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:
+    """A version's entry in `model_stats`; its name and version alone where nothing was counted.
 
-    Args:
-        metrics: the server's `monitor` counts, or None where it keeps none.
+    The two names of a bundle are counted together: they share a queue and its executors.
     """
-    counted = metrics.snapshot().model(entry.name, entry.version) if metrics is not None else None
+    counted = metrics.snapshot().model(entry.name, entry.version)
     if counted is None:
         return {"name": entry.name + NET * net, "version": entry.version}
     return dict(counted.statistics(), name=entry.name + NET * net)

@@ -30,10 +30,25 @@ def find(repository: Repository, name: str, version: str | None) -> tuple[Entry,
     try:
         return repository.entry(name.removesuffix(NET) if net else name, version), net
     except NotFound as problem:
-        where = f" version {version}" if version else ""
-        raise NotFound(
-            f"Request for unknown model: {name!r}{where} is not found", hint=problem.hint
-        ) from problem
+        raise _unknown(name, version, problem) from problem
+
+
+def live(repository: Repository, name: str, version: str | None) -> tuple[LiveModel, bool]:
+    """The live model that answers to a name, and whether the network alone is meant.
+
+    Raises:
+        NotFound: as `find`. Unavailable: it is not loaded.
+    """
+    net = name.endswith(NET)
+    try:
+        return repository.model(name.removesuffix(NET) if net else name, version), net
+    except NotFound as problem:
+        raise _unknown(name, version, problem) from problem
+
+
+def _unknown(name: str, version: str | None, problem: NotFound) -> NotFound:
+    where = f" version {version}" if version else ""
+    return NotFound(f"Request for unknown model: {name!r}{where} is not found", hint=problem.hint)
 
 
 async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float) -> dict[str, Array]:

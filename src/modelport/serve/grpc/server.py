@@ -14,10 +14,11 @@ from urllib.parse import unquote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from ...bundle.rules import NETWORK_SUFFIX as NET
-from ...errors import Forbidden, UsageError
+from ...errors import Forbidden, InputError, UsageError
 from ...protos.open_inference import METHODS, Method
 from . import reflection
 from .health import Health
@@ -149,8 +150,9 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         guarded = self._guard is not None and method.name not in OPEN
         scope = "admin" if method.name in ADMIN else "infer"
 
-        async def handle(request: Any, context: Any) -> Any:
+        async def handle(data: bytes, context: Any) -> Any:
             try:
+                request = parsed(method.request, data)
                 if guarded:
                     await self._authorize(request, context, scope)
                 return await work(request, context)
@@ -158,9 +160,7 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
                 code, words, trailing = refusal(problem, method.name)
             return await context.abort(code, words, trailing)
 
-        return grpc.unary_unary_rpc_method_handler(
-            handle, method.request.FromString, method.response.SerializeToString
-        )
+        return grpc.unary_unary_rpc_method_handler(handle, None, method.response.SerializeToString)
 
     def _streaming(self, method: Method) -> Any:
         async def handle(requests: Any, context: Any) -> None:
@@ -170,17 +170,16 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
                     await self._authorize(request, context, "infer")
                 return await self._service.infer(request, deadline_of(context))
 
+            messages = (parsed(method.request, data) async for data in requests)
             strict = _metadata(context).get("triton_grpc_error", "").lower() == "true"
             try:
-                await answer_stream(answer, requests, context.write, strict=strict)
+                await answer_stream(answer, messages, context.write, strict=strict)
                 return
             except Exception as problem:  # noqa: BLE001  the edge of a call
                 code, words, trailing = refusal(problem, method.name)
             await context.abort(code, words, trailing)
 
-        return grpc.stream_stream_rpc_method_handler(
-            handle, method.request.FromString, method.response.SerializeToString
-        )
+        return grpc.stream_stream_rpc_method_handler(handle, None, method.response.SerializeToString)
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:
@@ -201,6 +200,18 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         model = getattr(request, "model_name", None) or getattr(request, "name", None)
         if caller is not None and model and not caller.may_ask(model.removesuffix(NET)):
             raise Forbidden(f"this key is not for the model {model[:100]!r}")
+
+
+def parsed(kind: Any, data: bytes) -> Any:
+    """A message. (grpc would do it too, and call what is none an unknown error, with a traceback in the log.)
+
+    Raises:
+        InputError: `data` is no such message.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as problem:
+        raise InputError(f"not a {kind.DESCRIPTOR.name}: {problem}") from problem
 
 
 def _metadata(context: Any) -> dict[str, str]:

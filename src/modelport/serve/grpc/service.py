@@ -17,7 +17,7 @@ from ...engine.repository import Entry, Repository
 from ...errors import InputError, Unavailable, Unsupported
 from ...protos import open_inference as oi
 from .. import describe
-from ..infer import find, run
+from ..infer import find, live, run
 from .codec import read_request, write_response
 
 M = TypeVar("M")
@@ -34,8 +34,8 @@ class OpenInference:
     """inference.GRPCInferenceService over the live models.
 
     Args:
-        state: the application's: `repository`, and where there are any `metrics`, `management` (whether
-            models may be loaded and unloaded) and `max_rows`.
+        state: the application's: `repository`, and `management`: whether models may be loaded and
+            unloaded.
     """
 
     def __init__(self, state: Any) -> None:
@@ -79,7 +79,7 @@ class OpenInference:
     async def ModelConfig(self, request: oi.ModelConfigRequest, call: Call) -> oi.ModelConfigResponse:
         """A model's configuration."""
         entry, net = self._find(request)
-        config = describe.config(entry, net, max_rows=getattr(self._state, "max_rows", 32))
+        config = describe.config(entry, net, max_rows=self.repository.settings.max_rows)
         return _message(oi.ModelConfigResponse, {"config": config})
 
     async def ModelStatistics(
@@ -93,8 +93,7 @@ class OpenInference:
             asked = [(each, net) for each in self.repository.entries() if each.name == entry.name]
         else:
             asked = [(entry, False) for entry in self.repository.entries()]
-        metrics = getattr(self._state, "metrics", None)
-        found = [describe.statistics(metrics, entry, net) for entry, net in asked]
+        found = [describe.statistics(self.repository.metrics, entry, net) for entry, net in asked]
         return _message(oi.ModelStatisticsResponse, {"model_stats": found})
 
     async def ModelInfer(self, request: oi.ModelInferRequest, call: Call) -> oi.ModelInferResponse:
@@ -107,16 +106,15 @@ class OpenInference:
         Raises:
             ModelportError: whatever stands in the way.
         """
-        repository, name, version = self.repository, request.model_name, request.model_version
-        entry, net = find(repository, name, version or None)
-        model = entry.model or repository.model(entry.name, entry.version)
+        name = request.model_name
+        model, net = live(self.repository, name, request.model_version or None)
         asked = read_request(request)
         if asked.timeout is not None:
             deadline = min(deadline, time.monotonic() + asked.timeout)
         outputs = await run(model, asked, net, deadline)
         # Only a network's output has one number for each label; a bundle's answer is ranked already.
         labels = model.bundle.labels() if net and asked.outputs else ()
-        return write_response(outputs, asked, model=name, version=entry.version, labels=labels)
+        return write_response(outputs, asked, model=name, version=model.version, labels=labels)
 
     async def RepositoryIndex(
         self, request: oi.RepositoryIndexRequest, call: Call

@@ -7,7 +7,7 @@ import math
 
 import grpc
 
-from ...errors import ModelportError
+from ...errors import ModelportError, Unavailable, Unsupported
 
 log = logging.getLogger("modelport.serve")
 
@@ -37,7 +37,8 @@ def refusal(problem: Exception, method: str) -> Refusal:
     if not isinstance(problem, ModelportError):
         log.error("%s failed", method, exc_info=problem)
         return grpc.StatusCode.INTERNAL, "internal error; the server's log says more", ()
-    if problem.http_status >= 500:
+    # Refusals come by the thousand when a server is asked too much; they are counted, not logged.
+    if problem.http_status >= 500 and not isinstance(problem, Unavailable | Unsupported):
         log.warning("%s: %s", method, problem)
     # What went wrong on this side may name its places (paths); those stay in the log.
     words = str(problem) if problem.http_status < 500 else problem.message

@@ -1,0 +1,99 @@
+"""The gRPC server alone, in a process of its own: `python -m tests.serve.grpc.running REPO [OPTIONS]`.
+
+Prints its port, and serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+from modelport.errors import Forbidden, RateLimited, Unauthorized
+
+KEYS = {"Bearer reader": {"infer"}, "Bearer owner": {"infer", "admin"}}
+
+
+def authorize(metadata: Mapping[str, str], scope: str) -> SimpleNamespace:
+    """Two keys; the reader may not ask for `every`; a caller `hasty` has asked too often."""
+    key = metadata.get("authorization", "")
+    assert metadata[":peer"] in ("127.0.0.1", "::1"), metadata
+    if "hasty" in key:
+        raise RateLimited("too many requests", retry_after=2.5)
+    if key not in KEYS:
+        raise Unauthorized("a key is needed")
+    if scope not in KEYS[key]:
+        raise Forbidden(f"this key has no scope {scope!r}")
+    return SimpleNamespace(may_ask=lambda model: "owner" in key or model != "every")
+
+
+async def main(options: argparse.Namespace) -> None:
+    from modelport.engine.model import EngineSettings
+    from modelport.engine.repository import Repository
+    from modelport.serve.grpc.server import Tls, start_grpc
+
+    settings = EngineSettings(executors=1, max_rows=8, wide=False)
+    repository = Repository(Path(options.repo), settings, keep=0)
+    await repository.open()
+    state = SimpleNamespace(repository=repository, management=options.management)
+    tls = None
+    if options.tls:
+        folder = Path(options.tls)
+        tls = Tls((folder / "cert.pem").read_bytes(), (folder / "key.pem").read_bytes())
+    handle = await start_grpc(
+        state,
+        options.host,
+        0,
+        tls=tls,
+        guard=authorize if options.guard else None,
+        max_message=options.max_message,
+    )
+    print(handle.port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await handle.stop(5)
+    await repository.close()
+
+
+@contextmanager
+def grpc_served(repo: Path, *options: str) -> Iterator[str]:
+    """The server in its process: `127.0.0.1:PORT`."""
+    root = Path(__file__).resolve().parents[3]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.serve.grpc.running", str(repo), *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+    )
+    assert server.stdin is not None and server.stdout is not None
+    try:
+        line = server.stdout.readline().strip()
+        assert line, f"the server ended with {server.wait(10)} before it was ready"
+        yield f"localhost:{line.decode()}" if "--tls" in options else f"127.0.0.1:{line.decode()}"
+        assert server.poll() is None, f"the server has ended with {server.returncode}"
+    finally:
+        server.stdin.close()
+        assert server.wait(timeout=60) == 0
+        server.stdout.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("repo")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--management", action="store_true")
+    parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--tls")
+    parser.add_argument("--plain-loop", action="store_true")
+    parser.add_argument("--max-message", type=int, default=64 << 20)
+    chosen = parser.parse_args()
+    if chosen.plain_loop:
+        asyncio.run(main(chosen))
+    else:
+        import uvloop
+
+        uvloop.run(main(chosen))
