@@ -188,14 +188,6 @@ def test_a_model_that_is_not_there_yet_says_when_and_a_broken_one_says_why() -> 
 
 
 def test_scores_that_are_no_numbers_come_last() -> None:
-    class Model:
-        class pipeline:
-            @staticmethod
-            def readable(tensors: object) -> list[dict[str, Any]]:
-                return [
-                    {"label": "a", "score": np.nan},
-                    {"label": "b", "score": 0.1},
-                    {"label": "c", "score": 0.9},
-                ]
-
-    assert [row["label"] for row in hf.ranked(Model, {})] == ["c", "b", "a"]  # type: ignore[arg-type]
+    rows = [{"label": "a", "score": np.nan}, {"label": "b", "score": 0.1}, {"label": "c", "score": 0.9}]
+    model = SimpleNamespace(readable=lambda tensors: rows)
+    assert [row["label"] for row in hf.ranked(model, {})] == ["c", "b", "a"]  # type: ignore[arg-type]

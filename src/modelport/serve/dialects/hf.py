@@ -147,7 +147,7 @@ def ranked(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
     Raises:
         InputError: the bundle's answer is no classification.
     """
-    answer = model.pipeline.readable(tensors)
+    answer = model.readable(tensors)
     if not isinstance(answer, list):
         answer = _classes(model, tensors)
     return sorted(answer, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
@@ -168,7 +168,7 @@ def _classes(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
 
 def not_ready(entry: Entry) -> Response:
     """503: with `estimated_time` (seconds) while it loads, with the reason when it will not."""
-    if getattr(entry, "state", "") != "LOADING":
+    if entry.state != "LOADING":
         raise Unavailable(f"model {entry.name!r} version {entry.version} is not ready: {entry.reason}")
     problem = Unavailable(f"Model {entry.name} is currently loading")
     body = {"error": problem.message, "estimated_time": problem.retry_after}

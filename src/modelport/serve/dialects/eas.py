@@ -1,0 +1,148 @@
+"""Alibaba Cloud PAI-EAS's service API: `/api/predict/NAME[/VERSION]`, as `eas-prediction` and curl ask it.
+
+A protobuf of EAS's TensorFlow, PyTorch or ONNX processor holds tensors for the network alone and is answered
+in the same protobuf; any other body is what `/predict` takes and is answered in JSON. GET shows the
+network's signature. Callers show the service's token as it is, or sign with it, if the server has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...engine.model import LiveModel
+from ...engine.repository import Repository
+from ...errors import DeadlineExceeded, InputError, QueueFull, Unauthorized, Unavailable
+from ...tensors import Tensors, TensorSpec
+from ..body import content_encoding, encoded_item, read_wire, unpacked
+from ..guard.eas import signer
+from ..guard.guard import ANYBODY
+from ..guard.ring import Principal
+from ..predict import json_response
+from .eas_tensors import DT_NAMES, SIGNATURE, Asked, encode, parse
+
+QUEUE_FULL = 450
+"""EAS's status for a full queue."""
+TIMED_OUT = 408
+"""EAS's status for a request that was not answered in time."""
+_THREAD_BYTES = 64 << 10
+_TAGS = (b"\x0a", b"\x12", b"\x1a")  # what these messages start with; no picture and no array file does
+
+
+async def predict(request: Request) -> Response:
+    """POST /api/predict/{name}[/{version}]"""
+    repository: Repository = request.app.state.repository
+    path = request.path_params
+    caller = check_token(request)  # before a byte of the body is read
+    model = repository.model(path["name"], path.get("version"))
+    limit = request.app.state.max_body
+    wire = await read_wire(request, limit)
+    await _threaded(caller.check_body, wire)
+    body = await unpacked(wire, content_encoding(request.headers), limit)
+    try:
+        asked = await _threaded(parse, body)
+        if asked is not None:
+            return await _tensors(model, asked)
+        return await _item(model, request, body)
+    except QueueFull as problem:
+        return _refusal(problem, QUEUE_FULL)
+    except DeadlineExceeded as problem:
+        return _refusal(problem, TIMED_OUT)
+
+
+async def signature(request: Request) -> Response:
+    """GET /api/predict/{name}[/{version}]: what the network takes and gives, as EAS shows it."""
+    repository: Repository = request.app.state.repository
+    check_token(request)
+    entry = repository.entry(request.path_params["name"], request.path_params.get("version"))
+    net = entry.bundle.manifest.graphs.net.signature
+    return json_response(
+        {
+            "signature_name": SIGNATURE,
+            "inputs": [_described(spec) for spec in net.inputs],
+            "outputs": [_described(spec) for spec in net.outputs],
+        }
+    )
+
+
+def check_token(request: Request) -> Principal:
+    """Who asks; of a signed request it knows the MD5 that the body must have.
+
+    Raises:
+        Unauthorized: the server has a token, and the request neither shows it nor is signed with it.
+    """
+    token: str | None = getattr(request.app.state, "eas_token", None)
+    if token is None:
+        return ANYBODY
+    # Starlette reads header bytes as Latin-1; this gives them back.
+    shown = request.headers.get("authorization", "").encode("latin-1")
+    if hmac.compare_digest(shown, token.encode()):
+        return ANYBODY
+    path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or request.url.path
+    found = signer(request.headers, request.method, path, [token])
+    if found is None:
+        raise Unauthorized(
+            "this service needs its token", hint="send it as `Authorization: TOKEN`, or sign with it"
+        )
+    return Principal("", None, found[1])
+
+
+async def _tensors(model: LiveModel, asked: Asked) -> Response:
+    net = model.bundle.manifest.graphs.net.signature
+    outputs = await model.infer(_by_name(asked, net.inputs))
+    ordered = {spec.name: outputs[spec.name] for spec in net.outputs}
+    return Response(await asyncio.to_thread(encode, asked, ordered), media_type="application/octet-stream")
+
+
+def _by_name(asked: Asked, specs: tuple[TensorSpec, ...]) -> Tensors:
+    if not asked.placed:
+        return asked.named
+    if len(asked.placed) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise InputError(
+            f"{len(asked.placed)} inputs; the network takes {len(specs)}: {names}", at="$.inputs"
+        )
+    return {spec.name: array for spec, array in zip(specs, asked.placed, strict=True)}
+
+
+async def _item(model: LiveModel, request: Request, body: bytes) -> Response:
+    if body.startswith(_TAGS) and not body[:64].lstrip().startswith((b"{", b"[")):
+        raise InputError(
+            "the body starts like a protobuf and is no request of EAS's TensorFlow, PyTorch or ONNX "
+            "processor",
+            hint=f"GET {request.url.path} shows what the network takes",
+        )
+    picture = model.bundle.manifest.decode.kind == "image"
+    answered = await model.answer(await encoded_item(body, request.headers, picture=picture))
+    answer = model.readable(answered.tensors)
+    return json_response({"model": model.name, "version": model.version, "answer": answer})
+
+
+def _refusal(problem: Unavailable, status: int) -> Response:
+    return json_response(
+        {"error": str(problem)}, status, {"Retry-After": str(math.ceil(problem.retry_after))}
+    )
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1 if isinstance(size, str) else size for size in spec.shape]
+    return {"name": spec.name, "shape": shape, "type": DT_NAMES[spec.dtype]}
+
+
+async def _threaded(work: Any, data: bytes) -> Any:
+    """`work(data)`, in a thread where it is long."""
+    return await asyncio.to_thread(work, data) if len(data) > _THREAD_BYTES else work(data)
+
+
+_PATHS = ("/api/predict/{name}", "/api/predict/{name}/", "/api/predict/{name}/{version}")
+ROUTES = [
+    Route(path, endpoint, methods=[method])
+    for path in _PATHS
+    for endpoint, method in ((predict, "POST"), (signature, "GET"))
+]
