@@ -131,9 +131,22 @@ def test_with_cors_exactly_the_origins_given_may_read() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["*", "null", "app.example", "https://", "https://app.example/", "https://*.example", "ftp://app.example",
-     "https://a@app.example", "https://app.example?x", "https://[", "", "https://App.example", "https://a b"],
-)  # fmt: skip
+    [
+        "*",
+        "null",
+        "app.example",
+        "https://",
+        "https://app.example/",
+        "https://*.example",
+        "ftp://app.example",
+        "https://a@app.example",
+        "https://app.example?x",
+        "https://[",
+        "",
+        "https://App.example",
+        "https://a b",
+    ],
+)
 def test_what_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="origin"):
         check_origin(text)

@@ -29,11 +29,26 @@ def openssl(*arguments: object, cwd: Path) -> None:
 def make(folder: Path, name: str, *, ca: str | None = None) -> tuple[Path, Path]:
     """A certificate for localhost and its key, signed by itself or by `ca`."""
     openssl(
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-        "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}",
-        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        *(["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key"] if ca else []), cwd=folder,
-    )  # fmt: skip
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        f"{name}.key",
+        "-out",
+        f"{name}.pem",
+        "-subj",
+        f"/CN={name}",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        *(["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key"] if ca else []),
+        cwd=folder,
+    )
     return folder / f"{name}.pem", folder / f"{name}.key"
 
 
