@@ -20,6 +20,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "torch": "modelport.importers.torch:TorchImporter",
         "keras": "modelport.importers.keras:KerasImporter",
     },
+    # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
+    "dialects": {
+        "v2": "modelport.serve:v2",
+        "predict": "modelport.serve:predict",
+        "tfs": "modelport.serve.dialects:tfs",
+        "hf": "modelport.serve.dialects:hf",
+        "mlflow": "modelport.serve.dialects:mlflow",
+        "torchserve": "modelport.serve.dialects:torchserve",
+        "eas": "modelport.serve.dialects:eas",
+    },
 }
 
 
@@ -46,7 +56,9 @@ def load(group: str, name: str) -> Any:
         raise Unsupported(f"no {group[:-1]} named {name!r}; known: {', '.join(table(group))}")
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        # A module of a package is an attribute of it only after it was imported.
+        return getattr(found, attribute, None) or importlib.import_module(f"{module}.{attribute}")
     except (ImportError, AttributeError) as problem:
         if name in BUILT_IN[group]:
             raise

@@ -47,7 +47,9 @@ def command(host: str, port: int, once: bool, no_browser: bool) -> int:
             # A browser that blocks (a text one, say) must not hold the server up.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    run([bundle], host, port, home="digits", ready=open_page)
+    from ..serve.settings import ServeSettings
+
+    run(DIGITS, ServeSettings(host=host, port=port, home="digits"), ready=open_page)
     return 0
 
 

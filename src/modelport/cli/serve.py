@@ -1,19 +1,22 @@
-"""`modelport serve`: bundles over HTTP."""
+"""`modelport serve`: bundles over HTTP and gRPC."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..bundle.layout import find_bundles
-from ..bundle.store import Bundle
 from ..errors import NotFound
 from .render import json_option, write_json
 
 if TYPE_CHECKING:
+    from ..bundle.store import Bundle
     from ..engine.repository import Entry
+    from ..serve.settings import ServeSettings
+
+_F = Callable[..., Any]
 
 host_option = click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one."
@@ -23,62 +26,191 @@ port_option = click.option(
 )
 
 
+class Seconds(click.ParamType[float]):
+    """A time: `50ms`, `2s`, `5min`, or a number of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, above zero or zero."""
+        if isinstance(value, float | int):
+            return float(value)
+        text = str(value).strip()
+        for suffix, scale in (("ms", 1e-3), ("min", 60.0), ("s", 1.0), ("", 1.0)):
+            if text.endswith(suffix):
+                try:
+                    seconds = float(text.removesuffix(suffix)) * scale
+                except ValueError:
+                    break
+                if 0 <= seconds < 1e9:
+                    return seconds
+                break
+        self.fail(f"{value!r} is not a time; 50ms, 2s and 5min are", param, ctx)
+        return None
+
+
+_OPTIONS: list[_F] = [
+    click.option("--slo", type=Seconds(), help="Answer within this time (50ms, say) or refuse at once."),
+    click.option("--executors", default=0, type=click.IntRange(0), help="Processes a model; 0: one a core."),
+    click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Front ends."),
+    click.option(
+        "--max-batch", default=64, show_default=True, type=click.IntRange(1), help="Most rows a run."
+    ),
+    click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the graphs."),
+    click.option("--api", default="", help="Dialects, separated by commas; by default all."),
+    click.option("--versions", default="1", show_default=True, help="Newest versions to load, or `all`."),
+    click.option(
+        "--watch", default="2s", type=Seconds(), show_default=True, help="Look for versions; 0: never."
+    ),
+    click.option(
+        "--golden-every", default="5min", type=Seconds(), show_default=True, help="Live replay; 0: never."
+    ),
+    click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also answer gRPC there."),
+    click.option(
+        "--admin-port", type=click.IntRange(0, 65535), help="Load, unload and roll out there (needs --keys)."
+    ),
+    click.option("--keys", type=click.Path(path_type=Path), help="File of keys; see modelport keys."),
+    click.option(
+        "--open",
+        "open_to_all",
+        multiple=True,
+        type=click.Choice(["infer", "metrics"]),
+        help="No key for this.",
+    ),
+    click.option("--rate-per-client", help="Most requests of one address: 100/s."),
+    click.option("--allow-host", multiple=True, help="Another name of this server."),
+    click.option("--cors-origin", multiple=True, help="Whose pages may ask: https://example.com."),
+    click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain, PEM."),
+    click.option("--tls-key", type=click.Path(path_type=Path), help="Its key, PEM."),
+    click.option("--tls-client-ca", type=click.Path(path_type=Path), help="Only clients certified by these."),
+    click.option(
+        "--max-body", default=64, show_default=True, type=click.IntRange(1), help="Most MiB of a body."
+    ),
+    click.option(
+        "--header-timeout", default="15s", type=Seconds(), show_default=True, help="For a request's head."
+    ),
+    click.option("--body-timeout", default="30s", type=Seconds(), show_default=True, help="For its body."),
+    click.option(
+        "--max-connections", default=8192, show_default=True, type=click.IntRange(1), help="At once."
+    ),
+    click.option(
+        "--log-format", default="text", type=click.Choice(["text", "json"]), help="Lines on stderr."
+    ),
+    click.option("--access-log", is_flag=True, help="A line for each request."),
+]
+
+
+def _with_options(command: _F) -> _F:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("path", type=click.Path())
 @host_option
 @port_option
-@click.option(
-    "--max-batch", default=32, show_default=True, type=click.IntRange(1), help="Most rows in one network run."
-)
-@click.option(
-    "--max-body", default=64, show_default=True, type=click.IntRange(1), help="Most MiB in one request body."
-)
+@_with_options
 @json_option
-def command(path: str, host: str, port: int, max_batch: int, max_body: int, as_json: bool) -> None:
+def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> None:
     """Serve PATH: a bundle, or a model repository (REPO/NAME/VERSION/) with all its models.
 
-    Speaks the Open Inference Protocol under /v2 (NAME is the whole bundle, NAME.net its network),
-    answers pictures and JSON at /predict/NAME, and shows a page for each model at /. SIGTERM and Ctrl-C
-    finish the requests that were taken and then stop.
+    Speaks the Open Inference Protocol under /v2 (NAME is the whole bundle, NAME.net its network), the
+    dialects of other servers, answers pictures and JSON at /predict/NAME, and shows a page for each model
+    at /. New versions in the repository take over when they answer. SIGTERM and Ctrl-C finish the requests
+    that were taken and then stop.
     """
-    run(open_bundles(path), host, port, max_rows=max_batch, max_body=max_body << 20, as_json=as_json)
+    run(Path(path), settings_of(host, port, options), as_json=as_json)
 
 
-def open_bundles(path: str) -> list[Bundle]:
-    """Every bundle under a repository, or the one bundle at `path`.
+def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
+    """The flags as one value.
 
     Raises:
-        NotFound, BundleError: nothing there, or a bundle that does not open.
+        UsageError: they do not go together.
     """
+    import math
+
+    from ..engine.model import EngineSettings
+    from ..errors import UsageError
+    from ..serve.guard.origin import check_origin
+    from ..serve.limits import Limits
+    from ..serve.settings import DEFAULT_APIS, ServeSettings
+
+    versions = options["versions"]
+    if versions != "all" and not (versions.isdigit() and int(versions) > 0):
+        raise UsageError(f"--versions is {versions!r}; expected a number above 0, or all")
+    slo = options["slo"]
+    engine = EngineSettings(
+        executors=options["executors"],
+        max_rows=options["max_batch"],
+        runtime=options["runtime"],
+        timeout=slo or 30.0,
+        slo=slo or math.inf,
+        golden_every=options["golden_every"],
+    )
+    limits = Limits(
+        max_body=options["max_body"] << 20,
+        head_seconds=options["header_timeout"],
+        body_seconds=options["body_timeout"],
+        max_connections=options["max_connections"],
+    )
+    apis = tuple(each.strip() for each in options["api"].split(",") if each.strip())
+    return ServeSettings(
+        host=host,
+        port=port,
+        apis=apis or DEFAULT_APIS,
+        engine=engine,
+        limits=limits,
+        keep=0 if versions == "all" else int(versions),
+        allow_hosts=options["allow_host"],
+        cors_origins=tuple(check_origin(each) for each in options["cors_origin"]),
+        **{
+            name: options[name]
+            for name in (
+                *("watch", "workers", "admin_port", "grpc_port", "keys", "open_to_all", "rate_per_client"),
+                *("tls_cert", "tls_key", "tls_client_ca", "log_format", "access_log"),
+            )
+        },
+    ).checked()
+
+
+def source_of(path: Path) -> Path | list[Bundle]:
+    """A repository's folder as it is, to be looked at again; anything else as the one bundle that it means.
+
+    Raises:
+        NotFound, BundleError, UsageError: there is nothing to serve.
+    """
+    from ..bundle.layout import find_bundles
+    from ..bundle.store import Bundle
+
     try:
-        found = find_bundles(path)
+        find_bundles(path)
     except NotFound:
         return [Bundle.open(path)]
-    return [Bundle.open(each) for each in found]
+    return path
 
 
 def run(
-    bundles: list[Bundle],
-    host: str,
-    port: int,
+    path: Path,
+    settings: ServeSettings,
     *,
-    max_rows: int = 32,
-    max_body: int = 64 << 20,
     as_json: bool = False,
-    home: str | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Listen first, so that a port in use is told before anything loads; then serve until stopped.
 
     Args:
-        home: the model whose page is at /; by default the list of all models is.
         ready: called with the server's URL when it answers, in place of printing it.
     """
+    from ..serve.logs import configure
     from ..serve.server import listen, serve
 
-    sock = listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{sock.getsockname()[1]}"
+    source = source_of(path)
+    configure("json" if settings.log_format == "json" else "text")
+    sock = listen(settings.host, settings.port)
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{sock.getsockname()[1]}"
 
     def tell(entries: list[Entry]) -> None:
         if ready:
@@ -88,8 +220,10 @@ def run(
             write_json({"schema": "modelport.serve/1", "url": url, "models": models}, lines=True)
         else:
             names = ", ".join(
-                f"{e.name}/{e.version}" + ("" if e.model else " (FAILED to load)") for e in entries
+                f"{e.name}/{e.version}" + ("" if e.model else " (FAILED to load)")
+                for e in entries
+                if e.model or e.reason
             )
             click.echo(f"{url}  serves {names}  (Ctrl-C stops)")
 
-    serve(bundles, sock, max_rows=max_rows, max_body=max_body, home=home, on_ready=tell)
+    serve(source, sock, settings, on_ready=tell)

@@ -25,10 +25,12 @@ class CostModel:
 
     Args:
         max_rows: the most rows a run may have.
+        longest: seconds that a run should not exceed, where fewer rows make it shorter.
     """
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, longest: float = float("inf")) -> None:
         self.max_rows = max_rows
+        self.longest = longest
         self._per_row: dict[int, float] = {}
         self._best = 0
         self._batches = 0
@@ -104,6 +106,9 @@ class CostModel:
         if not self._per_row:
             return self.max_rows
         buckets = sorted(self._per_row)
+        buckets = [each for each in buckets if self._per_row[each] * (1 << each) <= self.longest] or buckets[
+            :1
+        ]
         best = buckets[0]
         for bucket in buckets[1:]:
             if self._per_row[bucket] < _WORTH * self._per_row[best]:

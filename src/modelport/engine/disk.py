@@ -9,7 +9,7 @@ import msgspec
 
 from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
-from ..errors import ModelportError, NotFound
+from ..errors import ModelportError
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -21,18 +21,15 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
-    """Every bundle under `folder` that opens (or the one that `folder` is), and what does not open.
+    """Every bundle under `folder` that opens, and what does not open.
 
     Raises:
-        NotFound: there is nothing at all.
+        NotFound: there is nothing that looks like a bundle.
+        BundleError: two bundles claim one name and version.
     """
-    try:
-        paths = find_bundles(folder)
-    except NotFound:
-        return [Bundle.open(folder)], []
     bundles: list[Bundle] = []
     broken: list[Broken] = []
-    for path in paths:
+    for path in find_bundles(folder):
         try:
             bundles.append(Bundle.open(path))
         except ModelportError as problem:

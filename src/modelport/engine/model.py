@@ -21,6 +21,7 @@ from ..errors import InputError, ParityFailed, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
 from ..tensors import Array, Tensors, dtype_name, readable
 from .arena import Arena, Slot
+from .caller import caller
 from .cost import CostModel
 from .process import ExecutorProcess
 from .scheduler import Scheduler
@@ -46,6 +47,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     runtime: str = "onnxruntime"
     timeout: float = 30.0
     """Seconds within which a request that says nothing else is answered or refused."""
+    slo: float = math.inf
+    """Seconds within which answers are promised: a run takes at most half of it where that can be had."""
     run_limit: float = 60.0
     """Seconds after which one run counts as hung."""
     wide: bool = True
@@ -189,7 +192,10 @@ class LiveModel:
     ) -> Submission:
         """Queue bytes that fit `lane`; `done` is called with the result or the error, perhaps at once."""
         if deadline == math.inf:
-            deadline = time.monotonic() + self.settings.timeout
+            asking = caller.get()
+            if asking is not None:
+                deadline = asking.deadline
+            deadline = min(deadline, time.monotonic() + self.settings.timeout)
         submission = Submission(lane, rows, data, done, deadline=deadline, slot=slot, starts=starts)
         if self._closing:
             submission.settle(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
@@ -282,7 +288,7 @@ class LiveModel:
 
     def _cost(self, kind: str) -> CostModel:
         if kind not in self._costs:
-            self._costs[kind] = CostModel(self._max_rows)
+            self._costs[kind] = CostModel(self._max_rows, self.settings.slo / 2)
         return self._costs[kind]
 
     # -- the executors -------------------------------------------------------------------------------------

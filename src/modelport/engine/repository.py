@@ -82,6 +82,8 @@ class Repository:
         """The version that a bare name means for the request at hand; None for the newest."""
         self.on_ready: Callable[[LiveModel], None] = lambda model: None
         """Called with a version before it answers its first request."""
+        self.on_retired: Callable[[LiveModel], None] = lambda model: None
+        """Called with a version that answers no more."""
         self._keep = keep
         self._entries: dict[str, dict[str, Entry]] = {}
         self._defaults: dict[str, str] = {}
@@ -171,6 +173,10 @@ class Repository:
         """The models' names."""
         return sorted(self._entries)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a model of that name, loaded or not."""
+        return name in self._entries
+
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first."""
         return list(self._versions(name))
@@ -235,7 +241,11 @@ class Repository:
         if self.folder is None:
             bundles: Sequence[Bundle] = self._given
         else:
-            bundles, self.broken = await asyncio.to_thread(read_repository, self.folder)
+            bundles, broken = await asyncio.to_thread(read_repository, self.folder)
+            for each in broken:
+                if each not in self.broken:
+                    log.error("model %s version %s is no bundle: %s", each.name, each.version, each.reason)
+            self.broken = broken
         found: dict[str, dict[str, Entry]] = {}
         for bundle in sorted(bundles, key=lambda each: version_key(each.manifest.version)):
             name, version = bundle.manifest.name, bundle.manifest.version
@@ -305,6 +315,7 @@ class Repository:
 
         async def close() -> None:
             await model.close()
+            self.on_retired(model)
             entry.state = "UNAVAILABLE"
             if self._entries.get(entry.name, {}).get(entry.version) is entry and reason != "unloaded":
                 entry.reason = ""  # loadable again, should the policy come back to it

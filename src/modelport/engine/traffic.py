@@ -137,6 +137,11 @@ class Traffic:
             return None
         return live.plan.stable
 
+    def wanted(self, name: str) -> list[str]:
+        """The versions that a model's plan names: they have to be loaded."""
+        live = self._live.get(name)
+        return list(live.plan.versions) if live is not None else []
+
     def observe(self, name: str, version: str, ok: bool, seconds: float) -> None:
         """One request that `route` sent was answered by `version`, or failed by no fault of its caller.
 

@@ -1,30 +1,34 @@
-"""The HTTP application: routes, the one table from errors to statuses, and the headers of every reply."""
+"""The HTTP application: which routes there are, who may use them, and the headers of every reply."""
 
 from __future__ import annotations
 
-import logging
-import math
+import types
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .. import plugins
 from ..bundle.store import Bundle
+from ..engine.model import EngineSettings
 from ..engine.repository import Repository
-from ..errors import ModelportError, Unavailable
-from . import pages, v2
-from .predict import json_response, predict
-
-log = logging.getLogger("modelport.serve")
-
-MAX_BODY = 64 << 20
-"""Bytes of one request body, unless told otherwise."""
+from ..errors import ModelportError
+from ..monitor.metrics import Metrics
+from . import pages, rollout, v2, watch
+from .guard.guard import Guard
+from .guard.rate import Rate
+from .guard.scope import scope_of, scoped
+from .predict import json_response
+from .refusal import refusal
+from .replies import CompressReplies
+from .settings import ServeSettings
 
 # Everything a page needs comes from here; blob: is a picture that the visitor chose or drew.
 CONTENT_SECURITY_POLICY = (
@@ -34,42 +38,113 @@ CONTENT_SECURITY_POLICY = (
 
 
 def create_app(
-    bundles: Sequence[Bundle], *, max_rows: int = 32, max_body: int = MAX_BODY, home: str | None = None
+    source: Path | Sequence[Bundle] | Repository,
+    settings: ServeSettings | None = None,
+    *,
+    guard: Guard | None = None,
 ) -> Starlette:
-    """An ASGI application that serves `bundles`; they are loaded when it starts.
+    """An ASGI application that serves models; where it makes the repository, its lifespan loads it.
+
+    Under `modelport serve` the common requests are answered before they come here (`short.py`).
 
     Args:
-        max_rows: the most rows in one batch of a network.
-        max_body: the most bytes in one request body.
-        home: the model whose page is at /; by default the list of all models is.
+        source: a model repository's folder, bundles, or a repository that somebody else opens.
     """
+    settings = settings or ServeSettings(engine=EngineSettings(executors=1))
+    guard = guard or open_guard(settings)
+    if isinstance(source, Repository):
+        repository = source
+    else:
+        repository = Repository(source, settings.engine, metrics=Metrics(), keep=settings.keep)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await app.state.repository.open()
+        if source is repository:
+            yield
+            return
+        await repository.open()
         yield
-        await app.state.repository.close()
+        await repository.close()
 
+    app = _starlette(routes(settings, guard), lifespan)
+    _fill(app, repository, settings)
+    return app
+
+
+def create_admin_app(repository: Repository, settings: ServeSettings, guard: Guard) -> Starlette:
+    """The application of the port for administration: what changes the server, and its state."""
+    found = [
+        *scoped([*v2.OPEN_ROUTES], "open", guard),
+        *scoped(watch.ROUTES, "metrics", guard),
+        *scoped([*v2.ROUTES, *pages.API_ROUTES], "admin", guard),
+        *scoped(rollout.ADMIN_ROUTES, "admin", guard),
+    ]
+    for module in _dialects(settings):
+        found += scoped(getattr(module, "ADMIN_ROUTES", ()), "admin", guard)
+    app = _starlette(found, None)
+    _fill(app, repository, settings)
+    return app
+
+
+def open_guard(settings: ServeSettings) -> Guard:
+    """The guard that the settings describe.
+
+    Raises:
+        UsageError: the file of keys, or the rate, makes no sense.
+    """
+    return Guard.open(
+        settings.keys,
+        open_to_all=settings.open_to_all,
+        per_client=Rate.parse(settings.rate_per_client) if settings.rate_per_client else None,
+    )
+
+
+def routes(settings: ServeSettings, guard: Guard) -> list[BaseRoute]:
+    """Every route of the main port, each behind the guard that its kind asks for."""
+    origins = settings.cors_origins
+    found = [
+        *scoped([*v2.OPEN_ROUTES, *pages.ROUTES, *watch.PAGES], "open", guard),
+        *scoped(watch.ROUTES, "metrics", guard),
+        *scoped(pages.API_ROUTES, "infer", guard, origins=origins),
+    ]
+    for module in _dialects(settings):
+        found += scoped(module.ROUTES, "infer", guard, origins=origins)
+    return found
+
+
+def _dialects(settings: ServeSettings) -> list[types.ModuleType]:
+    return [plugins.load("dialects", name) for name in plugins.table("dialects") if name in settings.apis]
+
+
+def _starlette(found: list[BaseRoute], lifespan: object) -> Starlette:
+    for route in found:
+        if scope_of(route) is None:
+            raise RuntimeError(f"nobody stands before {route}")
     app = Starlette(
-        routes=[
-            Route("/predict/{name}", predict, methods=["POST"]),
-            Route("/predict/{name}/{version}", predict, methods=["POST"]),
-            *v2.ROUTES,
-            *pages.ROUTES,
-        ],
+        routes=found,
         exception_handlers={
             ModelportError: _refused,
             HTTPException: _http_error,
             ClientDisconnect: _gone,
             Exception: _failed,
         },
-        lifespan=lifespan,
+        lifespan=lifespan,  # type: ignore[arg-type]
     )
-    app.state.repository = Repository(bundles, max_rows=max_rows)
-    app.state.max_body = max_body
-    app.state.home = home
+    app.router.redirect_slashes = False
+    app.add_middleware(CompressReplies)
     app.add_middleware(SafeHeaders)
     return app
+
+
+def _fill(app: Starlette, repository: Repository, settings: ServeSettings) -> None:
+    """What endpoints find in `request.app.state`."""
+    app.state.repository = repository
+    app.state.metrics = repository.metrics
+    app.state.settings = settings
+    app.state.max_body = settings.limits.max_body
+    app.state.home = settings.home
+    app.state.traffic = None
+    app.state.stopping = lambda: False
 
 
 class SafeHeaders:
@@ -95,14 +170,8 @@ class SafeHeaders:
 async def _refused(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, ModelportError):
         raise problem
-    if problem.http_status >= 500:
-        log.warning("%s %s: %s", request.method, request.url.path, problem)
-    headers = {}
-    if isinstance(problem, Unavailable):
-        headers["Retry-After"] = str(math.ceil(problem.retry_after))
-    # What went wrong on this side may name its places (paths); those stay in the log.
-    words = str(problem) if problem.http_status < 500 else problem.message
-    return json_response({"error": words}, problem.http_status, headers)
+    status, words, headers = refusal(problem, f"{request.method} {request.url.path}")
+    return json_response({"error": words}, status, headers)
 
 
 async def _http_error(request: Request, problem: Exception) -> Response:
@@ -117,5 +186,5 @@ async def _gone(request: Request, problem: Exception) -> Response:
 
 
 async def _failed(request: Request, problem: Exception) -> Response:
-    """A bug: the client learns nothing of the inside, the log gets the traceback (from Starlette)."""
+    """A bug: the client learns nothing of the inside, the log gets the traceback."""
     return json_response({"error": "internal error; the server's log says more"}, 500)

@@ -21,6 +21,7 @@ from ..tensors import (
     DTYPES_OF_OIP,
     OIP_DATATYPES,
     Array,
+    Signature,
     TensorSpec,
     array_of_json,
     dtype_name,
@@ -94,6 +95,68 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
         tuple(request.outputs) if request.outputs is not None else None,
         bool(request.parameters.get("binary_data_output", False)),
         _timeout(request.parameters.get("timeout")),
+    )
+
+
+class BinaryHead(msgspec.Struct, frozen=True):
+    """A request whose tensors all follow in binary, and whose outputs are all wanted so."""
+
+    inputs: tuple[tuple[TensorSpec, tuple[int, ...]], ...]
+    """What each is, in the order of the request, and the shape of one row."""
+    sizes: tuple[int, ...]
+    """Bytes of each."""
+    rows: int
+    outputs: tuple[str, ...]
+    """Those that are wanted; none means all."""
+    identity: str
+    timeout: float | None
+
+
+def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
+    """The JSON of a plain binary request that fits `signature`; None for everything else.
+
+    None says no more than that: `parse_request` and the model find out what is wrong, if anything is.
+    """
+    try:
+        request = msgspec.json.decode(text, type=_Request)
+        timeout = _timeout(request.parameters.get("timeout"))
+        shapes = {entry.name: tuple(entry.shape) for entry in request.inputs}
+        arrays = {
+            entry.name: np.broadcast_to(np.empty((), DTYPES_OF_OIP[entry.datatype]), entry.shape)
+            for entry in request.inputs
+            if entry.datatype not in ("BYTES", "BOOL") and entry.data is None and len(entry.shape) > 0
+        }
+        signature.check_inputs(arrays)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError, KeyError, ValueError):
+        return None
+    sizes = tuple(entry.parameters.get("binary_data_size") for entry in request.inputs)
+    counts = {shape[0] for shape in shapes.values()}
+    wanted = request.outputs or []
+    everywhere = request.parameters.get("binary_data_output", False)
+    names = [output.name for output in wanted]
+    known = {spec.name: spec.dtype for spec in signature.outputs}
+    plain = (
+        len(arrays) == len(request.inputs)
+        and sizes == tuple(arrays[entry.name].nbytes for entry in request.inputs)
+        and len(counts) == 1
+        and min(counts) > 0
+        and len(set(names)) == len(names)
+        and set(names) <= set(known)
+        and "string" not in known.values()
+        and all(output.parameters.get("binary_data", everywhere) is True for output in wanted)
+        and not any(output.parameters.get("classification") for output in wanted)
+        and (bool(wanted) or everywhere is True)
+    )
+    if not plain:
+        return None
+    specs = {spec.name: spec for spec in signature.inputs}
+    return BinaryHead(
+        tuple((specs[entry.name], shapes[entry.name][1:]) for entry in request.inputs),
+        tuple(int(size) for size in sizes if size is not None),
+        counts.pop(),
+        tuple(names),
+        request.id or "",
+        timeout,
     )
 
 

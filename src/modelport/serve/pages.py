@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..bundle.manifest import GoldenCase
@@ -129,14 +129,19 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
     }
 
 
-ROUTES = [
+ROUTES: list[BaseRoute] = [
     Route("/", home),
     Route("/models", model_list),
     Route("/models/{name}", model_page),
     Route("/models/{name}/{version}", model_page),
+    Mount("/static", StaticFiles(directory=STATIC)),
+]
+"""The pages and their files: for everybody, they say nothing of the models."""
+
+API_ROUTES: list[BaseRoute] = [
     Route("/api/models", list_models),
     Route("/api/models/{name}", describe_model),
     Route("/api/models/{name}/{version}", describe_model),
     Route("/api/models/{name}/{version}/samples/{number:int}", sample),
-    Mount("/static", StaticFiles(directory=STATIC)),
 ]
+"""What the pages ask, for those who may ask for answers."""

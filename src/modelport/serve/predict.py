@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-from ..engine.model import Answered, LiveModel
 from ..engine.repository import Repository
-from ..errors import InputError
-from .body import decode_base64, decode_json, multipart_file, read_body
+from .body import encoded_item, read_body
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -22,31 +21,30 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 async def predict(request: Request) -> Response:
     """Answer one item; the body's form is told by its Content-Type, and by default it is the file itself."""
     repository: Repository = request.app.state.repository
-    model = repository.model(request.path_params["name"], request.path_params.get("version"))
     body = await read_body(request, request.app.state.max_body)
-    answered = await _answer(model, request, body)
+    model = repository.model(request.path_params["name"], request.path_params.get("version"))
+    picture = model.bundle.manifest.decode.kind == "image"
+    answered = await model.answer(await encoded_item(body, request.headers, picture=picture))
     return json_response(
         {
             "model": model.name,
             "version": model.version,
-            "answer": model.pipeline.readable(answered.tensors),
+            "answer": model.readable(answered.tensors),
             "timing_ms": answered.timing,
-        }
+        },
+        headers={"Server-Timing": server_timing(answered.timing)},
     )
 
 
-async def _answer(model: LiveModel, request: Request, body: bytes) -> Answered:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return await model.answer(await multipart_file(body, request.headers))
-    if not body:
-        raise InputError("the body is empty", hint="send a picture: curl --data-binary @picture.png …")
-    if kind != "application/json" or model.bundle.manifest.decode.kind == "tensors":
-        return await model.answer(body)
-    return await model.answer(_encoded_image(decode_json(body)))
+def server_timing(timing: Any) -> str:
+    """A `Timing` as the header of that name."""
+    return (
+        f"decode;dur={timing.decode:.3f}, pre;dur={timing.pre:.3f}, queue;dur={timing.queue:.3f}, "
+        f"net;dur={timing.net:.3f}, post;dur={timing.post:.3f}"
+    )
 
 
-def _encoded_image(data: dict[str, Any]) -> bytes:
-    if "image" not in data:
-        raise InputError('expected {"image": "<base64 of an image file>"}', at="$")
-    return decode_base64(data["image"], "$.image")
+ROUTES: list[BaseRoute] = [
+    Route("/predict/{name}", predict, methods=["POST"]),
+    Route("/predict/{name}/{version}", predict, methods=["POST"]),
+]

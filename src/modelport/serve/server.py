@@ -1,23 +1,45 @@
-"""Runs the application until it is told to stop; what was taken by then is finished."""
+"""Runs a server until it is told to stop; what was taken by then is finished."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
+import signal
 import socket
-from collections.abc import Callable, Sequence
-
-import uvicorn
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 from ..bundle.store import Bundle
-from ..engine.repository import Entry
-from ..errors import BundleError, UsageError
-from .app import MAX_BODY, create_app
+from ..engine.repository import Entry, Repository, watch
+from ..engine.traffic import RepositoryVersions, Traffic
+from ..errors import BundleError, Unsupported, UsageError
+from ..monitor.metrics import Metrics
+from ..monitor.process import Processes
+from .app import create_admin_app, create_app, open_guard
+from .front import Finished, Front
+from .guard.guard import Guard
+from .guard.tls import Certificate
+from .http1 import Connection, Server
+from .logs import AccessLog
+from .settings import ServeSettings
+from .steer import Steering
+from .trace import Tracer
+
+log = logging.getLogger("modelport.serve")
 
 OnReady = Callable[[list[Entry]], None] | None
+BACKLOG = 4096
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A socket bound to the address; port 0 takes a free one.
+
+    Args:
+        shared: whether other processes may bind the same port (SO_REUSEPORT).
 
     Raises:
         UsageError: the address cannot be bound, with what to do.
@@ -25,6 +47,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((host, port))
     except (OSError, OverflowError) as problem:
@@ -35,64 +59,211 @@ def listen(host: str, port: int) -> socket.socket:
             if isinstance(problem, OSError) and problem.errno in (errno.EADDRINUSE, errno.EACCES)
             else "choose an address of this machine with --host",
         ) from problem
-    sock.set_inheritable(True)
     return sock
 
 
 def serve(
-    bundles: Sequence[Bundle],
+    source: Path | Sequence[Bundle],
     sock: socket.socket,
+    settings: ServeSettings,
     *,
-    max_rows: int = 32,
-    max_body: int = MAX_BODY,
-    home: str | None = None,
     on_ready: OnReady = None,
 ) -> None:
-    """Serve `bundles` on `sock` until SIGINT or SIGTERM, then finish the requests that were taken.
+    """Serve on `sock` until SIGINT or SIGTERM, then finish the requests that were taken.
 
     Args:
-        home: the model whose page is at /; by default the list of all models is.
         on_ready: called once with every model's state, when they are loaded and the socket accepts.
 
     Raises:
         BundleError: not one model could be loaded.
     """
-    app = create_app(bundles, max_rows=max_rows, max_body=max_body, home=home)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="on",
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=30,
-        backlog=2048,
-    )
-    server = _Server(config, lambda: app.state.repository.entries(), on_ready)
-    server.run(sockets=[sock])
-    if not server.answers:
-        raise BundleError(
-            "no model could be loaded", hint="the lines above say why; modelport verify says more"
+    serving = Serving(source, settings)
+    _run(serving.run(sock, on_ready))
+
+
+def _run(work: Awaitable[None]) -> None:
+    """On uvloop, where there is one (not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    else:
+        factory = uvloop.new_event_loop
+
+    async def main() -> None:
+        await work
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+class Serving:
+    """One server process: its models, its listeners, and its end."""
+
+    def __init__(self, source: Path | Sequence[Bundle], settings: ServeSettings) -> None:
+        self._source = source
+        self.settings = settings.checked()
+        self.guard = open_guard(settings)
+        self.certificate = (
+            Certificate(settings.tls_cert, settings.tls_key, client_ca=settings.tls_client_ca)
+            if settings.tls_cert
+            else None
+        )
+        self.metrics = Metrics()
+        self.stopping = asyncio.Event()
+        self._servers: list[Server] = []
+        self._listeners: list[Any] = []
+        self._state: dict[str, Any] = {}
+
+    async def run(self, sock: socket.socket, on_ready: OnReady) -> None:
+        """Load, listen, answer, and stop when told."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopping.set)
+        settings = self.settings
+        repository = Repository(self._source, settings.engine, metrics=self.metrics, keep=settings.keep)
+        traffic = Traffic(RepositoryVersions(repository), metrics=self.metrics.model)
+        steering = Steering(repository, traffic)
+        try:
+            await repository.open()
+            if not any(entry.model for entry in repository.entries()):
+                raise BundleError(
+                    "no model could be loaded", hint="the lines above say why; modelport verify says more"
+                )
+            traffic.tick(time.time())
+            async with self._listening(sock, repository, traffic), self._ticking(repository, traffic):
+                if on_ready and not self.stopping.is_set():
+                    on_ready(repository.entries())
+                await self.stopping.wait()
+                await self._stop()
+        finally:
+            del steering
+            await repository.close()
+
+    @asynccontextmanager
+    async def _listening(
+        self, sock: socket.socket, repository: Repository, traffic: Traffic
+    ) -> AsyncIterator[None]:
+        settings = self.settings
+        tracer = Tracer.open()
+        access = (
+            AccessLog("json" if settings.log_format == "json" else "text") if settings.access_log else None
+        )
+        app = create_app(repository, settings, guard=self.guard)
+        self._fill(app.state, repository, traffic)
+        front = Front(app, sock.getsockname()[:2], settings, repository=repository, guard=self.guard)
+        if front.short is not None:
+            repository.on_retired = front.short.forget
+        await self._listen(sock, front, repository, Finished(access, tracer) if access or tracer else None)
+        if settings.admin_port is not None:
+            admin = create_admin_app(repository, settings, self.guard)
+            self._fill(admin.state, repository, traffic)
+            other = listen(settings.host, settings.admin_port)
+            await self._listen(
+                other, Front(admin, other.getsockname()[:2], settings, guard=self.guard), repository
+            )
+        grpc = await self._grpc(app.state) if settings.grpc_port is not None else None
+        try:
+            yield
+        finally:
+            if grpc is not None:
+                await grpc.stop(grace=settings.stop_seconds)
+            for listener in self._listeners:
+                listener.close()
+            if access is not None:
+                access.close()
+            if tracer is not None:
+                tracer.close()
+
+    async def _listen(
+        self, sock: socket.socket, front: Front, repository: Repository, finished: Finished | None = None
+    ) -> None:
+        server = Server(front, self.settings.limits, repository.arena)
+        server.finished = finished
+        server.refused = self.metrics.refused
+        context = self.certificate.context if self.certificate else None
+        listener = await asyncio.get_running_loop().create_server(
+            lambda: Connection(server), sock=sock, ssl=context, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        self._listeners.append(listener)
+
+    async def _grpc(self, state: Any) -> Any:
+        try:
+            from .grpc.server import Tls, start_grpc
+        except ImportError as problem:
+            raise Unsupported(
+                f"gRPC is not installed here ({problem})", hint="pip install 'modelport[grpc]'"
+            ) from problem
+        settings = self.settings
+        tls = None
+        if settings.tls_cert:
+            key = settings.tls_key or settings.tls_cert
+            authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
+            tls = Tls(settings.tls_cert.read_bytes(), key.read_bytes(), authority)
+        return await start_grpc(
+            state,
+            settings.host,
+            settings.grpc_port or 0,
+            tls=tls,
+            guard=_grpc_guard(self.guard),
+            max_message=settings.limits.max_body,
         )
 
+    def _fill(self, state: Any, repository: Repository, traffic: Traffic) -> None:
+        """What endpoints find in `request.app.state` of a running server."""
+        state.traffic = traffic
+        state.stopping = self.stopping.is_set
+        state.processes = Processes(lambda: {"executor": repository.pids()})
+        state.rollout = lambda: {name: traffic.report(name) for name in repository.names() if name in traffic}
+        state.admin = self.settings.keys is not None
 
-class _Server(uvicorn.Server):
-    """uvicorn, telling when it has started, and not starting when there is nothing to serve."""
+    @asynccontextmanager
+    async def _ticking(self, repository: Repository, traffic: Traffic) -> AsyncIterator[None]:
+        """Once a second: limits of connections, rollouts, certificates; and the repository's folder."""
 
-    answers = False
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(1.0)
+                for server in self._servers:
+                    server.sweep()
+                try:
+                    before = {name: traffic.wanted(name) for name in repository.names()}
+                    traffic.tick(time.time())
+                    if any(traffic.wanted(name) != before.get(name) for name in repository.names()):
+                        await repository.rescan()
+                    if self.certificate is not None:
+                        self.certificate.refresh(time.monotonic())
+                except Exception:
+                    log.exception("once a second")
 
-    def __init__(self, config: uvicorn.Config, entries: Callable[[], list[Entry]], on_ready: OnReady) -> None:
-        super().__init__(config)
-        self._entries = entries
-        self._on_ready = on_ready
+        tasks = [asyncio.ensure_future(tick())]
+        if self.settings.watch:
+            tasks.append(asyncio.ensure_future(watch(repository, self.settings.watch)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        if not self.started:
-            return
-        entries = self._entries()
-        self.answers = any(entry.model for entry in entries)
-        if not self.answers:
-            self.should_exit = True
-        elif self._on_ready:
-            self._on_ready(entries)
+    async def _stop(self) -> None:
+        """Take no more, finish what was taken."""
+        for listener in self._listeners:
+            listener.close()
+        end = time.monotonic() + self.settings.stop_seconds
+        while time.monotonic() < end:
+            for server in self._servers:
+                server.close_idle()
+            if not any(server.connections for server in self._servers):
+                return
+            await asyncio.sleep(0.02)
+        log.warning("requests were cut off after %g s", self.settings.stop_seconds)
+
+
+def _grpc_guard(guard: Guard) -> Callable[[Any, str], Any]:
+    def authorize(metadata: Any, scope: str) -> Any:
+        needs: Any = scope
+        return guard.authorize(metadata, needs, client=metadata.get(":peer") or "")
+
+    return authorize

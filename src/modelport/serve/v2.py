@@ -8,15 +8,15 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from .._version import __version__
 from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.repository import Entry, Repository
-from ..errors import Unavailable
-from .body import read_body
-from .infer import find, raw_specs, run, specs
-from .oip import encode_response, metadata, parse_request, raw_request
+from ..errors import InputError, Unavailable
+from . import describe
+from .body import decode_json, read_body
+from .infer import find, raw_specs, run
+from .oip import encode_response, parse_request, raw_request
 from .predict import json_response
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -24,7 +24,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 async def server_metadata(request: Request) -> Response:
     """GET /v2"""
-    return json_response({"name": "modelport", "version": __version__, "extensions": EXTENSIONS})
+    return json_response(describe.server())
 
 
 async def live(request: Request) -> Response:
@@ -34,7 +34,7 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """GET /v2/health/ready: 200 when every model answers, else 503."""
-    yes = _repository(request).ready()
+    yes = _repository(request).ready() and not request.app.state.stopping()
     return json_response({"ready": yes}, 200 if yes else 503)
 
 
@@ -46,50 +46,79 @@ async def model_list(request: Request) -> Response:
 
 async def index(request: Request) -> Response:
     """POST /v2/repository/index; the body may be empty or say {"ready": true}."""
-    body = await read_body(request, request.app.state.max_body)
-    only_ready = b'"ready"' in body and b"true" in body
-    entries = [
-        {
-            "name": entry.name + suffix,
-            "version": entry.version,
-            "state": "READY" if entry.model else "UNAVAILABLE",
-            "reason": entry.reason,
-        }
-        for entry in _repository(request).entries()
-        for suffix in ("", NET)
-        if entry.model or not only_ready
-    ]
+    asked = _optional(await read_body(request, request.app.state.max_body))
+    only_ready = asked.get("ready") is True
+    entries = describe.index(_repository(request), only_ready=only_ready)
+    if not only_ready:
+        entries += [
+            {"name": each.name, "version": each.version, "state": "UNAVAILABLE", "reason": each.reason}
+            for each in _repository(request).broken
+        ]
     return json_response(entries)
+
+
+async def load(request: Request) -> Response:
+    """POST /v2/repository/models/{name}/load: from the repository's folder as it is now."""
+    asked = _optional(await read_body(request, request.app.state.max_body))
+    parameters = asked.get("parameters") or {}
+    if not isinstance(parameters, dict) or set(parameters) - {"version"}:
+        # Triton takes a configuration and files here; a model that comes in by the API is a way in.
+        raise InputError(
+            "only `version` is taken here", at="$.parameters", hint="put the bundle into the folder"
+        )
+    version = parameters.get("version")
+    if version is not None and not isinstance(version, str):
+        raise InputError("version is a string", at="$.parameters.version")
+    await _repository(request).load(request.path_params["name"].removesuffix(NET), version)
+    return Response()
+
+
+async def unload(request: Request) -> Response:
+    """POST /v2/repository/models/{name}/unload: every version of it."""
+    asked = _optional(await read_body(request, request.app.state.max_body))
+    parameters = asked.get("parameters") or {}
+    version = parameters.get("version") if isinstance(parameters, dict) else None
+    await _repository(request).unload(request.path_params["name"].removesuffix(NET), version)
+    return Response()
 
 
 async def model_metadata(request: Request) -> Response:
     """GET /v2/models/{name}[/versions/{version}]"""
     entry, net = _find(request)
-    inputs, outputs = specs(entry, net)
-    return json_response(
-        {
-            "name": request.path_params["name"],
-            "versions": _repository(request).versions(entry.name),
-            "platform": "onnxruntime_onnx" if net else "modelport_bundle",
-            "inputs": metadata(inputs),
-            "outputs": metadata(outputs),
-        }
-    )
+    return json_response(describe.model(_repository(request), entry, net))
 
 
 async def model_ready(request: Request) -> Response:
     """GET /v2/models/{name}[/versions/{version}]/ready"""
     entry, _ = _find(request)
-    if entry.model is None:
-        raise Unavailable(f"model {entry.name!r} version {entry.version} is not ready: {entry.reason}")
+    if entry.model is None or not entry.model.healthy:
+        why = entry.reason or "no executor answers"
+        raise Unavailable(f"model {entry.name!r} version {entry.version} is not ready: {why}")
     return json_response({"name": request.path_params["name"], "ready": True})
+
+
+async def config(request: Request) -> Response:
+    """GET /v2/models/{name}[/versions/{version}]/config"""
+    entry, net = _find(request)
+    return json_response(describe.config(entry, net, max_rows=_repository(request).settings.max_rows))
+
+
+async def stats(request: Request) -> Response:
+    """GET /v2/models/{name}[/versions/{version}]/stats, and /v2/models/stats for all."""
+    repository = _repository(request)
+    if "name" in request.path_params:
+        asked = [_find(request)]
+    else:
+        asked = [(entry, net) for entry in repository.entries() if entry.model for net in (False, True)]
+    found = [describe.statistics(repository.metrics, entry, net) for entry, net in asked]
+    return json_response({"model_stats": found})
 
 
 async def infer(request: Request) -> Response:
     """POST /v2/models/{name}[/versions/{version}]/infer"""
+    body = await read_body(request, request.app.state.max_body)
     entry, net = _find(request)
     model = _repository(request).model(entry.name, entry.version)
-    body = await read_body(request, request.app.state.max_body)
     header_length = request.headers.get(HEADER_LENGTH)
     if header_length == "0":
         asked = raw_request(body, raw_specs(model, net))
@@ -115,16 +144,26 @@ def _repository(request: Request) -> Repository:
     return repository
 
 
-EXTENSIONS: list[Any] = ["model_repository", "binary_tensor_data", "classification", "parameters"]
+def _optional(body: bytes) -> dict[str, Any]:
+    """A JSON object, or an empty one where there is no body."""
+    return decode_json(body) if body.strip() else {}
+
 
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
-ROUTES = [
+OPEN_ROUTES: list[BaseRoute] = [Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
+"""What probes ask, without a key."""
+
+ADMIN_ROUTES: list[BaseRoute] = [
+    Route("/v2/repository/models/{name}/load", load, methods=["POST"]),
+    Route("/v2/repository/models/{name}/unload", unload, methods=["POST"]),
+]
+
+ROUTES: list[BaseRoute] = [
     Route("/v2", server_metadata),
     Route("/v2/", server_metadata),
-    Route("/v2/health/live", live),
-    Route("/v2/health/ready", ready),
     Route("/v2/models", model_list),
+    Route("/v2/models/stats", stats),
     Route("/v2/repository/index", index, methods=["POST"]),
     *(
         Route(path + suffix, endpoint, methods=[method])
@@ -132,6 +171,8 @@ ROUTES = [
         for suffix, endpoint, method in (
             ("", model_metadata, "GET"),
             ("/ready", model_ready, "GET"),
+            ("/config", config, "GET"),
+            ("/stats", stats, "GET"),
             ("/infer", infer, "POST"),
         )
     ),

@@ -1,0 +1,177 @@
+"""One request and the way to answer it, as the connection hands it to whoever answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..engine.arena import Slot
+
+if TYPE_CHECKING:
+    from ..engine.submission import Submission
+    from .http1 import Connection, Server
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
+    413: b"Content Too Large",
+    450: b"Queue Full",
+    499: b"Client Closed Request",
+}
+SAFE = b"X-Content-Type-Options: nosniff\r\n"
+CLOSE = b"Connection: close\r\n"
+JSON = b"Content-Type: application/json\r\n"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Which model answered a request, and how."""
+
+    model: str
+    version: str
+    batch: int = 0
+    stages: dict[str, float] = {}
+    """Seconds by stage."""
+
+
+class Exchange:
+    """One request, and the way to answer it once."""
+
+    __slots__ = (
+        "_connection",
+        "began",
+        "body",
+        "extra",
+        "gone",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "raw_headers",
+        "replied",
+        "slot",
+        "slot_start",
+        "status",
+        "submission",
+        "target",
+        "told",
+    )
+
+    def __init__(
+        self, connection: Connection, method: bytes, target: bytes, raw_headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self._connection = connection
+        self.method = method
+        self.target = target
+        self.path, _, self.query = target.partition(b"?")
+        self.raw_headers = raw_headers
+        self.headers: dict[bytes, bytes] = {}
+        """By lower-case name; several fields of one name are joined by commas."""
+        for name, value in raw_headers:
+            self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
+        self.body: bytes | memoryview = b""
+        self.slot: Slot | None = None
+        """Where the body lies, if it is in the arena; whoever takes it over sets this to None."""
+        self.slot_start = 0
+        self.keep_alive = True
+        self.replied = False
+        self.status = 0
+        self.began = connection.server.clock()
+        self.submission: Submission | None = None
+        """What is cancelled when the caller hangs up."""
+        self.gone: Callable[[], object] | None = None
+        """Called when the caller hangs up before the reply."""
+        self.told: Told | None = None
+        """What the access log and traces say of it, beside the status."""
+        self.extra = b""
+        """Header lines that whoever is before the answer adds to it."""
+
+    @property
+    def client(self) -> tuple[str, int]:
+        """The caller's address and port."""
+        return self._connection.peer
+
+    @property
+    def server(self) -> Server:
+        """Whose connection it came on."""
+        return self._connection.server
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with the reply, which then says so."""
+        return not self.keep_alive or self._connection.server.stopping
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """A header by its lower-case name, as guards and rollouts ask for it."""
+        value = self.headers.get(name.encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
+
+    def take_body(self) -> bytes:
+        """The body as bytes of its own; its slot is free then."""
+        body = bytes(self.body)
+        self.release()
+        self.body = body
+        return body
+
+    def release(self) -> None:
+        """Give the arena's memory back, if the body lies there."""
+        if self.slot is not None:
+            self.body = b""
+            self.slot.release()
+            self.slot = None
+
+    def reply(self, status: int, body: bytes, headers: bytes = JSON) -> None:
+        """Answer; `headers` are whole lines. Nothing happens where the caller is gone."""
+        head = b"HTTP/1.1 %d %s\r\n%s%s%s%sContent-Length: %d\r\n\r\n" % (
+            status,
+            REASONS.get(status, b"Unknown"),
+            headers,
+            SAFE,
+            self.extra,
+            CLOSE if self.closes else b"",
+            len(body),
+        )
+        self.send([head] if self.method == b"HEAD" else [head, body], status)
+
+    def reply_json(self, status: int, value: Any, headers: bytes = b"") -> None:
+        """Answer with anything that msgspec encodes."""
+        self.reply(status, msgspec.json.encode(value), JSON + headers)
+
+    def send(self, parts: list[Any], status: int = 200) -> None:
+        """Answer with bytes that are a whole reply, from the status line to the end of the body."""
+        if self.replied:
+            return
+        self.replied = True
+        self.status = status
+        self.release()
+        self._connection.write(self, parts)
+
+    def start_stream(self, status: int, headers: bytes) -> None:
+        """Begin a reply whose length is not known; `stream` and `end_stream` follow."""
+        self.status = status
+        end = self.extra + (CLOSE if self.closes else b"")
+        self._connection.raw(
+            [b"HTTP/1.1 %d %s\r\n%s%s\r\n" % (status, REASONS.get(status, b""), headers, end)]
+        )
+
+    def stream(self, data: bytes) -> None:
+        """A piece of the reply's body, as it goes on the wire."""
+        self._connection.raw([data])
+
+    def end_stream(self) -> None:
+        """The reply is whole."""
+        if not self.replied:
+            self.replied = True
+            self.release()
+            self._connection.write(self, [])
+
+    def hang_up(self) -> None:
+        """The caller is gone: drop what has not begun."""
+        self.replied = True
+        if self.submission is not None:
+            self.submission.cancelled = True
+        else:
+            self.release()
+        if self.gone is not None:
+            self.gone()

@@ -1,0 +1,116 @@
+"""What stands before every answer: the name we are called by, the caller's deadline, and the two ways on."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp
+
+from ..engine.caller import Caller
+from ..engine.repository import Repository
+from ..errors import Forbidden, ModelportError
+from .bridge import Bridge
+from .exchange import Exchange
+from .guard.guard import Guard
+from .guard.origin import allowed_host, cors_headers, preflight
+from .logs import AccessLog
+from .settings import ServeSettings
+from .short import ShortPath, deadline_of, refuse
+from .trace import Tracer
+
+_METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"])
+
+
+class Front:
+    """Answers exchanges: `short` where that can, `app` everything else."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        address: tuple[str, int],
+        settings: ServeSettings,
+        *,
+        repository: Repository | None = None,
+        guard: Guard,
+    ) -> None:
+        self._bridge = Bridge(app, address, "https" if settings.tls_cert else "http")
+        self._bound = address[0]
+        self._names = settings.allow_hosts
+        self._origins = settings.cors_origins
+        self.short = (
+            ShortPath(repository, guard, settings.cors_origins, settings.apis) if repository else None
+        )
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer one request, now or later."""
+        headers = exchange.headers
+        try:
+            host = headers.get(b"host")
+            if not allowed_host(None if host is None else host.decode("latin-1"), self._bound, self._names):
+                raise Forbidden("this server is not called that", hint="serve with --allow-host NAME")
+            if exchange.method not in _METHODS:
+                exchange.reply_json(405, {"error": "Method Not Allowed"})
+                return
+            asking = Caller(exchange, exchange.client[0], deadline_of(exchange))
+            if self._origins and b"origin" in headers:
+                if self._cross_origin(exchange):
+                    return
+            elif exchange.method == b"POST" and self.short is not None and self.short(exchange, asking):
+                return
+        except ModelportError as problem:
+            refuse(exchange, problem)
+            return
+        self._bridge(exchange, asking)
+
+    def _cross_origin(self, exchange: Exchange) -> bool:
+        """Add what lets the page of an allowed origin read the reply; true if that was all it asked."""
+        if exchange.method == b"OPTIONS" and b"access-control-request-method" in exchange.headers:
+            found = preflight(exchange, self._origins, "GET, POST")
+            exchange.reply(204, b"", _lines(found))
+            return True
+        exchange.extra += _lines(cors_headers(exchange.get("origin"), self._origins))
+        return False
+
+
+class Finished:
+    """Writes each answered request into the access log and the traces."""
+
+    def __init__(self, access: AccessLog | None, tracer: Tracer | None) -> None:
+        self._access = access
+        self._tracer = tracer
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Called after the reply was written."""
+        seconds = exchange.server.clock() - exchange.began
+        method, path = exchange.method.decode("latin-1"), exchange.path.decode("latin-1")
+        told = exchange.told
+        model, version, batch = (told.model, told.version, told.batch) if told else ("", "", 0)
+        trace = ""
+        if self._tracer is not None:
+            attributes = {"modelport.model.name": model, "modelport.model.version": version} if told else {}
+            trace = self._tracer.request(
+                exchange,
+                method,
+                time.time_ns() - round(seconds * 1e9),
+                told.stages if told else {},
+                exchange.status,
+                seconds=seconds,
+                attributes=attributes,
+            )
+        if self._access is not None:
+            self._access.write(
+                method,
+                path,
+                exchange.status,
+                seconds,
+                model=model,
+                version=version,
+                batch=batch,
+                request_id=exchange.get("x-request-id") or "",
+                trace_id=trace,
+                client=exchange.client[0],
+            )
+
+
+def _lines(headers: list[tuple[str, str]]) -> bytes:
+    return b"".join(b"%s: %s\r\n" % (name.encode(), value.encode()) for name, value in headers)

@@ -1,0 +1,417 @@
+"""HTTP/1.1 on a socket: requests out of bytes, replies into bytes, and every limit that keeps it well.
+
+The parsing is llhttp's (through httptools), which refuses what could be read in two ways. Large bodies
+with a known length are received straight into memory that the executors share. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+import msgspec
+
+from ..engine.arena import MIN_SLOT, Arena, Slot
+from .exchange import JSON, Exchange
+from .limits import Limits
+
+log = logging.getLogger("modelport.serve")
+
+_ALIGNMENT = 64
+_LINGER_SECONDS = 2.0
+"""How long a refused caller's bytes are still read, so that it gets to read why (a closed socket with
+unread bytes resets the connection, reply and all)."""
+
+
+class Server:
+    """What all connections share: the handler, the limits, the clock that ticks once a second."""
+
+    def __init__(
+        self, handle: Callable[[Exchange], None], limits: Limits, arena: Arena | None = None
+    ) -> None:
+        self.handle = handle
+        self.limits = limits
+        self.arena = arena
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.finished: Callable[[Exchange], None] | None = None
+        """Called after each reply, for logs and traces."""
+        self.refused: Callable[[str], None] = lambda reason: None
+        """Called with the reason where a request is refused before it is whole."""
+        self.scratch = memoryview(bytearray(256 << 10))
+        loop = asyncio.get_running_loop()
+        self.clock = loop.time
+        self.now = loop.time()
+        self.busy = 0
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Hand a request over; a bug there is a 500 for its caller and nothing for the others."""
+        try:
+            self.handle(exchange)
+        except Exception:
+            log.exception("%a %a failed", exchange.method, exchange.path[:200])
+            exchange.reply_json(500, {"error": "internal error; the server's log says more"})
+
+    def sweep(self) -> None:
+        """Once a second: end connections that take too long at what they do."""
+        self.now = self.clock()
+        for connection in list(self.connections):
+            connection.check(self.now)
+
+    def close_idle(self) -> None:
+        """The server stops: connections without a request end now, the others after their reply."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection; the event loop calls it."""
+
+    __slots__ = (
+        "_current",
+        "_direct",
+        "_head_bytes",
+        "_headers",
+        "_ignoring",
+        "_in_head",
+        "_in_message",
+        "_keep_alive",
+        "_method",
+        "_parser",
+        "_parts",
+        "_paused",
+        "_position",
+        "_size",
+        "_slot",
+        "_slot_start",
+        "_target",
+        "_transport",
+        "_waiting",
+        "_write_since",
+        "peer",
+        "server",
+        "since",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.peer: tuple[str, int] = ("", 0)
+        self.since = server.now
+        """When the present phase began: idle, head, body, or waiting for the reply."""
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._current: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._direct = False
+        self._ignoring = False
+        self._paused = False
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._write_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._position = 0
+        self._slot: Slot | None = None
+        self._slot_start = 0
+        self._method = b""
+        self._keep_alive = True
+
+    # -- the event loop's calls ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.peer = (str(peer[0]), int(peer[1]))
+        server = self.server
+        server.connections.add(self)
+        if len(server.connections) > server.limits.max_connections:
+            server.refused("queue_full")
+            self._refuse(503, "too many connections", b"Retry-After: 1\r\n")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._direct and self._slot is not None:
+            return self._slot.view[self._position : self._slot_start + self._size]
+        return self.server.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._direct:
+            self._position += nbytes
+            if self._position == self._slot_start + self._size:
+                # The parser has not seen this body, and is in the middle of it for ever.
+                self._direct = False
+                self._parser = httptools.HttpRequestParser(self)
+                self.on_message_complete()
+            return
+        if self._ignoring:
+            return
+        if not self._in_message:
+            self.since = self.server.now
+        if self._in_head or not self._in_message:
+            self._head_bytes += nbytes
+        try:
+            self._parser.feed_data(self.server.scratch[:nbytes])
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, "this server does not change protocols")
+        except httptools.HttpParserError as problem:
+            self.server.refused("invalid")
+            self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
+        else:
+            if self._in_head and self._head_bytes > self.server.limits.max_head:
+                self.server.refused("too_large")
+                self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
+            if self._slot is not None and self._in_message and not self._ignoring:
+                self._direct = True
+
+    def eof_received(self) -> bool:
+        """The caller sends no more: it may still read, if it is owed something."""
+        if self._in_message or (self._current is None and not self._waiting):
+            return False
+        self._ignoring = True
+        for exchange in (self._current, *self._waiting):
+            if exchange is not None:
+                exchange.keep_alive = False
+        return True
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self.server.connections.discard(self)
+        self._transport = None
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+        for exchange in (self._current, *self._waiting):
+            if exchange is not None:
+                self.server.busy -= 1
+                exchange.hang_up()
+        self._current = None
+        self._waiting.clear()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop: the caller does not read. Then nothing more is read of it either."""
+        self._write_since = self.server.clock()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop: the caller reads again."""
+        self._write_since = 0.0
+        if self._transport is not None and not self._paused:
+            self._transport.resume_reading()
+
+    # -- the parser's calls ----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._ignoring:
+            return
+        self._in_message = self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        if self._ignoring:
+            return
+        self._target = self._target + url if self._target else url
+        if len(self._target) > self.server.limits.max_target:
+            self._refuse(414, "the request target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._ignoring:
+            return
+        self._headers.append((name.lower(), value))
+        if len(self._headers) > self.server.limits.max_headers:
+            self.server.refused("too_large")
+            self._refuse(431, f"more than {self.server.limits.max_headers} headers")
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._ignoring:
+            return
+        parser = self._parser
+        self._method = parser.get_method()
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse(505, f"expected HTTP/1.1, got {version}")
+            return
+        # HTTP/1.0 is answered and closed: keeping it open would need a header that only it knows.
+        self._keep_alive = version == "1.1" and parser.should_keep_alive()
+        size = header_length = None
+        expects = chunked = False
+        hosts = 0
+        for name, value in self._headers:
+            if name == b"content-length":
+                size = int(value)
+            elif name == b"inference-header-content-length":
+                header_length = value
+            elif name == b"expect":
+                expects = value.lower() == b"100-continue"
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"host":
+                hosts += 1
+        if hosts != 1 and version == "1.1":
+            self._refuse(400, f"expected one Host header, got {hosts}")
+            return
+        if size is not None and size > self.server.limits.max_body:
+            self.server.refused("too_large")
+            self._refuse(413, f"the body is {size} bytes; at most {self.server.limits.max_body} are read")
+            return
+        if size is not None and size >= MIN_SLOT and self.server.arena is not None and not chunked:
+            self._take_slot(size, header_length)
+        self._size = size or 0
+        if size or chunked:
+            self.since = self.server.now
+            if expects and self._transport is not None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._ignoring:
+            return
+        if self._slot is not None:
+            self._slot.view[self._position : self._position + len(body)] = body
+            self._position += len(body)
+            return
+        self._parts.append(body)
+        self._position += len(body)
+        if self._position > self.server.limits.max_body:
+            self.server.refused("too_large")
+            self._refuse(413, f"the body is over {self.server.limits.max_body} bytes")
+        elif len(self._parts) > 1024:
+            self._parts = [b"".join(self._parts)]
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        if self._ignoring:
+            return
+        exchange = Exchange(self, self._method, self._target, self._headers)
+        exchange.keep_alive = self._keep_alive
+        if self._slot is not None:
+            exchange.slot = self._slot
+            exchange.slot_start = self._slot_start
+            exchange.body = self._slot.view[self._slot_start : self._slot_start + self._size]
+        elif self._parts:
+            exchange.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._reset()
+        server = self.server
+        server.busy += 1
+        if self._current is None:
+            self._current = exchange
+            server.dispatch(exchange)
+            return
+        self._waiting.append(exchange)
+        if len(self._waiting) >= server.limits.max_pipelined and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    # -- replies ---------------------------------------------------------------------------------------------
+
+    def raw(self, parts: list[Any]) -> None:
+        """Write a part of a reply."""
+        if self._transport is not None:
+            self._transport.writelines(parts)
+
+    def write(self, exchange: Exchange, parts: list[Any]) -> None:
+        """Write the (last part of the) reply of `exchange`, and go on with the next request."""
+        server = self.server
+        transport = self._transport
+        if transport is None:
+            return
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif parts:
+            transport.write(b"".join(parts))
+        server.busy -= 1
+        self._current = None
+        if server.finished is not None:
+            server.finished(exchange)
+        if not exchange.keep_alive or server.stopping:
+            self._finish()
+            return
+        self.since = server.now
+        if self._waiting:
+            self._current = self._waiting.popleft()
+            if self._paused:
+                self._paused = False
+                if not self._write_since:
+                    transport.resume_reading()
+            # Not from inside the reply before it: a thousand pipelined requests are no deep recursion.
+            asyncio.get_running_loop().call_soon(self._handle, self._current)
+
+    def check(self, now: float) -> None:
+        """Called once a second: end what takes too long."""
+        limits = self.server.limits
+        if self._write_since and now - self._write_since > limits.write_seconds:
+            self._abort()
+        elif self._current is not None:
+            return
+        elif self._in_head or self._head_bytes:
+            if now - self.since > limits.head_seconds:
+                self._refuse(408, f"the headers did not come within {limits.head_seconds:g} s")
+        elif self._in_message:
+            if now - self.since > limits.body_seconds + self._position / limits.body_rate:
+                self._refuse(408, "the body came too slowly")
+        elif now - self.since > limits.idle_seconds:
+            self._finish()
+
+    def close_if_idle(self) -> None:
+        """End it, unless a request is on its way or being answered."""
+        if self._current is None and not self._waiting and not self._in_message and not self._head_bytes:
+            self._finish()
+
+    def _handle(self, exchange: Exchange) -> None:
+        if exchange is self._current and not exchange.replied:
+            self.server.dispatch(exchange)
+
+    def _take_slot(self, size: int, header_length: bytes | None) -> None:
+        """Where the body goes so that the tensor behind its JSON begins on a cache line."""
+        assert self.server.arena is not None
+        shift = 0
+        if header_length is not None and header_length.isdigit() and len(header_length) < 9:
+            shift = -int(header_length) % _ALIGNMENT
+        self._slot = self.server.arena.take(size + _ALIGNMENT)
+        self._slot_start = self._position = shift if self._slot is not None else 0
+
+    def _refuse(self, status: int, words: str, headers: bytes = b"") -> None:
+        """Answer what cannot be read, behind the replies that are owed, and hang up."""
+        if self._ignoring:
+            return
+        self._ignoring = True
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+        self._in_message = self._in_head = False
+        self._head_bytes = 0
+        if self._current is not None:
+            (self._waiting or [self._current])[-1].keep_alive = False
+            return
+        exchange = Exchange(self, self._method, self._target[:200], [])
+        exchange.keep_alive = False
+        body = msgspec.json.encode({"error": words})
+        self.server.busy += 1
+        self._current = exchange
+        exchange.reply(status, body, JSON + headers)
+
+    def _finish(self) -> None:
+        """Close when what was written has been sent; a caller that still sends gets to read it first."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._ignoring and transport.can_write_eof():
+            transport.write_eof()
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._abort)
+        else:
+            self._ignoring = True
+            transport.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
