@@ -7,22 +7,22 @@ import hashlib
 import hmac
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from modelport.cli.keys import command
 from modelport.errors import DeadlineExceeded, QueueFull, Unavailable
 from modelport.serve.dialects import eas
 
-from ...colours import LABELS, pack_colours, picture
+from ...colours import LABELS, pack_colours, picture, served
 from .eas_messages import message, read
-from .live import live
 
-TOKEN = "MDkwODU4NDVkZTU0"
 SDK = Path.home() / ".cache/modelport-bench/venv/eas/bin/python"
 BATCH = np.linspace(0, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
 LOGITS = BATCH.mean((2, 3)) * 20
@@ -36,22 +36,34 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(repo: Path) -> Iterator[str]:
-    with live(repo, eas.ROUTES, eas_token=TOKEN) as address:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def token(keys: Path) -> str:
+    """A key that the server keeps in the clear, since signatures are made with it."""
+    made = CliRunner().invoke(command, ["--file", str(keys), "add", "eas", "--signing", "--json"])
+    assert made.exit_code == 0, made.output
+    return str(json.loads(made.stdout)["key"])
+
+
+@pytest.fixture(scope="module")
+def url(repo: Path, keys: Path, token: str) -> Iterator[str]:
+    options = ("--api", "eas", "--versions", "all", "--executors", "1", "--keys", str(keys))
+    with served(repo, *options) as (address, _):
         yield address
 
 
 @pytest.fixture(scope="module")
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30, headers={"Authorization": TOKEN}) as client:
+def http(url: str, token: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30, headers={"Authorization": token}) as client:
         yield client
         reply = client.post("/api/predict/colours", content=picture("green"))
         assert reply.json()["answer"][0]["label"] == "green"
 
 
-def signed(
-    body: bytes, path: str = "/api/predict/colours", token: str = TOKEN, **over: str
-) -> dict[str, str]:
+def signed(body: bytes, token: str, path: str = "/api/predict/colours", **over: str) -> dict[str, str]:
     """The headers that the SDK sends; `over` changes one after it was signed."""
     md5, kind = hashlib.md5(body).hexdigest(), "application/octet-stream"
     date = "Mon, 02 Nov 2026 10:00:00 GMT"
@@ -66,13 +78,13 @@ def array(dtype: int, values: np.ndarray, field: str = "float_val") -> Any:
     return message("Array", dtype=dtype, array_shape=shape, **{field: values.ravel().tolist()})
 
 
-def test_the_sdk_asks_for_all_that_it_can(url: str, tmp_path: Path) -> None:
+def test_the_sdk_asks_for_all_that_it_can(url: str, token: str, tmp_path: Path) -> None:
     if not SDK.exists():
         pytest.skip(f"eas-prediction is not installed in {SDK.parents[1]} (it needs an older protobuf)")
     (tmp_path / "x.png").write_bytes(picture("blue"))
     script = Path(__file__).with_name("eas_client.py")
     ran = subprocess.run(
-        [SDK, script, url, TOKEN, tmp_path / "x.png"],
+        [SDK, script, url, token, tmp_path / "x.png"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -87,7 +99,7 @@ def test_the_sdk_asks_for_all_that_it_can(url: str, tmp_path: Path) -> None:
         assert np.allclose(np.array(values).reshape(shape), LOGITS, atol=1e-4), flavour
     assert found["onnx"][2] == "logits"
     for name, (code, says) in {
-        "wrong token": (401, "token"),
+        "wrong token": (401, "key"),
         "no service": (404, "unknown model"),
         "no picture": (415, "picture"),
         "wrong type": (400, "float32"),
@@ -151,53 +163,49 @@ def test_a_get_shows_the_signature(http: httpx.Client) -> None:
         }
 
 
-def test_a_signature_opens_the_door(http: httpx.Client) -> None:
+def test_a_signature_opens_the_door(http: httpx.Client, token: str) -> None:
     body = picture("red")
-    assert http.post("/api/predict/colours", content=body, headers=signed(body)).status_code == 200
+    assert http.post("/api/predict/colours", content=body, headers=signed(body, token)).status_code == 200
     # The SDK signs its local time and calls it GMT: the date is signed, and not judged.
-    small = http.post("/api/predict/colours", content=b"x", headers=signed(b"x"))
+    small = http.post("/api/predict/colours", content=b"x", headers=signed(b"x", token))
     assert small.status_code == 415
 
 
 BODY = picture("red")
-CLOSED = {
-    "nothing": {"Authorization": ""},
-    "another token": {"Authorization": TOKEN[:-1]},
-    "a longer token": {"Authorization": TOKEN + "="},
-    "a bearer": {"Authorization": f"Bearer {TOKEN}"},
-    "not ascii": {"Authorization": "t\xf6ken".encode("latin-1")},
-    "no signature": {"Authorization": "EAS x"},
-    "another body": signed(b"another body"),
-    "another body's md5": signed(BODY, Content_MD5=hashlib.md5(b"another body").hexdigest()),
-    "another date": signed(BODY, Date="Mon, 02 Nov 2026 10:00:01 GMT"),
-    "another type": signed(BODY, Content_Type="image/png"),
-    "another path": signed(BODY, "/api/predict/other"),
-    "signed with another token": signed(BODY, token="x" + TOKEN),
-    "no md5": signed(BODY, Content_MD5=""),
+CLOSED: dict[str, Callable[[str], dict[str, Any]]] = {
+    "nothing": lambda token: {"Authorization": ""},
+    "another token": lambda token: {"Authorization": token[:-1]},
+    "a longer token": lambda token: {"Authorization": token + "="},
+    "not ascii": lambda token: {"Authorization": "t\xf6ken".encode("latin-1")},
+    "no signature": lambda token: {"Authorization": "EAS x"},
+    "another body": lambda token: signed(b"another body", token),
+    "another body's md5": lambda token: signed(
+        BODY, token, Content_MD5=hashlib.md5(b"another body").hexdigest()
+    ),
+    "another date": lambda token: signed(BODY, token, Date="Mon, 02 Nov 2026 10:00:01 GMT"),
+    "another type": lambda token: signed(BODY, token, Content_Type="image/png"),
+    "another path": lambda token: signed(BODY, token, "/api/predict/other"),
+    "signed with another token": lambda token: signed(BODY, "x" + token),
+    "no md5": lambda token: signed(BODY, token, Content_MD5=""),
 }
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_the_door_stays_closed(http: httpx.Client, name: str) -> None:
-    reply = http.post("/api/predict/colours", content=BODY, headers=CLOSED[name])
-    assert reply.status_code == 401 and reply.json()["error"]
-    assert TOKEN not in reply.text
+def test_the_door_stays_closed(http: httpx.Client, token: str, name: str) -> None:
+    for path in ("/api/predict/colours", "/api/predict/colours/", "/api/predict/none"):
+        reply = http.post(path, content=BODY, headers=CLOSED[name](token))
+        assert reply.status_code == 401 and reply.json()["error"]
+        assert token not in reply.text
+    assert http.get("/api/predict/colours", headers={"Authorization": "no"}).status_code == 401
 
 
-def test_the_door_is_before_the_house(http: httpx.Client) -> None:
-    closed = {"Authorization": "no"}
-    assert http.post("/api/predict/none", content=BODY, headers=closed).status_code == 401
-    assert http.get("/api/predict/none", headers=closed).status_code == 401
-    assert http.get("/api/predict/colours", headers=closed).status_code == 401
-    assert http.post("/api/predict/none", content=BODY).status_code == 404
-    assert http.get("/api/predict/none").status_code == 404
-
-
-def test_without_a_token_everybody_may_ask(repo: Path) -> None:
-    with live(repo, eas.ROUTES) as url, httpx.Client(base_url=url, timeout=30) as http:
-        assert http.post("/api/predict/colours", content=BODY).status_code == 200
-        mark = {"Authorization": "EAS nonsense", "Content-MD5": "0" * 32}
-        assert http.post("/api/predict/colours", content=BODY, headers=mark).status_code == 200
+def test_a_signature_is_for_what_was_signed_wherever_it_is_sent(http: httpx.Client, token: str) -> None:
+    head = signed(BODY, token)
+    assert http.post("/api/predict/colours", content=BODY, headers=head).status_code == 200
+    assert http.post("/api/predict/colours", content=BODY + b"x", headers=head).status_code == 401
+    assert http.post("/api/predict/colours/2", content=BODY, headers=head).status_code == 401
+    chunks = (BODY[:10], BODY[10:] + b"x")
+    assert http.post("/api/predict/colours", content=iter(chunks), headers=head).status_code == 401
 
 
 def entry_of(value: Any) -> bytes:

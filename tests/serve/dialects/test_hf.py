@@ -17,8 +17,7 @@ import modelport
 from modelport.errors import Unavailable
 from modelport.serve.dialects import hf
 
-from ...colours import LABELS, RECIPE, pack_colours, picture, write_network
-from .live import live
+from ...colours import LABELS, RECIPE, pack_colours, picture, served, write_network
 
 hub = pytest.importorskip("huggingface_hub")
 
@@ -49,7 +48,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(repo: Path) -> Iterator[str]:
-    with live(repo, hf.ROUTES) as address:
+    with served(repo, "--api", "hf", "--versions", "all", "--executors", "1") as (address, _):
         yield address
 
 

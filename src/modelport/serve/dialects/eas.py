@@ -2,13 +2,12 @@
 
 A protobuf of EAS's TensorFlow, PyTorch or ONNX processor holds tensors for the network alone and is answered
 in the same protobuf; any other body is what `/predict` takes and is answered in JSON. GET shows the
-network's signature. Callers show the service's token as it is, or sign with it, if the server has one.
+network's signature. Tokens and signatures are the guard's affair: a service's token is a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import math
 from typing import Any
 
@@ -18,12 +17,9 @@ from starlette.routing import Route
 
 from ...engine.model import LiveModel
 from ...engine.repository import Repository
-from ...errors import DeadlineExceeded, InputError, QueueFull, Unauthorized, Unavailable
+from ...errors import DeadlineExceeded, InputError, QueueFull, Unavailable
 from ...tensors import Tensors, TensorSpec
-from ..body import content_encoding, encoded_item, read_wire, unpacked
-from ..guard.eas import signer
-from ..guard.guard import ANYBODY
-from ..guard.ring import Principal
+from ..body import encoded_item, read_body
 from ..predict import json_response
 from .eas_tensors import DT_NAMES, SIGNATURE, Asked, encode, parse
 
@@ -39,12 +35,8 @@ async def predict(request: Request) -> Response:
     """POST /api/predict/{name}[/{version}]"""
     repository: Repository = request.app.state.repository
     path = request.path_params
-    caller = check_token(request)  # before a byte of the body is read
+    body = await read_body(request, request.app.state.max_body)
     model = repository.model(path["name"], path.get("version"))
-    limit = request.app.state.max_body
-    wire = await read_wire(request, limit)
-    await _threaded(caller.check_body, wire)
-    body = await unpacked(wire, content_encoding(request.headers), limit)
     try:
         asked = await _threaded(parse, body)
         if asked is not None:
@@ -59,7 +51,6 @@ async def predict(request: Request) -> Response:
 async def signature(request: Request) -> Response:
     """GET /api/predict/{name}[/{version}]: what the network takes and gives, as EAS shows it."""
     repository: Repository = request.app.state.repository
-    check_token(request)
     entry = repository.entry(request.path_params["name"], request.path_params.get("version"))
     net = entry.bundle.manifest.graphs.net.signature
     return json_response(
@@ -69,28 +60,6 @@ async def signature(request: Request) -> Response:
             "outputs": [_described(spec) for spec in net.outputs],
         }
     )
-
-
-def check_token(request: Request) -> Principal:
-    """Who asks; of a signed request it knows the MD5 that the body must have.
-
-    Raises:
-        Unauthorized: the server has a token, and the request neither shows it nor is signed with it.
-    """
-    token: str | None = getattr(request.app.state, "eas_token", None)
-    if token is None:
-        return ANYBODY
-    # Starlette reads header bytes as Latin-1; this gives them back.
-    shown = request.headers.get("authorization", "").encode("latin-1")
-    if hmac.compare_digest(shown, token.encode()):
-        return ANYBODY
-    path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or request.url.path
-    found = signer(request.headers, request.method, path, [token])
-    if found is None:
-        raise Unauthorized(
-            "this service needs its token", hint="send it as `Authorization: TOKEN`, or sign with it"
-        )
-    return Principal("", None, found[1])
 
 
 async def _tensors(model: LiveModel, asked: Asked) -> Response:
