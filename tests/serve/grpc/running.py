@@ -9,48 +9,29 @@ import argparse
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-
-from modelport.errors import Forbidden, RateLimited, Unauthorized
-
-KEYS = {"Bearer reader": {"infer"}, "Bearer owner": {"infer", "admin"}}
-
-
-def authorize(metadata: Mapping[str, str], scope: str) -> SimpleNamespace:
-    """Two keys; the reader may not ask for `every`; a caller `hasty` has asked too often."""
-    key = metadata.get("authorization", "")
-    assert metadata[":peer"] in ("127.0.0.1", "::1"), metadata
-    if "hasty" in key:
-        raise RateLimited("too many requests", retry_after=2.5)
-    if key not in KEYS:
-        raise Unauthorized("a key is needed")
-    if scope not in KEYS[key]:
-        raise Forbidden(f"this key has no scope {scope!r}")
-    return SimpleNamespace(may_ask=lambda model: "owner" in key or model != "every")
 
 
 async def main(options: argparse.Namespace) -> None:
     from modelport.engine.model import EngineSettings
     from modelport.engine.repository import Repository
-    from modelport.serve.grpc.server import Tls, start_grpc
+    from modelport.serve.grpc.server import start_grpc
+    from modelport.serve.grpc.tls import TlsFiles
+    from modelport.serve.guard.guard import Guard
 
     settings = EngineSettings(executors=1, max_rows=8, wide=False)
     repository = Repository(Path(options.repo), settings, keep=0)
     await repository.open()
     state = SimpleNamespace(repository=repository, management=options.management)
-    tls = None
-    if options.tls:
-        folder = Path(options.tls)
-        tls = Tls((folder / "cert.pem").read_bytes(), (folder / "key.pem").read_bytes())
     handle = await start_grpc(
         state,
         options.host,
         0,
-        tls=tls,
-        guard=authorize if options.guard else None,
+        tls=TlsFiles(Path(options.tls)) if options.tls else None,
+        guard=Guard.open(Path(options.keys)) if options.keys else None,
         max_message=options.max_message,
     )
     print(handle.port, flush=True)
@@ -86,7 +67,7 @@ if __name__ == "__main__":
     parser.add_argument("repo")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--management", action="store_true")
-    parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--keys")
     parser.add_argument("--tls")
     parser.add_argument("--plain-loop", action="store_true")
     parser.add_argument("--max-message", type=int, default=64 << 20)

@@ -1,14 +1,12 @@
-"""The protocol's methods: what each answers. One message in, one message out; errors are raised.
+"""The protocol's methods but for inference: one message in, one message out; errors are raised.
 
-The methods carry the names that they have on the wire. Statuses, keys and streams are `server`'s and
-`stream`'s affair.
+The methods carry the names that they have on the wire. Statuses and keys are `server`'s affair, inference
+is `answers`' and `stream`'s.
 """
 
 from __future__ import annotations
 
-import time
-from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.json_format import ParseDict
 
@@ -17,17 +15,9 @@ from ...engine.repository import Entry, Repository
 from ...errors import InputError, Unavailable, Unsupported
 from ...protos import open_inference as oi
 from .. import describe
-from ..infer import find, live, run
-from .codec import read_request, write_response
+from ..infer import find
 
 M = TypeVar("M")
-
-
-class Call(Protocol):
-    """What a method needs to know of the call it is in."""
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the caller gives up, None if it never does."""
 
 
 class OpenInference:
@@ -52,39 +42,35 @@ class OpenInference:
         """Whether every model answers and the server is not on its way out."""
         return not self.stopping and self.repository.ready()
 
-    async def ServerLive(self, request: oi.ServerLiveRequest, call: Call) -> oi.ServerLiveResponse:
+    async def ServerLive(self, request: oi.ServerLiveRequest) -> oi.ServerLiveResponse:
         """Whether the process answers."""
         return oi.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: oi.ServerReadyRequest, call: Call) -> oi.ServerReadyResponse:
+    async def ServerReady(self, request: oi.ServerReadyRequest) -> oi.ServerReadyResponse:
         """Whether every model answers."""
         return oi.ServerReadyResponse(ready=self.ready())
 
-    async def ModelReady(self, request: oi.ModelReadyRequest, call: Call) -> oi.ModelReadyResponse:
+    async def ModelReady(self, request: oi.ModelReadyRequest) -> oi.ModelReadyResponse:
         """Whether one version of a model answers; of a model that is not here, NotFound."""
         entry, _ = self._find(request)
         return oi.ModelReadyResponse(ready=entry.model is not None and not self.stopping)
 
-    async def ServerMetadata(
-        self, request: oi.ServerMetadataRequest, call: Call
-    ) -> oi.ServerMetadataResponse:
+    async def ServerMetadata(self, request: oi.ServerMetadataRequest) -> oi.ServerMetadataResponse:
         """Name, version and extensions."""
         return oi.ServerMetadataResponse(**describe.server())
 
-    async def ModelMetadata(self, request: oi.ModelMetadataRequest, call: Call) -> oi.ModelMetadataResponse:
+    async def ModelMetadata(self, request: oi.ModelMetadataRequest) -> oi.ModelMetadataResponse:
         """A model's versions, inputs and outputs."""
         entry, net = self._find(request)
         return _message(oi.ModelMetadataResponse, describe.model(self.repository, entry, net))
 
-    async def ModelConfig(self, request: oi.ModelConfigRequest, call: Call) -> oi.ModelConfigResponse:
+    async def ModelConfig(self, request: oi.ModelConfigRequest) -> oi.ModelConfigResponse:
         """A model's configuration."""
         entry, net = self._find(request)
         config = describe.config(entry, net, max_rows=self.repository.settings.max_rows)
         return _message(oi.ModelConfigResponse, {"config": config})
 
-    async def ModelStatistics(
-        self, request: oi.ModelStatisticsRequest, call: Call
-    ) -> oi.ModelStatisticsResponse:
+    async def ModelStatistics(self, request: oi.ModelStatisticsRequest) -> oi.ModelStatisticsResponse:
         """What was counted: of one version, of every version of a model, or of everything."""
         if request.version:
             asked = [self._find(request)]
@@ -96,36 +82,14 @@ class OpenInference:
         found = [describe.statistics(self.repository.metrics, entry, net) for entry, net in asked]
         return _message(oi.ModelStatisticsResponse, {"model_stats": found})
 
-    async def ModelInfer(self, request: oi.ModelInferRequest, call: Call) -> oi.ModelInferResponse:
-        """An answer."""
-        return await self.infer(request, deadline_of(call))
-
-    async def infer(self, request: oi.ModelInferRequest, deadline: float) -> oi.ModelInferResponse:
-        """An answer, by `deadline` on time.monotonic's clock at the latest.
-
-        Raises:
-            ModelportError: whatever stands in the way.
-        """
-        name = request.model_name
-        model, net = live(self.repository, name, request.model_version or None)
-        asked = read_request(request)
-        if asked.timeout is not None:
-            deadline = min(deadline, time.monotonic() + asked.timeout)
-        outputs = await run(model, asked, net, deadline)
-        # Only a network's output has one number for each label; a bundle's answer is ranked already.
-        labels = model.bundle.labels() if net and asked.outputs else ()
-        return write_response(outputs, asked, model=name, version=model.version, labels=labels)
-
-    async def RepositoryIndex(
-        self, request: oi.RepositoryIndexRequest, call: Call
-    ) -> oi.RepositoryIndexResponse:
+    async def RepositoryIndex(self, request: oi.RepositoryIndexRequest) -> oi.RepositoryIndexResponse:
         """Every version of every model and its state."""
         _one_repository(request.repository_name)
         models = describe.index(self.repository, only_ready=request.ready)
         return _message(oi.RepositoryIndexResponse, {"models": models})
 
     async def RepositoryModelLoad(
-        self, request: oi.RepositoryModelLoadRequest, call: Call
+        self, request: oi.RepositoryModelLoadRequest
     ) -> oi.RepositoryModelLoadResponse:
         """Load a model, or load it again."""
         _one_repository(request.repository_name)
@@ -140,7 +104,7 @@ class OpenInference:
         return oi.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
-        self, request: oi.RepositoryModelUnloadRequest, call: Call
+        self, request: oi.RepositoryModelUnloadRequest
     ) -> oi.RepositoryModelUnloadResponse:
         """Unload every version of a model; the requests it has taken are finished."""
         _one_repository(request.repository_name)
@@ -148,7 +112,7 @@ class OpenInference:
         await self._state.repository.unload(request.model_name.removesuffix(NET))
         return oi.RepositoryModelUnloadResponse()
 
-    async def TraceSetting(self, request: oi.TraceSettingRequest, call: Call) -> oi.TraceSettingResponse:
+    async def TraceSetting(self, request: oi.TraceSettingRequest) -> oi.TraceSettingResponse:
         """Nothing is traced by these settings: `trace_level` is OFF and stays so."""
         for name, setting in request.settings.items():
             if name != "trace_level" or list(setting.value) not in ([], ["OFF"]):
@@ -160,7 +124,7 @@ class OpenInference:
         reply.settings["trace_level"].value.append("OFF")
         return reply
 
-    async def LogSettings(self, request: oi.LogSettingsRequest, call: Call) -> oi.LogSettingsResponse:
+    async def LogSettings(self, request: oi.LogSettingsRequest) -> oi.LogSettingsResponse:
         """What is logged: warnings and errors; the settings cannot be changed from afar."""
         if request.settings:
             name = min(request.settings)[:100]
@@ -172,7 +136,7 @@ class OpenInference:
             reply.settings[name].bool_param = on
         return reply
 
-    async def no_shared_memory(self, request: Any, call: Call) -> Any:
+    async def no_shared_memory(self, request: Any) -> Any:
         """All methods of shared memory: a client may not choose what this process maps."""
         raise Unsupported("shared memory is not supported", hint="send tensors in raw_input_contents")
 
@@ -188,12 +152,6 @@ class OpenInference:
                 "explicit model load / unload is not allowed: the management API is off",
                 hint="start the server with the management API on",
             )
-
-
-def deadline_of(call: Call) -> float:
-    """When the caller gives up, on time.monotonic's clock; math.inf if it never does."""
-    remaining = call.time_remaining()
-    return inf if remaining is None else time.monotonic() + remaining
 
 
 def _message(kind: type[M], found: dict[str, Any]) -> M:

@@ -1,13 +1,14 @@
-"""The one table from errors to gRPC statuses."""
+"""gRPC's statuses for errors, from the HTTP statuses that every error has."""
 
 from __future__ import annotations
 
 import logging
-import math
+from typing import NamedTuple
 
 import grpc
 
-from ...errors import ModelportError, Unavailable, Unsupported
+from ...errors import ModelportError
+from .. import refusal as http
 
 log = logging.getLogger("modelport.serve")
 
@@ -24,32 +25,31 @@ STATUS = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""HTTP status of an error class -> gRPC status; what is not here is INTERNAL."""
+"""What is not here is INTERNAL."""
 
 MAX_WORDS = 1000
 """Characters of a status message: it travels in a header, and clients refuse headers over 8 KiB."""
 
-Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
+
+class Refusal(NamedTuple):
+    """How a call ends that went wrong: the arguments of grpc's `abort`."""
+
+    code: grpc.StatusCode
+    words: str
+    trailing: tuple[tuple[str, str], ...]
 
 
 def refusal(problem: Exception, method: str) -> Refusal:
-    """Code, words and trailing metadata for an exception, which is logged where the server is to blame."""
+    """The status of an exception, which is logged where the server is to blame."""
     if not isinstance(problem, ModelportError):
         log.error("%s failed", method, exc_info=problem)
-        return grpc.StatusCode.INTERNAL, "internal error; the server's log says more", ()
-    # Refusals come by the thousand when a server is asked too much; they are counted, not logged.
-    if problem.http_status >= 500 and not isinstance(problem, Unavailable | Unsupported):
-        log.warning("%s: %s", method, problem)
-    # What went wrong on this side may name its places (paths); those stay in the log.
-    words = str(problem) if problem.http_status < 500 else problem.message
+        return Refusal(grpc.StatusCode.INTERNAL, "internal error; the server's log says more", ())
+    status, words, headers = http.refusal(problem, method)
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS - 1] + "…"
-    return STATUS.get(problem.http_status, grpc.StatusCode.INTERNAL), words, _pause(problem)
-
-
-def _pause(problem: ModelportError) -> tuple[tuple[str, str], ...]:
-    """When to come again: for people and our client in seconds, for gRPC's own retries in milliseconds."""
-    seconds = getattr(problem, "retry_after", None)
-    if seconds is None:
-        return ()
-    return ("retry-after", str(math.ceil(seconds))), ("grpc-retry-pushback-ms", str(round(seconds * 1000)))
+    trailing = [(name.lower(), value) for name, value in headers.items()]
+    retry_after = getattr(problem, "retry_after", None)
+    if retry_after is not None:
+        # The words of gRPC's own retries.
+        trailing.append(("grpc-retry-pushback-ms", str(round(retry_after * 1000))))
+    return Refusal(STATUS.get(status, grpc.StatusCode.INTERNAL), words, tuple(trailing))

@@ -12,9 +12,17 @@ from typing import Any
 
 from ...errors import Unauthorized
 from ...protos import open_inference as oi
+from .answers import read_message, varint
 from .status import refusal
 
-Answer = Callable[[oi.ModelInferRequest], Awaitable[oi.ModelInferResponse]]
+Answer = Callable[[bytes], Awaitable[bytes]]
+"""From a ModelInferRequest to its ModelInferResponse."""
+
+_last = oi.ModelInferResponse()
+_last.parameters["triton_final_response"].bool_param = True
+FINAL = _last.SerializeToString()
+"""What Triton's clients call the final response: here every one is, there is one for each request."""
+
 
 IN_FLIGHT = 128
 """Requests of one stream that are worked on or wait to be written; the next is read when one leaves."""
@@ -22,8 +30,8 @@ IN_FLIGHT = 128
 
 async def answer_stream(
     answer: Answer,
-    requests: AsyncIterator[oi.ModelInferRequest],
-    write: Callable[[oi.ModelStreamInferResponse], Awaitable[None]],
+    requests: AsyncIterator[bytes],
+    write: Callable[[bytes], Awaitable[None]],
     *,
     strict: bool,
 ) -> None:
@@ -36,14 +44,14 @@ async def answer_stream(
         Exception: with `strict`, that of the first request that failed; without, only a caller who has no
             right to be here.
     """
-    work: asyncio.Queue[asyncio.Task[oi.ModelStreamInferResponse] | None] = asyncio.Queue()
+    work: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
     room = asyncio.Semaphore(IN_FLIGHT)
 
     async def read() -> None:
         try:
-            async for request in requests:
+            async for data in requests:
                 await room.acquire()
-                work.put_nowait(asyncio.ensure_future(_one(answer, request, strict)))
+                work.put_nowait(asyncio.ensure_future(_one(answer, data, strict)))
         finally:
             work.put_nowait(None)
 
@@ -63,20 +71,17 @@ async def answer_stream(
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def _one(answer: Answer, request: oi.ModelInferRequest, strict: bool) -> oi.ModelStreamInferResponse:
+async def _one(answer: Answer, data: bytes, strict: bool) -> bytes:
+    """The bytes of a ModelStreamInferResponse."""
     try:
-        reply = await answer(request)
+        reply = await answer(data)
     except Exception as problem:
         if strict or isinstance(problem, Unauthorized):
             raise
         _, words, _ = refusal(problem, "ModelStreamInfer")
-        reply = oi.ModelInferResponse(model_name=request.model_name, id=request.id)
-        _mark_final(reply)
-        return oi.ModelStreamInferResponse(error_message=words, infer_response=reply)
-    _mark_final(reply)
-    return oi.ModelStreamInferResponse(infer_response=reply)
-
-
-def _mark_final(reply: oi.ModelInferResponse) -> None:
-    """One answer for each request: what Triton's clients call the final response."""
-    reply.parameters["triton_final_response"].bool_param = True
+        request = read_message(data)
+        failed = oi.ModelInferResponse(model_name=request.model_name, id=request.id)
+        failed.parameters["triton_final_response"].bool_param = True
+        return oi.ModelStreamInferResponse(error_message=words, infer_response=failed).SerializeToString()
+    # Field 2 of the answer, which is the reply with one more parameter: a message may be written in pieces.
+    return b"".join((b"\x12", varint(len(reply) + len(FINAL)), reply, FINAL))

@@ -1,0 +1,191 @@
+"""Every method by its path; before each the guard, behind each its errors' statuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from ...bundle.rules import NETWORK_SUFFIX as NET
+from ...engine.caller import Caller, caller
+from ...errors import InputError, ModelportError
+from ...protos.open_inference import METHODS, Method
+from ..guard.guard import ANYBODY, Guard, Needs
+from ..guard.ring import Principal
+from ..guard.scope import record
+from . import reflection
+from .answers import Answers
+from .health import Health
+from .service import OpenInference
+from .status import refusal
+from .stream import answer_stream
+
+NEEDS: dict[str, Needs] = {
+    "ServerLive": "open",
+    "ServerReady": "open",
+    "RepositoryModelLoad": "admin",
+    "RepositoryModelUnload": "admin",
+}
+"""Probes have no key; what changes something asks for more than the rest, which is `infer`."""
+
+
+class Metadata:
+    """What a caller sent beside its message, by lower-case name, and where it is."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def get(self, name: str, /) -> str | None:
+        """One value; of several those joined by commas, as HTTP does."""
+        values = [
+            value
+            for key, value in self._context.invocation_metadata() or ()
+            if key == name and isinstance(value, str)
+        ]
+        return ", ".join(values) if values else None
+
+    @property
+    def address(self) -> str:
+        """The caller's IP address: of `ipv4:127.0.0.1:5000` or `ipv6:[::1]:5000`, where it has one."""
+        peer = self._context.peer()
+        kind, _, rest = unquote(peer).partition(":")
+        return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
+
+
+class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """What answers a path."""
+
+    def __init__(self, service: OpenInference, health: Health, guard: Guard | None) -> None:
+        self._service = service
+        self._answers = Answers(service.repository)
+        self._guard = guard
+        self._reflect = reflection.servicer()
+        inference = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self._infer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
+        }
+        self._handlers = {m.path: inference.get(m.name) or self._unary(m) for m in METHODS.values()}
+        ask, tell = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+        of_health = f"/{reflection.HEALTH}/"
+        self._handlers[of_health + "Check"] = grpc.unary_unary_rpc_method_handler(health.Check, ask, tell)
+        self._handlers[of_health + "Watch"] = grpc.unary_stream_rpc_method_handler(health.Watch, ask, tell)
+        for name in reflection.SERVICES:
+            self._handlers[f"/{name}/ServerReflectionInfo"] = reflection.handler(self._reflected)
+
+    def service(self, call: Any) -> Any:
+        """The handler for a path, or None: UNIMPLEMENTED."""
+        return self._handlers.get(call.method)
+
+    def _unary(self, method: Method) -> Any:
+        work: Callable[[Any], Awaitable[Any]] = getattr(self._service, method.name)
+        needs = NEEDS.get(method.name, "infer")
+
+        async def handle(data: bytes, context: Any) -> Any:
+            try:
+                request = _parsed(method, data)
+                model = getattr(request, "model_name", None) or getattr(request, "name", None)
+                principal = self._enter(Metadata(context), method.path, needs, model, data)
+                if needs != "admin":
+                    return await work(request)
+                return await _audited(work(request), principal, Metadata(context), method.path)
+            except Exception as problem:  # noqa: BLE001  the edge of a call
+                code, words, trailing = refusal(problem, method.name)
+            return await context.abort(code, words, trailing)
+
+        return grpc.unary_unary_rpc_method_handler(handle, None, method.response.SerializeToString)
+
+    async def _infer(self, data: bytes, context: Any) -> bytes:
+        try:
+            return await self._answer(data, context, METHODS["ModelInfer"].path)
+        except Exception as problem:  # noqa: BLE001  the edge of a call
+            code, words, trailing = refusal(problem, "ModelInfer")
+        return bytes(await context.abort(code, words, trailing))
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        path = METHODS["ModelStreamInfer"].path
+        strict = (Metadata(context).get("triton_grpc_error") or "").lower() == "true"
+        try:
+            # The guard is asked for each request: a stream is no way round a rate or a key's models.
+            await answer_stream(
+                lambda data: self._answer(data, context, path), requests, context.write, strict=strict
+            )
+            return
+        except Exception as problem:  # noqa: BLE001  the edge of a call
+            code, words, trailing = refusal(problem, "ModelStreamInfer")
+        await context.abort(code, words, trailing)
+
+    async def _answer(self, data: bytes, context: Any, path: str) -> bytes:
+        metadata = Metadata(context)
+        remaining = context.time_remaining()
+        deadline = inf if remaining is None else time.monotonic() + remaining
+        # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
+        caller.set(Caller(metadata, metadata.address, deadline))
+
+        def door(model: str) -> None:
+            self._enter(metadata, path, "infer", model, data)
+
+        return await self._answers(data, door, deadline)
+
+    async def _reflected(self, requests: Any, context: Any) -> None:
+        try:
+            self._enter(Metadata(context), f"/{reflection.ALPHA}/", "infer", None, b"")
+        except ModelportError as problem:
+            await context.abort(*refusal(problem, "ServerReflectionInfo"))
+        async for reply in self._reflect.ServerReflectionInfo(requests, context):
+            await context.write(reply)
+
+    def _enter(
+        self, metadata: Metadata, path: str, needs: Needs, model: str | None, data: bytes
+    ) -> Principal:
+        """Who asks, if they may.
+
+        Raises:
+            Unauthorized, Forbidden, RateLimited: they may not.
+        """
+        guard = self._guard
+        if guard is None or (needs == "infer" and guard.idle):
+            return ANYBODY
+        principal = guard.authorize(
+            metadata,
+            needs,
+            model=model.removesuffix(NET) if model else None,
+            client=metadata.address,
+            path=path,
+        )
+        principal.check_body(data)
+        return principal
+
+
+async def _audited(work: Awaitable[Any], principal: Principal, metadata: Metadata, path: str) -> Any:
+    """The answer, and a line of the audit log whatever it is."""
+    status = 500
+    try:
+        answer = await work
+        status = 200
+        return answer
+    except ModelportError as problem:
+        status = problem.http_status
+        raise
+    finally:
+        scope = {"client": (metadata.address, 0), "method": "gRPC", "path": path}
+        record(principal, scope, status)
+
+
+def _parsed(method: Method, data: bytes) -> Any:
+    """A message. (grpc would do it too, and call what is none an unknown error, with a traceback in the log.)
+
+    Raises:
+        InputError: `data` is no such message.
+    """
+    try:
+        return method.request.FromString(data)
+    except DecodeError as problem:
+        raise InputError(f"not a {method.name}Request: {problem}") from problem
