@@ -6,35 +6,55 @@ A context variable, so that it reaches the engine past dialects that do not know
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
 
 class Headers(Protocol):
-    """A request's headers by lower-case name."""
+    """A request's headers, or a call's metadata."""
 
     def get(self, name: str, /) -> str | None:
-        """One header, or None."""
+        """One by its lower-case name, or None."""
+        ...
+
+
+class Asking(Protocol):
+    """One request's caller, as the engine sees it."""
+
+    deadline: float
+    """When it stops waiting, on `time.monotonic`'s clock."""
+    chosen: dict[str, tuple[str | None, str | None]] | None
+    """By model: the version that answers this caller and the one that is asked too. Drawn once."""
+
+    @property
+    def address(self) -> str:
+        """Where it comes from."""
+        ...
+
+    @property
+    def get(self) -> Callable[[str], str | None]:
+        """A header of its request by lower-case name, or None."""
+        ...
 
 
 class Caller:
-    """One request's caller.
+    """A caller by its parts.
 
     Args:
         headers: of its request.
         address: where it comes from.
-        deadline: when it stops waiting, on `time.monotonic`'s clock.
+        deadline: when it stops waiting.
     """
 
-    __slots__ = ("address", "chosen", "deadline", "headers")
+    __slots__ = ("address", "chosen", "deadline", "get")
 
     def __init__(self, headers: Headers, address: str, deadline: float = math.inf) -> None:
-        self.headers = headers
+        self.get = headers.get
         self.address = address
         self.deadline = deadline
-        self.chosen: dict[str, tuple[str | None, str | None]] = {}
-        """By model: the version that answers this caller and the one that is asked too. Drawn once."""
+        self.chosen: dict[str, tuple[str | None, str | None]] | None = None
 
 
-caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+caller: ContextVar[Asking | None] = ContextVar("caller", default=None)
 """The caller of the request at hand; None where there is none (start-up, a live replay)."""

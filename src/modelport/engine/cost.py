@@ -34,6 +34,8 @@ class CostModel:
         self._per_row: dict[int, float] = {}
         self._best = 0
         self._batches = 0
+        self.row = 0.0
+        """Seconds that one row costs in a batch of the best size; 0 while nothing is known."""
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from one run."""
@@ -45,6 +47,7 @@ class CostModel:
             per_row = known + _SMOOTHING * (min(per_row, 4 * known) - known)
         self._per_row[bucket] = per_row
         self._best = 0
+        self.row = self.predict(self.best_rows()) / self.best_rows()
 
     def predict(self, rows: int) -> float:
         """Seconds that a run of `rows` rows will take; 0 while nothing is known."""

@@ -191,12 +191,14 @@ class LiveModel:
         starts: Sequence[int] = (),
     ) -> Submission:
         """Queue bytes that fit `lane`; `done` is called with the result or the error, perhaps at once."""
+        now = time.monotonic()
         if deadline == math.inf:
             asking = caller.get()
             if asking is not None:
                 deadline = asking.deadline
-            deadline = min(deadline, time.monotonic() + self.settings.timeout)
-        submission = Submission(lane, rows, data, done, deadline=deadline, slot=slot, starts=starts)
+            latest = now + self.settings.timeout
+            deadline = min(deadline, latest)
+        submission = Submission(lane, rows, data, done, now, deadline, slot, starts)
         if self._closing:
             submission.settle(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
             return submission

@@ -46,23 +46,23 @@ class BatchQueue(Generic[T]):
         return self._rows.get(lane, 0)
 
     def push(
-        self, item: T, *, rows: int = 1, lane: Hashable = None, now: float, deadline: float = math.inf
-    ) -> bool:
-        """Add an item; false, and nothing added, if `max_waiting` rows would be passed."""
+        self, item: T, rows: int = 1, lane: Hashable = None, now: float = 0.0, deadline: float = math.inf
+    ) -> int:
+        """Add an item: the rows that wait in its lane then; 0, and nothing added, if too many would wait."""
         if self._waiting + rows > self.max_waiting:
-            return False
+            return 0
         self._number += 1
         aged = now + self.max_age
         waiting = (deadline if deadline < aged else aged, self._number, rows, deadline, item)
         heap = self._lanes.get(lane)
+        self._waiting += rows
         if heap is None:
             self._lanes[lane] = [waiting]
             self._rows[lane] = rows
-        else:
-            heapq.heappush(heap, waiting)
-            self._rows[lane] += rows
-        self._waiting += rows
-        return True
+            return rows
+        heapq.heappush(heap, waiting)
+        total = self._rows[lane] = self._rows[lane] + rows
+        return total
 
     def push_back(self, item: T, *, rows: int, lane: Hashable, deadline: float = math.inf) -> None:
         """Return an item that was popped and could not be run; it is served before all others."""

@@ -16,7 +16,7 @@ from ..errors import DeadlineExceeded, ModelFailed, QueueFull, Unavailable
 from ..monitor.metrics import ModelMetrics
 from .process import ExecutorProcess
 from .queue import BatchQueue
-from .submission import Lane, Result, Submission
+from .submission import Lane, Result, Run, Submission
 from .wire import INLINE, Group, Job, Reply
 
 MAX_ATTEMPTS = 2
@@ -65,8 +65,10 @@ class Scheduler:
         self._answered_at = 0.0
         self._hold_pays = 1.0
         self._tick: asyncio.TimerHandle | None = None
-        self._drained: asyncio.Event = asyncio.Event()
-        self._drained.set()
+        self._free = self._ahead = 0
+        """Executors without a job, and those that may be given one ahead."""
+        self._idling = True
+        self._drained: list[asyncio.Future[None]] = []
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -74,13 +76,13 @@ class Scheduler:
         """Queue it and start what can start; it is settled at once if it cannot make its deadline."""
         lane = submission.lane
         now = submission.arrived
-        estimate = lane.cost.predict(submission.rows)
-        if submission.deadline < now + self.drain_seconds() + estimate:
+        rows = submission.rows
+        estimate = lane.cost.row if rows == 1 else lane.cost.predict(rows)
+        if submission.deadline < now + self._backlog / (len(self.executors) or 1) + estimate:
             self._refuse(submission, now, estimate)
             return
-        if not self._queue.push(
-            submission, rows=submission.rows, lane=lane, now=now, deadline=submission.deadline
-        ):
+        waiting = self._queue.push(submission, rows, lane, now, submission.deadline)
+        if not waiting:
             self.metrics.refused("queue_full")
             submission.settle(
                 QueueFull(f"{len(self._queue)} rows wait already", retry_after=self._retry_after())
@@ -88,10 +90,14 @@ class Scheduler:
             return
         submission.estimate = estimate
         self._backlog += estimate
-        self._drained.clear()
+        self._idling = False
         if self._returning:
             self._returning -= 1
-        self._dispatch()
+        # Most requests come while every executor is busy: there is nothing to decide then.
+        if self._free or (self._ahead and waiting >= lane.cost.best_rows()):
+            self._dispatch()
+        elif self._tick is None:
+            self._tick = self._loop.call_later(_TICK_SECONDS, self._on_tick)
 
     def drain_seconds(self) -> float:
         """Seconds until what waits and runs now is through, by what runs have cost so far."""
@@ -107,7 +113,10 @@ class Scheduler:
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing runs."""
-        await self._drained.wait()
+        while not self._idling:
+            waiting: asyncio.Future[None] = self._loop.create_future()
+            self._drained.append(waiting)
+            await waiting
 
     def fail_all(self, problem: Exception) -> None:
         """Settle everything that waits: nobody is left to run it."""
@@ -143,12 +152,11 @@ class Scheduler:
             lane = queue.next_lane()
             assert isinstance(lane, Lane)
             waiting = queue.waiting(lane)
-            free = [each for each in self.executors if each.ready and not each.jobs]
-            limit = self._limit(lane, waiting, len(free))
-            if free:
-                if self._hold(lane, waiting, limit, len(free)):
+            limit = self._limit(lane, waiting, self._free)
+            if self._free:
+                if self._hold(lane, waiting, limit, self._free):
                     break
-                executor = free[0]
+                executor = next(each for each in self.executors if each.ready and not each.jobs)
             else:
                 ahead = self._one_ahead(lane, waiting, limit)
                 if ahead is None:
@@ -246,12 +254,19 @@ class Scheduler:
         lonely = len(batch) == 1 and self._running == count and not len(self._queue)
         job = Job(self._number, lane.kind, lane.tensors, rows, places, lonely)
         executor.send(job, payload, Record(batch, count))
+        self._count()
+
+    def _count(self) -> None:
+        """How many executors are free, and how many could be given a batch ahead."""
+        loads = [len(each.jobs) for each in self.executors if each.ready]
+        self._free, self._ahead = loads.count(0), loads.count(1)
 
     # -- back ----------------------------------------------------------------------------------------------
 
     def on_reply(self, executor: ExecutorProcess, reply: Reply, payload: memoryview) -> None:
         """An executor's answer: start its next batch first, then tell the callers."""
         record = executor.jobs.pop(reply.number, None)
+        self._count()
         if not isinstance(record, Record):
             if callable(record):
                 record(reply)
@@ -300,11 +315,9 @@ class Scheduler:
                         self.metrics.refused("invalid")
                     submission.settle(problem)
                 continue
-            starts = []
-            for head in group.outputs:
-                starts.append(start)
-                start += head.size
-            total = sum(submission.rows for submission in members)
+            total = sum([submission.rows for submission in members])
+            run = Run(group, payload, start, total)
+            start += sum([head.size for head in group.outputs])
             if members and members[0].lane.kind in ("encoded", "decoded"):
                 self.metrics.batch(total, group.net)
             first = 0
@@ -313,19 +326,7 @@ class Scheduler:
                 queued = submission.started - submission.arrived
                 seconds = now - submission.arrived
                 answered(seconds, group.decode, queued, group.pre, group.net, group.post, rows)
-                submission.settle(
-                    Result(
-                        group,
-                        payload,
-                        starts,
-                        first=first,
-                        rows=rows,
-                        total=total,
-                        batch_rows=total,
-                        queued=queued,
-                        seconds=seconds,
-                    )
-                )
+                submission.settle(Result(run, first, rows, queued, seconds))
                 first += rows
 
     def on_lost(self, executor: ExecutorProcess) -> None:
@@ -334,6 +335,7 @@ class Scheduler:
         executor.jobs.clear()
         if executor in self.executors:
             self.executors.remove(executor)
+        self._count()
         for number, record in enumerate(records):
             self._running -= record.rows
             for submission in record.batch:
@@ -364,6 +366,7 @@ class Scheduler:
 
     def resume(self) -> None:
         """An executor came: give it work."""
+        self._count()
         self._dispatch()
 
     def end_hung(self) -> None:
@@ -388,4 +391,7 @@ class Scheduler:
     def _check_drained(self) -> None:
         if not len(self._queue) and not self._running:
             self._backlog = 0.0
-            self._drained.set()
+            self._idling = True
+            for each in self._drained:
+                each.set_result(None)
+            self._drained.clear()

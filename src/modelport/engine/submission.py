@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,9 +35,11 @@ class Submission:
         lane: what they may run with.
         rows: how many; 1 for an item.
         data: the bytes of each tensor of the lane (of the one encoded file).
-        slot: the arena's slot in which all of `data` lies, released when the submission is settled.
-        deadline: when the caller stops waiting, on `time.monotonic`'s clock.
         done: called once on the event loop.
+        arrived: now, on `time.monotonic`'s clock.
+        deadline: when the caller stops waiting, on the same.
+        slot: the arena's slot in which all of `data` lies, released when the submission is settled.
+        starts: where in the slot each of `data` begins.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class Submission:
         rows: int,
         data: Sequence[Any],
         done: Done,
-        *,
+        arrived: float,
         deadline: float,
         slot: Slot | None = None,
         starts: Sequence[int] = (),
@@ -75,8 +76,7 @@ class Submission:
         self.deadline = deadline
         self.slot = slot
         self.starts = starts
-        """Where in the slot each of `data` begins."""
-        self.arrived = time.monotonic()
+        self.arrived = arrived
         self.started = 0.0
         self.cancelled = False
         self.attempts = 0
@@ -97,42 +97,34 @@ class Submission:
                 log.exception("a caller failed on its result")
 
 
+class Run:
+    """One group of a reply, as its results share it."""
+
+    __slots__ = ("group", "payload", "places", "rows", "shapes")
+
+    def __init__(self, group: Group, payload: memoryview, start: int, rows: int) -> None:
+        self.group = group
+        self.payload = payload
+        self.rows = rows
+        self.places: list[tuple[int, int]] = []
+        """Where each output begins, and the bytes of one of its rows."""
+        for head in group.outputs:
+            self.places.append((start, head.size // rows))
+            start += head.size
+        self.shapes = tuple([head.shape[1:] for head in group.outputs])
+        """The shape of a row of each output."""
+
+
 class Result:
     """What came out for one submission, as bytes until somebody wants arrays; times are in seconds."""
 
-    __slots__ = (
-        "_first",
-        "_group",
-        "_payload",
-        "_starts",
-        "_total",
-        "batch_rows",
-        "queued",
-        "rows",
-        "seconds",
-    )
+    __slots__ = ("_first", "queued", "rows", "run", "seconds")
 
-    def __init__(
-        self,
-        group: Group,
-        payload: memoryview,
-        starts: Sequence[int],
-        *,
-        first: int,
-        rows: int,
-        total: int,
-        batch_rows: int,
-        queued: float,
-        seconds: float,
-    ) -> None:
-        self._group = group
-        self._payload = payload
-        self._starts = starts
+    def __init__(self, run: Run, first: int, rows: int, queued: float, seconds: float) -> None:
+        self.run = run
+        """The run that these rows were part of."""
         self._first = first
-        self._total = total
         self.rows = rows
-        self.batch_rows = batch_rows
-        """Rows of the run that these were part of."""
         self.queued = queued
         self.seconds = seconds
         """From submission to result."""
@@ -140,27 +132,26 @@ class Result:
     @property
     def group(self) -> Group:
         """The times of the run, and the heads of its outputs."""
-        return self._group
+        return self.run.group
 
     @property
     def heads(self) -> tuple[OutHead, ...]:
         """The outputs; the first axis of each shape is that of the whole run."""
-        return self._group.outputs
+        return self.run.group.outputs
 
     def blob(self, index: int) -> memoryview:
         """The bytes of one output's rows that are this submission's; not for text."""
-        head = self._group.outputs[index]
-        width = head.size // self._total
-        start = self._starts[index] + self._first * width
-        return self._payload[start : start + self.rows * width]
+        start, width = self.run.places[index]
+        start += self._first * width
+        return self.run.payload[start : start + self.rows * width]
 
     def arrays(self) -> dict[str, Array]:
         """Every output's rows: views of what was received, text as object arrays."""
         found = {}
-        for index, head in enumerate(self._group.outputs):
+        for index, head in enumerate(self.heads):
             if head.dtype == "string":
-                start = self._starts[index]
-                whole = unpack_tensor(self._payload[start : start + head.size], "string", head.shape)
+                start = self.run.places[index][0]
+                whole = unpack_tensor(self.run.payload[start : start + head.size], "string", head.shape)
                 found[head.name] = whole[self._first : self._first + self.rows]
             else:
                 found[head.name] = unpack_tensor(self.blob(index), head.dtype, (self.rows, *head.shape[1:]))

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message
 
-from ..engine.caller import Caller, caller
+from ..engine.caller import caller
 from .exchange import REASONS, SAFE, Exchange
 
 log = logging.getLogger("modelport.serve")
@@ -24,9 +24,9 @@ class Bridge:
         self._scheme = scheme
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __call__(self, exchange: Exchange, asking: Caller) -> None:
+    def __call__(self, exchange: Exchange) -> None:
         """Answer the exchange by the application."""
-        caller.set(asking)
+        caller.set(exchange)
         task = asyncio.get_running_loop().create_task(self._run(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -67,7 +67,7 @@ class Bridge:
             "raw_path": exchange.path,
             "query_string": exchange.query,
             "root_path": "",
-            "headers": exchange.raw_headers,
+            "headers": list(exchange.headers.items()),
             "client": exchange.client,
             "server": self._address,
             "state": {"exchange": exchange},

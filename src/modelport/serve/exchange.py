@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ class Exchange:
         "_connection",
         "began",
         "body",
+        "chosen",
+        "deadline",
         "extra",
         "gone",
         "headers",
@@ -48,28 +51,25 @@ class Exchange:
         "method",
         "path",
         "query",
-        "raw_headers",
         "replied",
         "slot",
         "slot_start",
         "status",
         "submission",
-        "target",
         "told",
     )
 
     def __init__(
-        self, connection: Connection, method: bytes, target: bytes, raw_headers: list[tuple[bytes, bytes]]
+        self, connection: Connection, method: bytes, target: bytes, headers: dict[bytes, bytes]
     ) -> None:
         self._connection = connection
         self.method = method
-        self.target = target
         self.path, _, self.query = target.partition(b"?")
-        self.raw_headers = raw_headers
-        self.headers: dict[bytes, bytes] = {}
+        self.headers = headers
         """By lower-case name; several fields of one name are joined by commas."""
-        for name, value in raw_headers:
-            self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
+        self.deadline = math.inf
+        """When the caller stops waiting, on `time.monotonic`'s clock."""
+        self.chosen: dict[str, tuple[str | None, str | None]] | None = None
         self.body: bytes | memoryview = b""
         self.slot: Slot | None = None
         """Where the body lies, if it is in the arena; whoever takes it over sets this to None."""
@@ -93,6 +93,11 @@ class Exchange:
         return self._connection.peer
 
     @property
+    def address(self) -> str:
+        """The caller's address."""
+        return self._connection.peer[0]
+
+    @property
     def server(self) -> Server:
         """Whose connection it came on."""
         return self._connection.server
@@ -102,10 +107,10 @@ class Exchange:
         """Whether the connection ends with the reply, which then says so."""
         return not self.keep_alive or self._connection.server.stopping
 
-    def get(self, name: str, default: str | None = None) -> str | None:
+    def get(self, name: str, /) -> str | None:
         """A header by its lower-case name, as guards and rollouts ask for it."""
         value = self.headers.get(name.encode("latin-1"))
-        return default if value is None else value.decode("latin-1")
+        return None if value is None else value.decode("latin-1")
 
     def take_body(self) -> bytes:
         """The body as bytes of its own; its slot is free then."""

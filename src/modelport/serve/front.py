@@ -6,7 +6,6 @@ import time
 
 from starlette.types import ASGIApp
 
-from ..engine.caller import Caller
 from ..engine.repository import Repository
 from ..errors import Forbidden, ModelportError
 from .bridge import Bridge
@@ -37,6 +36,7 @@ class Front:
         self._bound = address[0]
         self._names = settings.allow_hosts
         self._origins = settings.cors_origins
+        self._hosts: set[bytes] = set()
         self.short = (
             ShortPath(repository, guard, settings.cors_origins, settings.apis) if repository else None
         )
@@ -45,22 +45,30 @@ class Front:
         """Answer one request, now or later."""
         headers = exchange.headers
         try:
-            host = headers.get(b"host")
-            if not allowed_host(None if host is None else host.decode("latin-1"), self._bound, self._names):
-                raise Forbidden("this server is not called that", hint="serve with --allow-host NAME")
+            host = headers.get(b"host", b"")
+            if host not in self._hosts:
+                self._check_host(host)
             if exchange.method not in _METHODS:
                 exchange.reply_json(405, {"error": "Method Not Allowed"})
                 return
-            asking = Caller(exchange, exchange.client[0], deadline_of(exchange))
+            if b"x-request-timeout-ms" in headers:
+                exchange.deadline = deadline_of(exchange)
             if self._origins and b"origin" in headers:
                 if self._cross_origin(exchange):
                     return
-            elif exchange.method == b"POST" and self.short is not None and self.short(exchange, asking):
+            elif exchange.method == b"POST" and self.short is not None and self.short(exchange):
                 return
         except ModelportError as problem:
             refuse(exchange, problem)
             return
-        self._bridge(exchange, asking)
+        self._bridge(exchange)
+
+    def _check_host(self, host: bytes) -> None:
+        """Raises Forbidden for a name that is not this server's; one that is, is remembered."""
+        if not allowed_host(host.decode("latin-1") or None, self._bound, self._names):
+            raise Forbidden("this server is not called that", hint="serve with --allow-host NAME")
+        if len(self._hosts) < 64:
+            self._hosts.add(host)
 
     def _cross_origin(self, exchange: Exchange) -> bool:
         """Add what lets the page of an allowed origin read the reply; true if that was all it asked."""

@@ -118,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _reset(self) -> None:
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._size = 0
         self._position = 0
@@ -226,10 +226,10 @@ class Connection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._ignoring:
             return
-        self._headers.append((name.lower(), value))
-        if len(self._headers) > self.server.limits.max_headers:
-            self.server.refused("too_large")
-            self._refuse(431, f"more than {self.server.limits.max_headers} headers")
+        name = name.lower()
+        headers = self._headers
+        # Fields of one name are one list (RFC 9110, 5.3); two Hosts or lengths are then none that is valid.
+        headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -244,33 +244,27 @@ class Connection(asyncio.BufferedProtocol):
             return
         # HTTP/1.0 is answered and closed: keeping it open would need a header that only it knows.
         self._keep_alive = version == "1.1" and parser.should_keep_alive()
-        size = header_length = None
-        expects = chunked = False
-        hosts = 0
-        for name, value in self._headers:
-            if name == b"content-length":
-                size = int(value)
-            elif name == b"inference-header-content-length":
-                header_length = value
-            elif name == b"expect":
-                expects = value.lower() == b"100-continue"
-            elif name == b"transfer-encoding":
-                chunked = True
-            elif name == b"host":
-                hosts += 1
-        if hosts != 1 and version == "1.1":
-            self._refuse(400, f"expected one Host header, got {hosts}")
-            return
-        if size is not None and size > self.server.limits.max_body:
+        headers = self._headers
+        limits = self.server.limits
+        host = headers.get(b"host")
+        if len(headers) > limits.max_headers:
             self.server.refused("too_large")
-            self._refuse(413, f"the body is {size} bytes; at most {self.server.limits.max_body} are read")
+            self._refuse(431, f"more than {limits.max_headers} headers")
             return
-        if size is not None and size >= MIN_SLOT and self.server.arena is not None and not chunked:
-            self._take_slot(size, header_length)
-        self._size = size or 0
-        if size or chunked:
+        if (host is None and version == "1.1") or (host is not None and b"," in host):
+            self._refuse(400, "expected one Host header")
+            return
+        length = headers.get(b"content-length")
+        size = self._size = 0 if length is None else int(length)
+        if size > limits.max_body:
+            self.server.refused("too_large")
+            self._refuse(413, f"the body is {size} bytes; at most {limits.max_body} are read")
+            return
+        if size >= MIN_SLOT and self.server.arena is not None:
+            self._take_slot(size, headers.get(b"inference-header-content-length"))
+        if size or b"transfer-encoding" in headers:
             self.since = self.server.now
-            if expects and self._transport is not None:
+            if headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -393,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._current is not None:
             (self._waiting or [self._current])[-1].keep_alive = False
             return
-        exchange = Exchange(self, self._method, self._target[:200], [])
+        exchange = Exchange(self, self._method, self._target[:200], {})
         exchange.keep_alive = False
         body = msgspec.json.encode({"error": words})
         self.server.busy += 1

@@ -21,7 +21,6 @@ from ..monitor.metrics import Metrics
 from ..monitor.process import Processes
 from .app import create_admin_app, create_app, open_guard
 from .front import Finished, Front
-from .guard.guard import Guard
 from .guard.tls import Certificate
 from .http1 import Connection, Server
 from .logs import AccessLog
@@ -190,7 +189,8 @@ class Serving:
 
     async def _grpc(self, state: Any) -> Any:
         try:
-            from .grpc.server import Tls, start_grpc
+            from .grpc.server import start_grpc
+            from .grpc.tls import TlsFiles
         except ImportError as problem:
             raise Unsupported(
                 f"gRPC is not installed here ({problem})", hint="pip install 'modelport[grpc]'"
@@ -198,15 +198,13 @@ class Serving:
         settings = self.settings
         tls = None
         if settings.tls_cert:
-            key = settings.tls_key or settings.tls_cert
-            authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-            tls = Tls(settings.tls_cert.read_bytes(), key.read_bytes(), authority)
+            tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         return await start_grpc(
             state,
             settings.host,
             settings.grpc_port or 0,
             tls=tls,
-            guard=_grpc_guard(self.guard),
+            guard=self.guard,
             max_message=settings.limits.max_body,
         )
 
@@ -259,11 +257,3 @@ class Serving:
                 return
             await asyncio.sleep(0.02)
         log.warning("requests were cut off after %g s", self.settings.stop_seconds)
-
-
-def _grpc_guard(guard: Guard) -> Callable[[Any, str], Any]:
-    def authorize(metadata: Any, scope: str) -> Any:
-        needs: Any = scope
-        return guard.authorize(metadata, needs, client=metadata.get(":peer") or "")
-
-    return authorize

@@ -11,12 +11,13 @@ import math
 import re
 import time
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
 
 from ..bundle.rules import NETWORK_SUFFIX
-from ..engine.caller import Caller, caller
+from ..engine.caller import caller
 from ..engine.model import LiveModel, answered
 from ..engine.repository import Repository
 from ..engine.submission import Lane, Result
@@ -29,7 +30,7 @@ from .guard.origin import check_site
 from .oip import BinaryHead, parse_binary_head
 from .refusal import refusal
 
-Route = Callable[[Exchange, Caller], bool]
+Route = Callable[[Exchange], bool]
 
 _INFER = re.compile(rb"/v2/models/([^/%]+?)(?:/versions/([^/%]+))?/infer")
 _PREDICT = re.compile(rb"/predict/([^/%]+)(?:/([^/%]+))?")
@@ -46,13 +47,14 @@ _PACKS = 64 << 10
 class Plan:
     """What one head of JSON means for one version of a model, and the head of the answer to it."""
 
-    __slots__ = ("answers", "identity", "lane", "name", "rows", "sizes", "timeout", "wanted")
+    __slots__ = ("answers", "identity", "lane", "name", "rows", "size", "sizes", "timeout", "wanted")
 
     def __init__(self, lane: Lane, name: str, head: BinaryHead) -> None:
         self.lane = lane
         self.name = name
         self.rows = head.rows
         self.sizes = head.sizes
+        self.size = sum(head.sizes)
         self.wanted = head.outputs
         self.timeout = head.timeout
         self.identity = head.identity
@@ -80,7 +82,7 @@ class ShortPath:
         self._routes: dict[bytes, Route | None] = {}
         self._plans: dict[LiveModel, dict[bytes, Plan | None]] = {}
 
-    def __call__(self, exchange: Exchange, asking: Caller) -> bool:
+    def __call__(self, exchange: Exchange) -> bool:
         """Whether the exchange was taken; it is then answered from here."""
         path = exchange.path
         try:
@@ -92,11 +94,11 @@ class ShortPath:
         headers = exchange.headers
         if route is None or b"content-encoding" in headers:
             return False
-        caller.set(asking)
+        caller.set(exchange)
         try:
             if b"origin" in headers or b"sec-fetch-site" in headers:
                 check_site("POST", exchange, self._origins)
-            return route(exchange, asking)
+            return route(exchange)
         except ModelportError as problem:
             refuse(exchange, problem)
             return True
@@ -110,10 +112,10 @@ class ShortPath:
             name, version = found[1].decode("latin-1"), found[2].decode("latin-1") if found[2] else None
             if name.endswith(NETWORK_SUFFIX):
                 bare = name.removesuffix(NETWORK_SUFFIX)
-                return lambda exchange, asking: self._infer(exchange, asking, name, bare, version)
+                return lambda exchange: self._infer(exchange, name, bare, version)
         if "predict" in self._apis and (found := _PREDICT.fullmatch(path)):
             name, version = found[1].decode("latin-1"), found[2].decode("latin-1") if found[2] else None
-            return lambda exchange, asking: self._predict(exchange, asking, name, version)
+            return lambda exchange: self._predict(exchange, name, version)
         return None
 
     def _authorize(self, exchange: Exchange, model: str) -> None:
@@ -131,7 +133,7 @@ class ShortPath:
 
     # -- tensors ---------------------------------------------------------------------------------------------
 
-    def _infer(self, exchange: Exchange, asking: Caller, shown: str, name: str, version: str | None) -> bool:
+    def _infer(self, exchange: Exchange, shown: str, name: str, version: str | None) -> bool:
         length = exchange.headers.get(b"inference-header-content-length")
         if length is None or not length.isdigit() or len(length) > 8:
             return False
@@ -149,18 +151,18 @@ class ShortPath:
             plan = plans[text]
         except KeyError:
             plan = self._learn(model, shown, text, plans)
-        if plan is None or len(body) - head_size != sum(plan.sizes):
+        if plan is None or len(body) - head_size != plan.size:
             return False
-        if b"accept-encoding" in exchange.headers and len(body) > _PACKS:
+        if len(body) > _PACKS and b"accept-encoding" in exchange.headers:
             return False
-        data = []
-        starts = []
-        start = head_size
-        for size in plan.sizes:
-            data.append(body[start : start + size])
-            starts.append(exchange.slot_start + start)
-            start += size
-        deadline = asking.deadline
+        if len(plan.sizes) == 1:
+            data = [body[head_size:]]
+            starts = [exchange.slot_start + head_size]
+        else:
+            ends = list(accumulate(plan.sizes, initial=head_size))
+            data = [body[start:end] for start, end in pairwise(ends)]
+            starts = [exchange.slot_start + start for start in ends[:-1]]
+        deadline = exchange.deadline
         if plan.timeout:
             deadline = min(deadline, time.monotonic() + plan.timeout)
 
@@ -192,19 +194,19 @@ class ShortPath:
         return plan
 
     def _answer(self, exchange: Exchange, plan: Plan, model: LiveModel, result: Result) -> None:
-        shapes = tuple([head.shape[1:] for head in result.heads])
-        known = plan.answers.get(shapes)
+        run = result.run
+        known = plan.answers.get(run.shapes)
         if known is None:
             known = self._answer_head(plan, model, result)
             if len(plan.answers) < 8:
-                plan.answers[shapes] = known
+                plan.answers[run.shapes] = known
         indexes, lines, text = known
         if exchange.server.finished is not None:
             exchange.told = told(model, result)
         timing = b"Server-Timing: queue;dur=%.3f, net;dur=%.3f, batch;desc=%d\r\n" % (
             result.queued * 1e3,
-            result.group.net * 1e3,
-            result.batch_rows,
+            run.group.net * 1e3,
+            run.rows,
         )
         exchange.send(
             [lines, timing, CLOSE if exchange.closes else b"", b"\r\n", text, *map(result.blob, indexes)]
@@ -240,7 +242,7 @@ class ShortPath:
 
     # -- pictures --------------------------------------------------------------------------------------------
 
-    def _predict(self, exchange: Exchange, asking: Caller, name: str, version: str | None) -> bool:
+    def _predict(self, exchange: Exchange, name: str, version: str | None) -> bool:
         kind = exchange.headers.get(b"content-type", b"")
         body = exchange.body
         if not len(body) or kind.startswith(_LONG_WAY) or name not in self._repository:
@@ -257,7 +259,7 @@ class ShortPath:
         starts = (exchange.slot_start,)
         slot, exchange.slot = exchange.slot, None
         exchange.submission = model.submit(
-            model.lane("encoded"), 1, [body], done, deadline=asking.deadline, slot=slot, starts=starts
+            model.lane("encoded"), 1, [body], done, deadline=exchange.deadline, slot=slot, starts=starts
         )
         return True
 
@@ -279,7 +281,7 @@ def reply_answer(exchange: Exchange, model: LiveModel, result: Result) -> None:
     line = (
         b"Server-Timing: decode;dur=%.3f, pre;dur=%.3f, queue;dur=%.3f, net;dur=%.3f, post;dur=%.3f, "
         b"batch;desc=%d\r\n"
-    ) % (timing.decode, timing.pre, timing.queue, timing.net, timing.post, result.batch_rows)
+    ) % (timing.decode, timing.pre, timing.queue, timing.net, timing.post, result.run.rows)
     exchange.reply(200, body, JSON + line)
 
 
@@ -293,7 +295,7 @@ def told(model: LiveModel, result: Result) -> Told:
         "net": group.net,
         "post": group.post,
     }
-    return Told(model.name, model.version, result.batch_rows, {name: s for name, s in stages.items() if s})
+    return Told(model.name, model.version, result.run.rows, {name: s for name, s in stages.items() if s})
 
 
 def refuse(exchange: Exchange, problem: Exception) -> None:

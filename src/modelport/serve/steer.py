@@ -34,9 +34,11 @@ class Steering:
         asking = caller.get()
         if asking is None:
             return self._traffic.stable(name)
+        if asking.chosen is None:
+            asking.chosen = {}
         chosen = asking.chosen.get(name)
         if chosen is None:
-            chosen = asking.chosen[name] = self._traffic.route(name, asking.headers, asking.address)
+            chosen = asking.chosen[name] = self._traffic.route(name, asking, asking.address)
         return chosen[0]
 
     def wanted(self, name: str) -> list[str]:
@@ -53,7 +55,7 @@ class Steering:
         if name not in self._traffic:
             return
         asking = caller.get()
-        chosen = asking.chosen.get(name) if asking else None
+        chosen = asking.chosen.get(name) if asking is not None and asking.chosen else None
         if chosen is None or chosen[0] not in (None, model.version):
             return  # asked for by its version: that says nothing of the rollout
         pair = self._shadowed(submission, name, chosen[1]) if chosen[1] else None
