@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from ...bundle.rules import NETWORK_SUFFIX as NET
-from ...engine.caller import Caller, caller
+from ...engine.caller import caller
 from ...errors import InputError, ModelportError
 from ...protos.open_inference import METHODS, Method
 from ..guard.guard import ANYBODY, Guard, Needs
@@ -35,13 +35,16 @@ NEEDS: dict[str, Needs] = {
 """Probes have no key; what changes something asks for more than the rest, which is `infer`."""
 
 
-class Metadata:
-    """What a caller sent beside its message, by lower-case name, and where it is."""
+class GrpcCaller:
+    """Who calls: metadata, address and deadline, as guards and the engine ask for them."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "chosen", "deadline")
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        remaining = context.time_remaining()
+        self.deadline = inf if remaining is None else time.monotonic() + remaining
+        self.chosen: dict[str, tuple[str | None, str | None]] | None = None
 
     def get(self, name: str, /) -> str | None:
         """One value; of several those joined by commas, as HTTP does."""
@@ -92,10 +95,10 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             try:
                 request = _parsed(method, data)
                 model = getattr(request, "model_name", None) or getattr(request, "name", None)
-                principal = self._enter(Metadata(context), method.path, needs, model, data)
+                principal = self._enter(GrpcCaller(context), method.path, needs, model, data)
                 if needs != "admin":
                     return await work(request)
-                return await _audited(work(request), principal, Metadata(context), method.path)
+                return await _audited(work(request), principal, GrpcCaller(context), method.path)
             except Exception as problem:  # noqa: BLE001  the edge of a call
                 code, words, trailing = refusal(problem, method.name)
             return await context.abort(code, words, trailing)
@@ -111,7 +114,7 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         path = METHODS["ModelStreamInfer"].path
-        strict = (Metadata(context).get("triton_grpc_error") or "").lower() == "true"
+        strict = (GrpcCaller(context).get("triton_grpc_error") or "").lower() == "true"
         try:
             # The guard is asked for each request: a stream is no way round a rate or a key's models.
             await answer_stream(
@@ -123,27 +126,25 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         await context.abort(code, words, trailing)
 
     async def _answer(self, data: bytes, context: Any, path: str) -> bytes:
-        metadata = Metadata(context)
-        remaining = context.time_remaining()
-        deadline = inf if remaining is None else time.monotonic() + remaining
+        asking = GrpcCaller(context)
         # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
-        caller.set(Caller(metadata, metadata.address, deadline))
+        caller.set(asking)
 
         def door(model: str) -> None:
-            self._enter(metadata, path, "infer", model, data)
+            self._enter(asking, path, "infer", model, data)
 
-        return await self._answers(data, door, deadline)
+        return await self._answers(data, door, asking.deadline)
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:
-            self._enter(Metadata(context), f"/{reflection.ALPHA}/", "infer", None, b"")
+            self._enter(GrpcCaller(context), f"/{reflection.ALPHA}/", "infer", None, b"")
         except ModelportError as problem:
             await context.abort(*refusal(problem, "ServerReflectionInfo"))
         async for reply in self._reflect.ServerReflectionInfo(requests, context):
             await context.write(reply)
 
     def _enter(
-        self, metadata: Metadata, path: str, needs: Needs, model: str | None, data: bytes
+        self, asking: GrpcCaller, path: str, needs: Needs, model: str | None, data: bytes
     ) -> Principal:
         """Who asks, if they may.
 
@@ -154,17 +155,17 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         if guard is None or (needs == "infer" and guard.idle):
             return ANYBODY
         principal = guard.authorize(
-            metadata,
+            asking,
             needs,
             model=model.removesuffix(NET) if model else None,
-            client=metadata.address,
+            client=asking.address,
             path=path,
         )
         principal.check_body(data)
         return principal
 
 
-async def _audited(work: Awaitable[Any], principal: Principal, metadata: Metadata, path: str) -> Any:
+async def _audited(work: Awaitable[Any], principal: Principal, asking: GrpcCaller, path: str) -> Any:
     """The answer, and a line of the audit log whatever it is."""
     status = 500
     try:
@@ -175,7 +176,7 @@ async def _audited(work: Awaitable[Any], principal: Principal, metadata: Metadat
         status = problem.http_status
         raise
     finally:
-        scope = {"client": (metadata.address, 0), "method": "gRPC", "path": path}
+        scope = {"client": (asking.address, 0), "method": "gRPC", "path": path}
         record(principal, scope, status)
 
 
