@@ -86,7 +86,7 @@ def test_lengths_that_lie(target: Target) -> None:
         with target.connect() as sock:
             sock.sendall(head("POST", PREDICT, content_length=length) + RED)
     with target.connect() as sock:
-        sock.sendall(head("POST", PREDICT, content_length=len(RED) - 10) + RED)
+        sock.sendall(head("POST", PREDICT, content_length=len(RED) // 2) + RED)
         replies = read(sock, ["POST", "POST"])
         assert [reply.status for reply in replies] in ([400], [400, 400])
         assert closes(sock)
@@ -210,7 +210,7 @@ def test_heads_have_a_limit(target: Target, flood: bytes) -> None:
     with target.connect() as sock:
         send(sock, [flood])
         replies = read(sock, ["GET"])
-        assert [reply.status for reply in replies] in ([], [400], [414], [431])
+        assert [reply.status for reply in replies] in ([], [400], [408], [414], [431])
         assert closes(sock)
 
 

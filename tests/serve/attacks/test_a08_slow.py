@@ -71,6 +71,13 @@ def test_a_body_that_stops_or_drips_is_not_waited_for(target: Target) -> None:
             assert drip(sock, b"1\r\nx\r\n", every=0.2, seconds=30)
 
 
+def test_a_body_that_comes_fast_and_then_drips_is_not_waited_for_either(target: Target) -> None:
+    """Sixty megabytes sent at once are no right to hold them for hours."""
+    with target.connect() as sock:
+        sock.sendall(head("POST", PREDICT, content_length=5 << 20) + bytes(4 << 20))
+        assert drip(sock, b"x", every=0.2, seconds=30)
+
+
 def test_a_slow_upload_that_comes_along_is_taken(target: Target) -> None:
     """Longer than the time-out, and never silent for that long: a telephone on a train."""
     data = picture("green", (900, 900), "BMP")

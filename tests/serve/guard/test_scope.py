@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -13,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Host, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import Message
 
 from modelport.errors import ModelportError
 from modelport.serve.guard.eas import signature
-from modelport.serve.guard.guard import Guard
+from modelport.serve.guard.guard import Guard, Needs
 from modelport.serve.guard.scope import scope_of, scoped
 
 from .test_guard import Bench, bearer
@@ -250,3 +252,32 @@ def test_every_route_says_what_it_asks_and_unknown_kinds_are_not_taken() -> None
     for odd in (WebSocketRoute("/x", infer), Host("x", Starlette()), type("Own", (Route,), {})("/x", infer)):
         with pytest.raises(TypeError, match="cannot put a guard"):
             scoped([odd], "open", guard)
+
+
+async def test_who_was_let_in_on_the_way_here_is_not_counted_twice(bench: Bench) -> None:
+    key = bench.add("ci", rate="1/h", models=["digits"])
+    guard = bench.guard()
+    principal = guard.authorize(bearer(key), "infer", model="digits")  # takes the one token there is
+
+    async def ask(path: str, needs: Needs) -> int:
+        sent: list[int] = []
+        route = Route("/v2/models/{name}/infer", infer, methods=["POST"])
+        app = Starlette(routes=scoped([route], needs, guard), exception_handlers={ModelportError: refused})
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                sent.append(message["status"])
+
+        state = {"exchange": SimpleNamespace(principal=principal)}
+        headers = [(b"authorization", f"Bearer {key}".encode())]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+        await app(scope | {"state": state}, receive, send)
+        return sent[0]
+
+    assert await ask("/v2/models/digits/infer", "infer") == 200
+    # For another model or another scope the guard is asked again, and there is no token left.
+    assert await ask("/v2/models/other/infer", "infer") == 429
+    assert await ask("/v2/models/digits/infer", "admin") == 429

@@ -93,14 +93,19 @@ class _Guarded:
     def _principal(self, scope: Scope, headers: Headers) -> Principal:
         model = model_of(scope.get("path_params", {}).items())
         client = scope.get("client")
-        principal = self._guard.authorize(
-            headers,
-            self.needs,
-            model=model,
-            client=client[0] if client else "",
-            method=scope["method"],
-            path=_sent_path(scope),
-        )
+        known = getattr(scope.get("state", {}).get("exchange"), "principal", None)
+        if self.needs == "infer" and known is not None and (model is None or known.may_ask(model)):
+            # The short way asked already, and then could not answer: one request takes one token.
+            principal: Principal = known
+        else:
+            principal = self._guard.authorize(
+                headers,
+                self.needs,
+                model=model,
+                client=client[0] if client else "",
+                method=scope["method"],
+                path=_sent_path(scope),
+            )
         if principal.models is not None and model is None and scope["method"] not in SAFE_METHODS:
             # The endpoint may take the model from the body: nothing here could check that one.
             raise Forbidden(
