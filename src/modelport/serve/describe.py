@@ -62,6 +62,14 @@ def index(repository: Repository, *, only_ready: bool = False) -> list[dict[str,
     ]
 
 
+def broken(repository: Repository) -> list[dict[str, str]]:
+    """What is in the repository's folder and is no bundle, as the index has it."""
+    return [
+        {"name": each.name, "version": each.version, "state": "UNAVAILABLE", "reason": each.reason}
+        for each in repository.broken
+    ]
+
+
 def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
     """A model's configuration as Triton's `model_config.proto` has it in JSON.
 

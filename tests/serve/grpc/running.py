@@ -25,7 +25,7 @@ async def main(options: argparse.Namespace) -> None:
     settings = EngineSettings(executors=1, max_rows=8, wide=False)
     repository = Repository(Path(options.repo), settings, keep=0)
     await repository.open()
-    state = SimpleNamespace(repository=repository, management=options.management)
+    state = SimpleNamespace(repository=repository, management=options.management, stopping=lambda: False)
     handle = await start_grpc(
         state,
         options.host,

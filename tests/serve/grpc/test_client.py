@@ -173,7 +173,8 @@ def test_statistics_count_what_was_answered(client: triton.InferenceServerClient
     assert spent.success.ns > spent.compute_infer.ns > 0 and after.last_inference > 0
     assert any(size.batch_size == 2 and size.compute_infer.ns > 0 for size in after.batch_stats)
     names = {(m.name, m.version) for m in client.get_inference_statistics().model_stats}
-    assert names == {("colours", "2"), ("colours", "10"), ("every", "1"), ("slow", "1")}
+    versions = {("colours", "2"), ("colours", "10"), ("every", "1"), ("slow", "1")}
+    assert names == versions | {(f"{name}.net", version) for name, version in versions}
     assert [m.version for m in client.get_inference_statistics("colours").model_stats] == ["2", "10"]
 
 

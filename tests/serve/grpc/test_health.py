@@ -93,10 +93,33 @@ def test_load_and_unload_by_tritonclient(managed: str) -> None:
                 act("none")
             assert raised.value.status() == "StatusCode.NOT_FOUND"
         for parameters in ({"config": "{}"}, {"files": {"file:1/../../model.onnx": b"x"}}):
-            with pytest.raises(InferenceServerException, match="parameters are not taken") as raised:
+            with pytest.raises(InferenceServerException, match="are not taken") as raised:
                 client.load_model("colours", **{"config": "{}", **parameters})
-            assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
+            assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
         assert ask_colour(client, "blue") == "blue"
+
+
+async def test_one_version_is_unloaded_and_loaded_again(managed: str) -> None:
+    async with grpc.aio.insecure_channel(managed) as channel:
+        stub = oi.Stub(channel)
+        load = oi.RepositoryModelLoadRequest(model_name="colours")
+        for version in ("2", "10"):
+            load.parameters["version"].string_param = version
+            await stub.RepositoryModelLoad(load)
+        unload = oi.RepositoryModelUnloadRequest(model_name="colours")
+        unload.parameters["version"].string_param = "10"
+        await stub.RepositoryModelUnload(unload)
+        index = await stub.RepositoryIndex(oi.RepositoryIndexRequest())
+        states = {m.version: m.state for m in index.models if m.name == "colours"}
+        assert states == {"2": "READY", "10": "UNAVAILABLE"}
+        await stub.RepositoryModelLoad(load)
+        assert (await stub.ModelReady(oi.ModelReadyRequest(name="colours", version="10"))).ready
+        load.parameters["version"].string_param = "77"
+        with pytest.raises(grpc.aio.AioRpcError, match="has no version"):
+            await stub.RepositoryModelLoad(load)
+        named = oi.RepositoryIndexRequest(repository_name="other")
+        with pytest.raises(grpc.aio.AioRpcError, match="one repository"):
+            await stub.RepositoryIndex(named)
 
 
 def test_a_stopping_server_tells_its_watchers_and_finishes_what_it_took(repo: Path) -> None:

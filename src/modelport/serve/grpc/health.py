@@ -73,4 +73,4 @@ class Health:
             entry, _ = find(self._service.repository, model, version or None)
         except NotFound:
             return _Status.SERVICE_UNKNOWN
-        return _Status.SERVING if entry.model else _Status.NOT_SERVING
+        return _Status.SERVING if self._service.answers(entry) else _Status.NOT_SERVING

@@ -6,6 +6,7 @@ is `answers`' and `stream`'s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.json_format import ParseDict
@@ -24,8 +25,8 @@ class OpenInference:
     """inference.GRPCInferenceService over the live models.
 
     Args:
-        state: the application's: `repository`, and `management`: whether models may be loaded and
-            unloaded.
+        state: the application's: `repository`; `stopping()`, whether it is on its way out; and
+            `management`, where models may be loaded and unloaded.
     """
 
     def __init__(self, state: Any) -> None:
@@ -40,7 +41,11 @@ class OpenInference:
 
     def ready(self) -> bool:
         """Whether every model answers and the server is not on its way out."""
-        return not self.stopping and self.repository.ready()
+        return not self._leaving() and self.repository.ready()
+
+    def answers(self, entry: Entry) -> bool:
+        """Whether a version answers now."""
+        return entry.model is not None and entry.model.healthy and not self._leaving()
 
     async def ServerLive(self, request: oi.ServerLiveRequest) -> oi.ServerLiveResponse:
         """Whether the process answers."""
@@ -53,7 +58,7 @@ class OpenInference:
     async def ModelReady(self, request: oi.ModelReadyRequest) -> oi.ModelReadyResponse:
         """Whether one version of a model answers; of a model that is not here, NotFound."""
         entry, _ = self._find(request)
-        return oi.ModelReadyResponse(ready=entry.model is not None and not self.stopping)
+        return oi.ModelReadyResponse(ready=self.answers(entry))
 
     async def ServerMetadata(self, request: oi.ServerMetadataRequest) -> oi.ServerMetadataResponse:
         """Name, version and extensions."""
@@ -78,7 +83,9 @@ class OpenInference:
             entry, net = self._find(request)
             asked = [(each, net) for each in self.repository.entries() if each.name == entry.name]
         else:
-            asked = [(entry, False) for entry in self.repository.entries()]
+            asked = [
+                (entry, net) for entry in self.repository.entries() if entry.model for net in (False, True)
+            ]
         found = [describe.statistics(self.repository.metrics, entry, net) for entry, net in asked]
         return _message(oi.ModelStatisticsResponse, {"model_stats": found})
 
@@ -86,6 +93,8 @@ class OpenInference:
         """Every version of every model and its state."""
         _one_repository(request.repository_name)
         models = describe.index(self.repository, only_ready=request.ready)
+        if not request.ready:
+            models += describe.broken(self.repository)
         return _message(oi.RepositoryIndexResponse, {"models": models})
 
     async def RepositoryModelLoad(
@@ -94,22 +103,18 @@ class OpenInference:
         """Load a model, or load it again."""
         _one_repository(request.repository_name)
         self._managed()
-        if request.parameters:
-            given = ", ".join(sorted(name[:100] for name in request.parameters))
-            raise Unsupported(
-                f"a model is loaded as its bundle is; parameters are not taken ({given})",
-                hint="change the bundle and give it a new version",
-            )
-        await self._state.repository.load(request.model_name.removesuffix(NET))
+        version = _version(request.parameters, "load")
+        await self.repository.load(request.model_name.removesuffix(NET), version)
         return oi.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: oi.RepositoryModelUnloadRequest
     ) -> oi.RepositoryModelUnloadResponse:
-        """Unload every version of a model; the requests it has taken are finished."""
+        """Unload every version of a model, or one; the requests it has taken are finished."""
         _one_repository(request.repository_name)
         self._managed()
-        await self._state.repository.unload(request.model_name.removesuffix(NET))
+        version = _version(request.parameters, "unload", also="unload_dependents")
+        await self.repository.unload(request.model_name.removesuffix(NET), version)
         return oi.RepositoryModelUnloadResponse()
 
     async def TraceSetting(self, request: oi.TraceSettingRequest) -> oi.TraceSettingResponse:
@@ -143,6 +148,9 @@ class OpenInference:
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = no_shared_memory
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = no_shared_memory
 
+    def _leaving(self) -> bool:
+        return bool(self.stopping or self._state.stopping())
+
     def _find(self, request: Any) -> tuple[Entry, bool]:
         return find(self.repository, request.name, request.version or None)
 
@@ -158,6 +166,23 @@ def _message(kind: type[M], found: dict[str, Any]) -> M:
     made = kind()
     ParseDict(found, made)
     return made
+
+
+def _version(parameters: Mapping[str, oi.ModelRepositoryParameter], act: str, also: str = "") -> str | None:
+    """The parameter `version`, the only one that means something here.
+
+    Raises:
+        InputError: another one. Triton takes configurations and files; here that would be a way in.
+    """
+    unknown = sorted(set(parameters) - {"version", also})
+    if unknown:
+        raise InputError(
+            f"a model is {act}ed as its bundle is; parameters but `version` are not taken "
+            f"({', '.join(unknown)[:100]})",
+            at="$.parameters",
+            hint="change the bundle, and give it a new version",
+        )
+    return parameters["version"].string_param or None if "version" in parameters else None
 
 
 def _one_repository(name: str) -> None:
