@@ -208,3 +208,82 @@ def test_compressed_bodies_both_ways(encoding: Any) -> None:
     assert server.requests[0].headers["content-encoding"] == encoding
     end = int(server.requests[0].headers["inference-header-content-length"])
     assert seen[0][end:] == bytes(4000)
+
+
+def echo(request: Request) -> Act:
+    """The one input back, as output y."""
+    end = int(request.headers["inference-header-content-length"])
+    sent = json.loads(request.body[:end])
+    (tensor,) = sent["inputs"]
+    output = {name: tensor[name] for name in ("shape", "datatype", "parameters")} | {"name": "y"}
+    head = json.dumps({"id": sent.get("id"), "outputs": [output]}).encode()
+    size = len(head) + len(request.body) - end
+    lines = (
+        f"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: {len(head)}\r\nContent-Length: {size}\r\n\r\n"
+    )
+    return Act(lines.encode() + head + request.body[end:])
+
+
+@pytest.mark.parametrize("connections", [4, 100])
+def test_32_threads_open_no_more_connections_than_they_may_and_mix_nothing_up(connections: int) -> None:
+    wrong: list[Any] = []
+    with faulty(echo) as server, Client(server.url, connections=connections) as client:
+
+        def work(thread: int) -> None:
+            for turn in range(20):
+                sent = np.array([thread * 1000 + turn])
+                got = client.infer("m", {"x": sent})["y"]
+                if got.tolist() != sent.tolist():
+                    wrong.append((sent, got))
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert not wrong and len(server.requests) == 32 * 20
+    assert server.connections <= min(connections, 32)
+
+
+async def test_200_tasks_share_8_connections_and_mix_nothing_up() -> None:
+    with faulty(echo) as server:
+        async with AsyncClient(server.url, connections=8) as client:
+
+            async def one(number: int) -> bool:
+                sent = np.full(1 + number * 50, number)
+                return np.array_equal((await client.infer("m", {"x": sent}))["y"], sent)
+
+            assert all(await asyncio.gather(*(one(number) for number in range(200))))
+    assert server.connections == 8
+
+
+async def test_cancelling_at_any_moment_mixes_nothing_up() -> None:
+    with faulty(echo) as server:
+        async with AsyncClient(server.url, connections=4) as client:
+
+            async def one(number: int) -> bool:
+                sent = np.array([number])
+                task = asyncio.create_task(client.infer("m", {"x": sent}))
+                await asyncio.sleep(number % 7 * 0.0005)
+                if number % 3 == 0:
+                    task.cancel()
+                try:
+                    return (await task)["y"].tolist() == [number]
+                except asyncio.CancelledError:
+                    return number % 3 == 0
+
+            assert all(await asyncio.gather(*(one(number) for number in range(150))))
+
+
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 40_000_003])
+def test_huge_arrays_there_and_back(size: int) -> None:
+    sent = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+
+    async def run(url: str) -> Any:
+        async with AsyncClient(url) as client:
+            return (await client.infer("m", {"x": sent}))["y"]
+
+    with faulty(echo) as server:
+        with Client(server.url) as client:
+            assert np.array_equal(client.infer("m", {"x": sent})["y"], sent)
+        assert np.array_equal(asyncio.run(run(server.url)), sent)
