@@ -72,7 +72,7 @@ def _stream(pipeline: Pipeline) -> Iterator[Line]:
 
 def _in_parallel(pipeline: Pipeline, files: list[str], threads: int | None) -> Iterator[Line]:
     """Answers in the order of the files, a few of them under way at a time."""
-    from ..engine.model import usable_cores
+    from ..engine.settings import usable_cores
 
     workers = threads or usable_cores()
     with ThreadPoolExecutor(workers) as pool:

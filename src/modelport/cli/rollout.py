@@ -92,7 +92,7 @@ def command(model: str, reason: str, url: str | None, key: str | None, as_json: 
     """
     if key and not url:
         raise UsageError("--key is for a server", hint="--url http://127.0.0.1:8000")
-    action = _action(options)
+    action = _action(options, _said())
     place: Place = Server(url, Path(model).name, key) if url else Folder.at(Path(model))
     shown = place.show() if action is None else action(place, reason)
     if as_json:
@@ -108,8 +108,18 @@ def _was_dropped(shown: Report) -> bool:
     return last is not None and (last.did, last.by) == ("rollback", "policy")
 
 
-def _action(options: dict[str, Any]) -> Callable[[Place, str], Report] | None:
+def _said() -> set[str]:
+    """The options that were given on the command line itself."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def _action(options: dict[str, Any], said: set[str]) -> Callable[[Place, str], Report] | None:
     """The one thing that the flags ask for; None where they ask for nothing but to see.
+
+    Settings of a project file or the environment fill in a change that the command line asks for; by
+    themselves they change nothing.
 
     Raises:
         UsageError: they ask for several.
@@ -120,11 +130,12 @@ def _action(options: dict[str, Any]) -> Callable[[Place, str], Report] | None:
         if (limit := _limit(options[flag], off)) is not _UNSET
     }
     changed = {field: options[field] for field in _FIELDS if options[field] is not None}
-    asked = [verb for verb in ("promote", "rollback", "clear") if options[verb]]
-    if len(asked) + bool(changed or policy) > 1:
-        named = [f"--{verb}" for verb in asked] + ["a change of the plan"] * bool(changed or policy)
+    asked = [verb for verb in ("promote", "rollback", "clear") if options[verb] and verb in said]
+    plans = bool(said.intersection((*_FIELDS, *_POLICY)))
+    if len(asked) + plans > 1:
+        named = [f"--{verb}" for verb in asked] + ["a change of the plan"] * plans
         raise UsageError(f"one thing at a time: {' or '.join(named)}")
-    if changed or policy:
+    if plans:
         wanted = Wanted(**changed, policy=policy)
         return lambda place, reason: place.plan(wanted, reason)
     verbs: dict[str, Callable[[Place, str], Report]] = {

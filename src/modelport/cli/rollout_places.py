@@ -68,7 +68,7 @@ class Folder:
         """
         newest = locate(path)
         folder = newest.parent
-        if newest.resolve() == path.resolve():
+        if newest.resolve() in (path.resolve(), path.resolve().parent):
             raise UsageError(
                 f"{str(path)!r} is one version; a rollout is of a model, REPO/NAME",
                 hint=f"modelport rollout {folder}",

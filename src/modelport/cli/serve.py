@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NotFound
 from .render import json_option, write_json
 
 if TYPE_CHECKING:
-    from ..bundle.store import Bundle
     from ..engine.repository import Entry
     from ..serve.settings import ServeSettings
 
@@ -112,7 +110,7 @@ def _with_options(command: _F) -> _F:
 @port_option
 @_with_options
 @json_option
-def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> None:
+def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> int:
     """Serve PATH: a bundle, or a model repository (REPO/NAME/VERSION/) with all its models.
 
     Speaks the Open Inference Protocol under /v2 (NAME is the whole bundle, NAME.net its network), the
@@ -120,7 +118,7 @@ def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> N
     at /. New versions in the repository take over when they answer. SIGTERM and Ctrl-C finish the requests
     that were taken and then stop.
     """
-    run(Path(path), settings_of(host, port, options), as_json=as_json)
+    return run(Path(path), settings_of(host, port, options), as_json=as_json)
 
 
 def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
@@ -129,9 +127,7 @@ def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
     Raises:
         UsageError: they do not go together.
     """
-    import math
-
-    from ..engine.model import EngineSettings
+    from ..engine.settings import EngineSettings
     from ..errors import UsageError
     from ..serve.guard.origin import check_origin
     from ..serve.limits import Limits
@@ -146,7 +142,7 @@ def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
         max_rows=options["max_batch"],
         runtime=options["runtime"],
         timeout=slo or 30.0,
-        slo=slo or math.inf,
+        slo=slo or 0.0,
         golden_every=options["golden_every"],
     )
     limits = Limits(
@@ -175,55 +171,49 @@ def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
     ).checked()
 
 
-def source_of(path: Path) -> Path | list[Bundle]:
-    """A repository's folder as it is, to be looked at again; anything else as the one bundle that it means.
-
-    Raises:
-        NotFound, BundleError, UsageError: there is nothing to serve.
-    """
-    from ..bundle.layout import find_bundles
-    from ..bundle.store import Bundle
-
-    try:
-        find_bundles(path)
-    except NotFound:
-        return [Bundle.open(path)]
-    return path
-
-
 def run(
     path: Path,
     settings: ServeSettings,
     *,
     as_json: bool = False,
     ready: Callable[[str], None] | None = None,
-) -> None:
+) -> int:
     """Listen first, so that a port in use is told before anything loads; then serve until stopped.
 
     Args:
         ready: called with the server's URL when it answers, in place of printing it.
+
+    Returns:
+        The exit code.
     """
     from ..serve.logs import configure
-    from ..serve.server import listen, serve
+    from ..serve.server import listen, serve, source_of
+    from ..serve.workers import State, supervise
 
     source = source_of(path)
     configure("json" if settings.log_format == "json" else "text")
-    sock = listen(settings.host, settings.port)
+    sock = listen(settings.host, settings.port, shared=settings.workers > 1)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{sock.getsockname()[1]}"
 
-    def tell(entries: list[Entry]) -> None:
+    def tell(states: list[State]) -> None:
         if ready:
             ready(url)
         elif as_json:
-            models = [{"name": e.name, "version": e.version, "ready": e.model is not None} for e in entries]
+            models = [{"name": s.name, "version": s.version, "ready": s.ready} for s in states]
             write_json({"schema": "modelport.serve/1", "url": url, "models": models}, lines=True)
         else:
             names = ", ".join(
-                f"{e.name}/{e.version}" + ("" if e.model else " (FAILED to load)")
-                for e in entries
-                if e.model or e.reason
+                f"{s.name}/{s.version}" + ("" if s.ready else " (FAILED to load)")
+                for s in states
+                if s.ready or s.reason
             )
             click.echo(f"{url}  serves {names}  (Ctrl-C stops)")
 
-    serve(source, sock, settings, on_ready=tell)
+    def tell_entries(entries: list[Entry]) -> None:
+        tell([State(e.name, e.version, e.model is not None, e.reason) for e in entries])
+
+    if settings.workers > 1:
+        return supervise(path, sock, settings, tell)
+    serve(source, sock, settings, on_ready=tell_entries)
+    return 0

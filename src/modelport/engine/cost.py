@@ -116,11 +116,13 @@ class CostModel:
         for bucket in buckets[1:]:
             if self._per_row[bucket] < _WORTH * self._per_row[best]:
                 best = bucket
-        if best == buckets[-1] and (1 << best) < self.max_rows and self._rising_still(buckets):
+        if best == buckets[-1] and best + 1 not in self._per_row and self._worth_trying(buckets):
             best += 1
         return min(1 << best, self.max_rows)
 
-    def _rising_still(self, buckets: list[int]) -> bool:
-        if len(buckets) < 2:
-            return True
-        return self._per_row[buckets[-1]] < _WORTH * self._per_row[buckets[-2]]
+    def _worth_trying(self, buckets: list[int]) -> bool:
+        """Whether the size above all that were tried may be better still, and is allowed."""
+        last = self._per_row[buckets[-1]]
+        if last * (2 << buckets[-1]) > self.longest:
+            return False
+        return len(buckets) < 2 or last < _WORTH * self._per_row[buckets[-2]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,44 +16,22 @@ import msgspec
 import numpy as np
 
 from ..bundle.store import Bundle
-from ..errors import InputError, ParityFailed, TooLarge, Unavailable
+from ..errors import InputError, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
 from ..tensors import Array, Tensors, dtype_name, readable
 from .arena import Arena, Slot
 from .caller import caller
 from .cost import CostModel
-from .process import ExecutorProcess
+from .pool import ExecutorPool
 from .scheduler import Scheduler
+from .settings import EngineSettings
 from .submission import Done, Lane, Result, Submission
-from .wire import Job, Kind, Ready, Reply, TensorHead, pack_tensor
+from .wire import Kind, TensorHead, pack_tensor
 
 log = logging.getLogger("modelport.engine")
 
 MAX_LANES = 256
 """Shapes of one model that are remembered; a new one beyond them forgets the others."""
-_BACK_OFF = (0.1, 30.0)
-"""Seconds before a dead executor is started again: the first time, and at most."""
-_HEALTHY_SECONDS = 60.0
-"""An executor that lived so long died by accident: the back-off starts anew."""
-
-
-class EngineSettings(msgspec.Struct, frozen=True):
-    """How models are run; every default is measured or follows from the machine."""
-
-    executors: int = 0
-    """Processes of one model side by side; 0 is one for each core."""
-    max_rows: int = 64
-    runtime: str = "onnxruntime"
-    timeout: float = 30.0
-    """Seconds within which a request that says nothing else is answered or refused."""
-    slo: float = math.inf
-    """Seconds within which answers are promised: a run takes at most half of it where that can be had."""
-    run_limit: float = 60.0
-    """Seconds after which one run counts as hung."""
-    wide: bool = True
-    """Whether a lone request may use every core (costs a second copy of the network)."""
-    golden_every: float = 300.0
-    """Seconds between live replays of golden cases; 0 for none."""
 
 
 class Timing(msgspec.Struct):
@@ -84,16 +61,11 @@ class LiveModel:
         self.settings = settings
         self.mirror: Callable[[Submission, LiveModel], None] | None = None
         """Called with every submission before it is queued, where a rollout watches this version."""
-        self._arena = arena
         self._max_rows = settings.max_rows if bundle.manifest.graphs.net.batch else 1
         self._scheduler = Scheduler(metrics, max_rows=settings.max_rows, run_limit=settings.run_limit)
+        self._pool = ExecutorPool(bundle, settings, arena, self._scheduler, metrics, max_rows=self._max_rows)
         self._lanes: dict[tuple[Kind, tuple[TensorHead, ...]], Lane] = {}
         self._costs: dict[str, CostModel] = {}
-        self._processes: set[ExecutorProcess] = set()
-        self._started: dict[ExecutorProcess, asyncio.Future[Ready]] = {}
-        self._failures = 0
-        self._born: dict[ExecutorProcess, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     @classmethod
@@ -115,27 +87,12 @@ class LiveModel:
             BundleError, ParityFailed, Unsupported: it does not load, or answers differently here.
         """
         model = cls(bundle, settings, arena, metrics)
-        count = settings.executors or usable_cores()
-        starting = [
-            asyncio.ensure_future(model._start(check=number == 0, nice=10 if complete else 0))
-            for number in range(count)
-        ]
-        try:
-            ready = await starting[0]
-            if complete:
-                await asyncio.gather(*starting)
-        except BaseException:
-            await model.close()
-            await asyncio.gather(*starting, return_exceptions=True)
-            raise
-        for each in starting[1:]:
-            each.add_done_callback(_logged)
+        ready = await model._pool.open(complete=complete)
         for rows, seconds in ready.costs:
             model._cost("net").observe(rows, seconds)
         if ready.golden is not None:
             metrics.golden(True, ready.golden)
         metrics.ready = True
-        model._keep(model._watch())
         return model
 
     @property
@@ -152,10 +109,6 @@ class LiveModel:
     def healthy(self) -> bool:
         """Whether an executor is there to answer now."""
         return not self._closing and any(each.ready for each in self._scheduler.executors)
-
-    def pids(self) -> list[int]:
-        """The executors' process ids."""
-        return [each.pid for each in self._processes]
 
     def costs(self) -> dict[str, dict[str, Any]]:
         """What runs have cost, by kind of work: seconds a row by batch size, and the size preferred."""
@@ -290,123 +243,27 @@ class LiveModel:
 
     def _cost(self, kind: str) -> CostModel:
         if kind not in self._costs:
-            self._costs[kind] = CostModel(self._max_rows, self.settings.slo / 2)
+            self._costs[kind] = CostModel(self._max_rows, self.settings.slo / 2 or math.inf)
         return self._costs[kind]
 
-    # -- the executors -------------------------------------------------------------------------------------
+    # -- its life --------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Finish everything that was taken, then end the executors; their memory is the system's again."""
+        """Finish everything that was taken, then end the executors."""
         if self.healthy:
             await self._scheduler.drained()
         self._closing = True
         self.metrics.ready = False
-        for task in self._tasks:
-            task.cancel()
         self._scheduler.fail_all(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
-        await asyncio.gather(*(each.close() for each in list(self._processes)))
+        await self._pool.close()
 
     async def replay_golden(self, case: int) -> None:
         """Replay one golden case on an executor that is free; the finding goes to the metrics."""
-        free = [each for each in self._scheduler.executors if each.ready and not each.jobs]
-        if not free:
-            return
-        heard: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        free[0].send(Job(-1, "golden", (), [case], []), [], heard.set_result)
-        (group,) = (await heard).groups
-        if group.problem is None:
-            self.metrics.golden(True, group.net)
-            return
-        self.metrics.golden(False, math.inf)
-        log.error(
-            "model %s version %s: a golden case no longer replays: %s", self.name, self.version, group.problem
-        )
+        await self._pool.replay_golden(case)
 
-    async def _start(self, *, check: bool, nice: int = 0) -> Ready:
-        """Start one executor and wait until it answers.
-
-        Raises:
-            ModelportError: what it says instead.
-        """
-        process = ExecutorProcess(
-            on_ready=self._on_ready, on_reply=self._scheduler.on_reply, on_lost=self._on_lost
-        )
-        heard: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._started[process] = heard
-        self._processes.add(process)
-        cores = usable_cores()
-        await process.start(
-            self.bundle,
-            self._arena,
-            runtime=self.settings.runtime,
-            wide=cores if self.settings.wide and cores > 1 else 0,
-            max_rows=self._max_rows,
-            check=check,
-            nice=nice,
-        )
-        try:
-            return await heard
-        finally:
-            self._started.pop(process, None)
-
-    def _on_ready(self, process: ExecutorProcess, ready: Ready) -> None:
-        heard = self._started[process]
-        if ready.problem is not None:
-            if not heard.done():
-                heard.set_exception(ready.problem.error())
-            return
-        self._born[process] = time.monotonic()
-        self._scheduler.executors.append(process)
-        self.metrics.executors = len(self._scheduler.executors)
-        if not heard.done():
-            heard.set_result(ready)
-        self._scheduler.resume()
-
-    def _on_lost(self, process: ExecutorProcess) -> None:
-        self._processes.discard(process)
-        heard = self._started.get(process)
-        if heard is not None and not heard.done():
-            heard.set_exception(Unavailable("an executor ended before it was ready"))
-        born = self._born.pop(process, None)
-        self._scheduler.on_lost(process)
-        self.metrics.executors = len(self._scheduler.executors)
-        if born is None or self._closing:
-            return
-        if time.monotonic() - born > _HEALTHY_SECONDS:
-            self._failures = 0
-        log.error("an executor of model %s version %s ended (pid %d)", self.name, self.version, process.pid)
-        self._keep(self._restart())
-
-    async def _restart(self) -> None:
-        while not self._closing:
-            first, most = _BACK_OFF
-            await asyncio.sleep(min(most, first * 2**self._failures))
-            self._failures += 1
-            try:
-                await self._start(check=False)
-            except (Unavailable, InputError, ParityFailed, OSError) as problem:
-                log.error("an executor of model %s did not come back: %s", self.name, problem)
-            else:
-                return
-
-    async def _watch(self) -> None:
-        """Once a second: executors that hang are ended; now and then a golden case is replayed."""
-        golden = self.bundle.manifest.golden
-        case = 0
-        due = time.monotonic() + self.settings.golden_every
-        while not self._closing:
-            await asyncio.sleep(1.0)
-            self._scheduler.end_hung()
-            if golden and golden.cases and self.settings.golden_every and time.monotonic() > due:
-                await self.replay_golden(case % len(golden.cases))
-                case += 1
-                due = time.monotonic() + self.settings.golden_every
-
-    def _keep(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_logged)
+    def pids(self) -> list[int]:
+        """The executors' process ids."""
+        return self._pool.pids()
 
 
 def answered(result: Result) -> Answered:
@@ -449,18 +306,5 @@ def stack(answers: list[dict[str, Array]]) -> dict[str, Array]:
         ) from problem
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 3)
-
-
-def _logged(task: asyncio.Future[Any]) -> None:
-    """Exceptions of tasks that nobody awaits are at least read and told."""
-    if not task.cancelled() and (problem := task.exception()) is not None:
-        log.error("%s: %s", type(problem).__name__, problem)

@@ -19,8 +19,9 @@ from ..bundle.store import Bundle
 from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics
 from .arena import Arena
-from .disk import Broken, read_repository
-from .model import EngineSettings, LiveModel
+from .disk import Broken, fingerprint, read_repository
+from .model import LiveModel
+from .settings import EngineSettings
 
 log = logging.getLogger("modelport.engine")
 
@@ -36,6 +37,10 @@ class Entry(msgspec.Struct, eq=False):
     model: LiveModel | None = None
     reason: str = ""
     state: State = "UNAVAILABLE"
+    failed: bool = False
+    """Whether it did not load: it is not tried again until it is another bundle, or asked for by name."""
+    removed: bool = False
+    """Whether it is gone from the folder."""
     wanted: bool | None = None
     """Asked for by name (True), or unloaded by name (False); None leaves it to the version policy."""
 
@@ -84,11 +89,14 @@ class Repository:
         """Called with a version before it answers its first request."""
         self.on_retired: Callable[[LiveModel], None] = lambda model: None
         """Called with a version that answers no more."""
+        self.tell_others: Callable[[str, str, str | None], Awaitable[None]] = _nobody
+        """Called with what was done by name here, where other processes serve the same models."""
         self._keep = keep
         self._entries: dict[str, dict[str, Entry]] = {}
         self._defaults: dict[str, str] = {}
         self._ready: dict[str, LiveModel] = {}
         self._lock = asyncio.Lock()
+        self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._retiring: set[asyncio.Task[None]] = set()
         self._given = () if isinstance(source, Path) else tuple(source)
 
@@ -105,6 +113,10 @@ class Repository:
             # Every model for itself: a slow one does not keep the others waiting.
             await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
 
+    async def changed(self) -> bool:
+        """Whether the folder is another one than when it was read."""
+        return self.folder is not None and self._seen != await asyncio.to_thread(fingerprint, self.folder)
+
     async def close(self) -> None:
         """Finish what every model has taken and end its executors."""
         async with self._lock:
@@ -113,7 +125,7 @@ class Repository:
             await asyncio.gather(*self._retiring)
         self.arena.close()
 
-    async def load(self, name: str, version: str | None = None) -> None:
+    async def load(self, name: str, version: str | None = None, *, tell: bool = True) -> None:
         """Load a version (the newest, by default), from the disk as it is now; it then stays loaded.
 
         Raises:
@@ -134,13 +146,16 @@ class Repository:
             for each in versions.values():
                 if version is None and each.wanted is False:
                     each.wanted = None
+            entry.failed = False
             if entry.model is None:
                 await self._load(entry, swap=True)
             await self._apply(name, swap=True)
         if entry.model is None:
             raise BundleError(f"{name!r} version {chosen} did not load: {entry.reason}")
+        if tell:
+            await self.tell_others("load", name, version)
 
-    async def unload(self, name: str, version: str | None = None) -> None:
+    async def unload(self, name: str, version: str | None = None, *, tell: bool = True) -> None:
         """Unload a version, or all of them; it stays unloaded until it is asked for by name.
 
         Raises:
@@ -152,8 +167,10 @@ class Repository:
                 entry.wanted = False
                 self._retire(entry, "unloaded")
             await asyncio.gather(*self._retiring)
+        if tell:
+            await self.tell_others("unload", name, version)
 
-    def set_default(self, name: str, version: str) -> None:
+    async def set_default(self, name: str, version: str, *, tell: bool = True) -> None:
         """Let a bare name mean `version`, until it is unloaded.
 
         Raises:
@@ -162,6 +179,8 @@ class Repository:
         self.model(name, version)
         self._defaults[name] = version
         self._refresh(name)
+        if tell:
+            await self.tell_others("set_default", name, version)
 
     # -- asked ---------------------------------------------------------------------------------------------
 
@@ -241,6 +260,8 @@ class Repository:
         if self.folder is None:
             bundles: Sequence[Bundle] = self._given
         else:
+            # Before the bundles: what comes between the two is then seen as a change.
+            self._seen = await asyncio.to_thread(fingerprint, self.folder)
             bundles, broken = await asyncio.to_thread(read_repository, self.folder)
             for each in broken:
                 if each not in self.broken:
@@ -255,10 +276,9 @@ class Repository:
             found.setdefault(name, {})[version] = old
         for entry in self.entries():
             if entry is not found.get(entry.name, {}).get(entry.version) and entry.model is not None:
-                # Its files are gone; it answered from memory until now.
-                self._retire(entry, "removed from the repository")
-        for name in set(self._ready) - set(found):
-            self._ready.pop(name)
+                # It answers from memory until another version can.
+                entry.removed = True
+                found.setdefault(entry.name, {}).setdefault(entry.version, entry)
         self._entries = found
 
     async def _apply(self, name: str, *, swap: bool) -> None:
@@ -267,18 +287,24 @@ class Repository:
         good = 0
         stay: list[Entry] = []
         for entry in reversed(list(self._entries[name].values())):
+            if entry.removed:
+                continue
             asked = entry.wanted is True or entry.version in also
             by_policy = entry.wanted is None and (not self._keep or good < self._keep)
             if entry.wanted is False or not (asked or by_policy):
                 continue
-            if entry.model is None and not entry.reason:
+            if entry.model is None and not entry.failed:
                 await self._load(entry, swap=swap)
             if entry.model is not None:
                 stay.append(entry)
                 good += by_policy
-        for entry in self._entries[name].values():
+        for entry in list(self._entries[name].values()):
             if entry.model is not None and entry not in stay:
-                self._retire(entry, "a newer version took over")
+                self._retire(entry, "removed" if entry.removed else "a newer version took over")
+            if entry.removed:
+                del self._entries[name][entry.version]
+        if not self._entries[name]:
+            del self._entries[name]
         self._refresh(name)
 
     async def _load(self, entry: Entry, *, swap: bool) -> None:
@@ -295,9 +321,11 @@ class Repository:
             # Callers see this: without the place, which is a path here.
             entry.reason = problem.message if isinstance(problem, ModelportError) else "it cannot be read"
             entry.state = "UNAVAILABLE"
+            entry.failed = True
             log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
             return
         entry.reason = ""
+        entry.failed = False
         entry.model = model
         entry.state = "READY"
         self.on_ready(model)
@@ -316,10 +344,9 @@ class Repository:
         async def close() -> None:
             await model.close()
             self.on_retired(model)
-            entry.state = "UNAVAILABLE"
-            if self._entries.get(entry.name, {}).get(entry.version) is entry and reason != "unloaded":
-                entry.reason = ""  # loadable again, should the policy come back to it
-            self.metrics.forget(entry.name, entry.version)
+            if entry.model is None:
+                entry.state = "UNAVAILABLE"
+                self.metrics.forget(entry.name, entry.version)
 
         task = asyncio.ensure_future(close())
         self._retiring.add(task)
@@ -344,23 +371,16 @@ class Repository:
         return self._entries[name]
 
 
-async def watch(
-    repository: Repository, every: float, also: Callable[[], Awaitable[None]] | None = None
-) -> None:
-    """Look at the folder every `every` seconds, and again at everything when something there changed."""
-    from .disk import fingerprint
+async def _nobody(what: str, name: str, version: str | None) -> None:
+    """This process is the only one."""
 
-    if repository.folder is None:
-        return
-    seen = await asyncio.to_thread(fingerprint, repository.folder)
-    while True:
+
+async def watch(repository: Repository, every: float) -> None:
+    """Look at the folder every `every` seconds, and again at everything when something there changed."""
+    while repository.folder is not None:
         await asyncio.sleep(every)
-        now = await asyncio.to_thread(fingerprint, repository.folder)
-        if now != seen:
-            seen = now
-            try:
+        try:
+            if await repository.changed():
                 await repository.rescan()
-            except (ModelportError, OSError) as problem:
-                log.error("the repository cannot be read: %s", problem)
-        if also is not None:
-            await also()
+        except (ModelportError, OSError) as problem:
+            log.error("the repository cannot be read: %s", problem)

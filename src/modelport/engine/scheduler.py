@@ -178,7 +178,7 @@ class Scheduler:
 
     def _one_ahead(self, lane: Lane, waiting: int, limit: int) -> ExecutorProcess | None:
         """An executor with one short run before it, if the next batch is full anyway."""
-        if waiting < limit or lane.cost.predict(limit) > _AHEAD_SECONDS:
+        if waiting < limit or not 0.0 < lane.cost.predict(limit) <= _AHEAD_SECONDS:
             return None
         return min(
             (each for each in self.executors if each.ready and len(each.jobs) == 1),

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import plugins
 from ..bundle.store import Bundle
-from ..engine.model import EngineSettings
 from ..engine.repository import Repository
+from ..engine.settings import EngineSettings
 from ..errors import ModelportError
 from ..monitor.metrics import Metrics
 from . import pages, rollout, v2, watch

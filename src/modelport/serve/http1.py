@@ -72,32 +72,6 @@ class Server:
 class Connection(asyncio.BufferedProtocol):
     """One connection; the event loop calls it."""
 
-    __slots__ = (
-        "_current",
-        "_direct",
-        "_head_bytes",
-        "_headers",
-        "_ignoring",
-        "_in_head",
-        "_in_message",
-        "_keep_alive",
-        "_method",
-        "_parser",
-        "_parts",
-        "_paused",
-        "_position",
-        "_size",
-        "_slot",
-        "_slot_start",
-        "_target",
-        "_transport",
-        "_waiting",
-        "_write_since",
-        "peer",
-        "server",
-        "since",
-    )
-
     def __init__(self, server: Server) -> None:
         self.server = server
         self.peer: tuple[str, int] = ("", 0)

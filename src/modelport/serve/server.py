@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
 from ..engine.repository import Entry, Repository, watch
 from ..engine.traffic import RepositoryVersions, Traffic
-from ..errors import BundleError, Unsupported, UsageError
+from ..errors import BundleError, NotFound, Unsupported, UsageError
 from ..monitor.metrics import Metrics
 from ..monitor.process import Processes
 from .app import create_admin_app, create_app, open_guard
@@ -25,6 +26,7 @@ from .guard.tls import Certificate
 from .http1 import Connection, Server
 from .logs import AccessLog
 from .settings import ServeSettings
+from .siblings import Siblings
 from .steer import Steering
 from .trace import Tracer
 
@@ -61,22 +63,37 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return sock
 
 
+def source_of(path: Path) -> Path | list[Bundle]:
+    """A repository's folder as it is, to be looked at again; anything else as the one bundle that it means.
+
+    Raises:
+        NotFound, BundleError, UsageError: there is nothing to serve.
+    """
+    try:
+        find_bundles(path)
+    except NotFound:
+        return [Bundle.open(path)]
+    return path
+
+
 def serve(
     source: Path | Sequence[Bundle],
     sock: socket.socket,
     settings: ServeSettings,
     *,
     on_ready: OnReady = None,
+    siblings: Siblings | None = None,
 ) -> None:
     """Serve on `sock` until SIGINT or SIGTERM, then finish the requests that were taken.
 
     Args:
+        siblings: the processes beside this one that answer on the same port.
         on_ready: called once with every model's state, when they are loaded and the socket accepts.
 
     Raises:
         BundleError: not one model could be loaded.
     """
-    serving = Serving(source, settings)
+    serving = Serving(source, settings, siblings)
     _run(serving.run(sock, on_ready))
 
 
@@ -99,8 +116,14 @@ def _run(work: Awaitable[None]) -> None:
 class Serving:
     """One server process: its models, its listeners, and its end."""
 
-    def __init__(self, source: Path | Sequence[Bundle], settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        source: Path | Sequence[Bundle],
+        settings: ServeSettings,
+        siblings: Siblings | None = None,
+    ) -> None:
         self._source = source
+        self._siblings = siblings
         self.settings = settings.checked()
         self.guard = open_guard(settings)
         self.certificate = (
@@ -121,7 +144,9 @@ class Serving:
             loop.add_signal_handler(number, self.stopping.set)
         settings = self.settings
         repository = Repository(self._source, settings.engine, metrics=self.metrics, keep=settings.keep)
-        traffic = Traffic(RepositoryVersions(repository), metrics=self.metrics.model)
+        traffic = Traffic(
+            RepositoryVersions(repository), metrics=self.metrics.model, judges=self.settings.workers
+        )
         steering = Steering(repository, traffic)
         try:
             await repository.open()
@@ -130,6 +155,8 @@ class Serving:
                     "no model could be loaded", hint="the lines above say why; modelport verify says more"
                 )
             traffic.tick(time.time())
+            if self._siblings is not None:
+                await self._siblings.open(repository)
             async with self._listening(sock, repository, traffic), self._ticking(repository, traffic):
                 if on_ready and not self.stopping.is_set():
                     on_ready(repository.entries())
@@ -137,6 +164,8 @@ class Serving:
                 await self._stop()
         finally:
             del steering
+            if self._siblings is not None:
+                self._siblings.close()
             await repository.close()
 
     @asynccontextmanager
@@ -157,7 +186,7 @@ class Serving:
         if settings.admin_port is not None:
             admin = create_admin_app(repository, settings, self.guard)
             self._fill(admin.state, repository, traffic)
-            other = listen(settings.host, settings.admin_port)
+            other = listen(settings.host, settings.admin_port, shared=settings.workers > 1)
             await self._listen(
                 other, Front(admin, other.getsockname()[:2], settings, guard=self.guard), repository
             )
@@ -206,6 +235,7 @@ class Serving:
             tls=tls,
             guard=self.guard,
             max_message=settings.limits.max_body,
+            reuse_port=settings.workers > 1,
         )
 
     def _fill(self, state: Any, repository: Repository, traffic: Traffic) -> None:
@@ -214,7 +244,8 @@ class Serving:
         state.stopping = self.stopping.is_set
         state.processes = Processes(lambda: {"executor": repository.pids()})
         state.rollout = lambda: {name: traffic.report(name) for name in repository.names() if name in traffic}
-        state.admin = self.settings.keys is not None
+        if self._siblings is not None:
+            state.collect = self._siblings.collect
 
     @asynccontextmanager
     async def _ticking(self, repository: Repository, traffic: Traffic) -> AsyncIterator[None]:

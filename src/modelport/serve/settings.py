@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from .. import plugins
-from ..engine.model import EngineSettings
+from ..engine.settings import EngineSettings
 from ..errors import UsageError, did_you_mean
 from .limits import Limits
 

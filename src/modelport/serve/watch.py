@@ -6,7 +6,7 @@ Reads `app.state`, and never a word of the request but its Accept header:
     metrics      Metrics, what this process counted
     collect      async () -> Metrics, what all worker processes counted; by default `metrics` alone
     processes    Processes, whose memory and processor time is shown; by default this process
-    rollout      () -> by model its plan as plain data, with `said` for what was decided last; by default None
+    rollout      () -> rollout reports by model, of those that have a plan; by default None
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from .._version import __version__
-from ..engine.model import usable_cores
-from ..engine.repository import Entry, Repository
+from ..engine.repository import Repository
+from ..engine.settings import usable_cores
 from ..monitor.exposition import render
 from ..monitor.histogram import BOUNDS
 from ..monitor.metrics import Metrics, ModelMetrics
@@ -118,14 +118,9 @@ def _versions(repository: Repository, counted: Metrics) -> list[Version]:
     for entry in repository.entries():
         model = models.pop((entry.name, entry.version), None) or ModelMetrics(entry.name, entry.version)
         answers = repository.entry(entry.name).version == entry.version and entry.model is not None
-        shown.append(Version(_state(entry), entry.reason, answers, of_model(model)))
+        shown.append(Version(entry.state, entry.reason, answers, of_model(model)))
     shown += [Version("UNLOADING", "", False, of_model(model)) for model in models.values()]
     return shown
-
-
-def _state(entry: Entry) -> str:
-    state = getattr(entry, "state", None)
-    return str(state) if state else "READY" if entry.model else "UNAVAILABLE"
 
 
 PAGES: list[BaseRoute] = [Route("/dashboard", dashboard)]

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from modelport.engine.model import EngineSettings
+from modelport.engine.settings import EngineSettings
 from modelport.engine.repository import Repository
 from modelport.errors import ModelportError
 from modelport.serve import app as served

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 
 async def main(options: argparse.Namespace) -> None:
-    from modelport.engine.model import EngineSettings
+    from modelport.engine.settings import EngineSettings
     from modelport.engine.repository import Repository
     from modelport.serve.grpc.server import start_grpc
     from modelport.serve.grpc.tls import TlsFiles

@@ -1,0 +1,202 @@
+"""The executors of one live model: started, watched over, started again, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from ..bundle.store import Bundle
+from ..errors import ModelportError, Unavailable
+from ..monitor.metrics import ModelMetrics
+from .arena import Arena
+from .process import ExecutorProcess
+from .scheduler import Scheduler
+from .settings import EngineSettings, usable_cores
+from .wire import Job, Ready, Reply
+
+log = logging.getLogger("modelport.engine")
+
+_BACK_OFF = (0.1, 30.0)
+"""Seconds before a dead executor is started again: the first time, and at most."""
+_HEALTHY_SECONDS = 60.0
+"""An executor that lived so long died by accident: the back-off starts anew."""
+_NICE = 10
+"""How far executors that load beside a version that answers step back for it."""
+
+
+class ExecutorPool:
+    """Keeps executors of `bundle` in `scheduler`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: EngineSettings,
+        arena: Arena,
+        scheduler: Scheduler,
+        metrics: ModelMetrics,
+        *,
+        max_rows: int,
+    ) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._arena = arena
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._processes: set[ExecutorProcess] = set()
+        self._started: dict[ExecutorProcess, asyncio.Future[Ready]] = {}
+        self._born: dict[ExecutorProcess, float] = {}
+        self._failures = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def open(self, *, complete: bool) -> Ready:
+        """Start all; what the first says, which checks digests and replays the golden cases.
+
+        Args:
+            complete: return when all of them answer, not when the first does.
+
+        Raises:
+            ModelportError: it does not load, or answers differently here.
+        """
+        count = self._settings.executors or usable_cores()
+        starting = [
+            asyncio.ensure_future(self._start(check=number == 0, nice=_NICE if complete else 0))
+            for number in range(count)
+        ]
+        try:
+            ready = await starting[0]
+            if complete:
+                await asyncio.gather(*starting)
+        except BaseException:
+            await self.close()
+            await asyncio.gather(*starting, return_exceptions=True)
+            raise
+        for each in starting[1:]:
+            each.add_done_callback(_logged)
+        self._keep(self._watch())
+        return ready
+
+    async def close(self) -> None:
+        """End them; their memory is the system's again."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(each.close() for each in list(self._processes)))
+
+    def pids(self) -> list[int]:
+        """Their process ids."""
+        return [each.pid for each in self._processes]
+
+    async def replay_golden(self, case: int) -> None:
+        """Replay one golden case on an executor that is free; the finding goes to the metrics."""
+        free = [each for each in self._scheduler.executors if each.ready and not each.jobs]
+        if not free:
+            return
+        heard: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        free[0].send(Job(-1, "golden", (), [case], []), [], heard.set_result)
+        self._scheduler.resume()
+        (group,) = (await heard).groups
+        if group.problem is None:
+            self._metrics.golden(True, group.net)
+            return
+        self._metrics.golden(False, math.inf)
+        log.error("a golden case of %s no longer replays: %s", self._bundle.manifest.name, group.problem)
+
+    async def _start(self, *, check: bool, nice: int = 0) -> Ready:
+        """Start one executor and wait until it answers.
+
+        Raises:
+            ModelportError: what it says instead.
+        """
+        process = ExecutorProcess(
+            on_ready=self._on_ready, on_reply=self._scheduler.on_reply, on_lost=self._on_lost
+        )
+        heard: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._started[process] = heard
+        self._processes.add(process)
+        cores = usable_cores()
+        await process.start(
+            self._bundle,
+            self._arena,
+            runtime=self._settings.runtime,
+            wide=cores if self._settings.wide and cores > 1 else 0,
+            max_rows=self._max_rows,
+            check=check,
+            nice=nice,
+        )
+        try:
+            return await heard
+        finally:
+            self._started.pop(process, None)
+
+    def _on_ready(self, process: ExecutorProcess, ready: Ready) -> None:
+        heard = self._started[process]
+        if ready.problem is not None:
+            if not heard.done():
+                heard.set_exception(ready.problem.error())
+            return
+        self._born[process] = time.monotonic()
+        self._scheduler.executors.append(process)
+        self._metrics.executors = len(self._scheduler.executors)
+        if not heard.done():
+            heard.set_result(ready)
+        self._scheduler.resume()
+
+    def _on_lost(self, process: ExecutorProcess) -> None:
+        self._processes.discard(process)
+        heard = self._started.get(process)
+        if heard is not None and not heard.done():
+            heard.set_exception(Unavailable("an executor ended before it was ready"))
+        born = self._born.pop(process, None)
+        self._scheduler.on_lost(process)
+        self._metrics.executors = len(self._scheduler.executors)
+        if born is None or self._closing:
+            return
+        if time.monotonic() - born > _HEALTHY_SECONDS:
+            self._failures = 0
+        log.error("an executor of model %s ended (pid %d)", self._bundle.manifest.name, process.pid)
+        self._keep(self._restart())
+
+    async def _restart(self) -> None:
+        while not self._closing:
+            first, most = _BACK_OFF
+            await asyncio.sleep(min(most, first * 2**self._failures))
+            self._failures += 1
+            try:
+                await self._start(check=False)
+            except (ModelportError, OSError) as problem:
+                log.error(
+                    "an executor of model %s did not come back: %s", self._bundle.manifest.name, problem
+                )
+            else:
+                return
+
+    async def _watch(self) -> None:
+        """Once a second: executors that hang are ended; now and then a golden case is replayed."""
+        golden = self._bundle.manifest.golden
+        case = 0
+        due = time.monotonic() + self._settings.golden_every
+        while not self._closing:
+            await asyncio.sleep(1.0)
+            self._scheduler.end_hung()
+            if golden and golden.cases and self._settings.golden_every and time.monotonic() > due:
+                await self.replay_golden(case % len(golden.cases))
+                case += 1
+                due = time.monotonic() + self._settings.golden_every
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_logged)
+
+
+def _logged(task: asyncio.Future[Any]) -> None:
+    """Exceptions of tasks that nobody awaits are at least read and told."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        log.error("%s: %s", type(problem).__name__, problem)

@@ -1,0 +1,34 @@
+"""How models are run."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """How models are run; every default is measured or follows from the machine."""
+
+    executors: int = 0
+    """Processes of one model side by side; 0 is one for each core."""
+    max_rows: int = 64
+    runtime: str = "onnxruntime"
+    timeout: float = 30.0
+    """Seconds within which a request that says nothing else is answered or refused."""
+    slo: float = 0.0
+    """Seconds within which answers are promised: a run takes at most half of it where that can be had. 0 for
+    no such promise."""
+    run_limit: float = 60.0
+    """Seconds after which one run counts as hung."""
+    wide: bool = True
+    """Whether a lone request may use every core (costs a second copy of the network)."""
+    golden_every: float = 300.0
+    """Seconds between live replays of golden cases; 0 for none."""
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

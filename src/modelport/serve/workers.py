@@ -1,0 +1,172 @@
+"""Several server processes on one port: started, watched over, and ended together.
+
+The kernel spreads connections over them (SO_REUSEPORT). Each has executors of its own; one that dies
+takes its own connections with it and no others, and is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..engine.repository import Entry
+from ..engine.settings import usable_cores
+from ..errors import ModelportError
+from .logs import configure
+from .server import listen, serve, source_of
+from .settings import ServeSettings
+from .siblings import Siblings
+
+log = logging.getLogger("modelport.serve")
+
+_BACK_OFF = (0.2, 30.0)
+_HEALTHY_SECONDS = 60.0
+
+
+class State(msgspec.Struct, frozen=True):
+    """A version of a model, as a worker says of itself when it is ready."""
+
+    name: str
+    version: str
+    ready: bool
+    reason: str = ""
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What a worker is told on its command line, as JSON."""
+
+    path: str
+    settings: ServeSettings
+    folder: str
+    number: int
+
+
+def supervise(
+    path: Path, sock: socket.socket, settings: ServeSettings, on_ready: Callable[[list[State]], None]
+) -> int:
+    """Run `settings.workers` servers until SIGINT or SIGTERM; the exit code.
+
+    Args:
+        sock: bound with SO_REUSEPORT and kept, so that the port stays taken; it never listens.
+    """
+    cores = usable_cores()
+    engine = settings.engine
+    if not engine.executors:
+        engine = msgspec.structs.replace(engine, executors=max(1, cores // settings.workers))
+    settings = msgspec.structs.replace(settings, engine=engine, port=sock.getsockname()[1])
+    with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
+        return asyncio.run(_Supervisor(path, settings, Path(folder), on_ready).run())
+
+
+class _Supervisor:
+    def __init__(
+        self, path: Path, settings: ServeSettings, folder: Path, on_ready: Callable[[list[State]], None]
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._folder = folder
+        self._on_ready = on_ready
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._failed = 0
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+        count = self._settings.workers
+        first: list[asyncio.Future[list[State]]] = [loop.create_future() for _ in range(count)]
+        keepers = [asyncio.ensure_future(self._keep(number, first[number])) for number in range(count)]
+        ready = asyncio.gather(*first)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        both: list[asyncio.Future[Any]] = [ready, stop]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if ready.done() and not self._stopping.is_set():
+            self._on_ready(ready.result()[0])
+        await stop
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
+        self._pass_on(signal.SIGTERM)
+        await asyncio.gather(*keepers)
+        return self._failed
+
+    async def _keep(self, number: int, first: asyncio.Future[list[State]]) -> None:
+        """Keep one worker running."""
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._once(number, first)
+            if self._stopping.is_set():
+                return
+            if not first.done():
+                # It never answered: another try would end the same way.
+                self._failed = code or 1
+                self._stopping.set()
+                return
+            failures = 0 if time.monotonic() - began > _HEALTHY_SECONDS else failures + 1
+            least, most = _BACK_OFF
+            wait = min(most, least * 2**failures)
+            log.error("worker %d ended with %d; it is started again in %.1f s", number, code, wait)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def _once(self, number: int, first: asyncio.Future[list[State]]) -> int:
+        spec = Spec(str(self._path), self._settings, str(self._folder), number)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "modelport.serve.workers", msgspec.json.encode(spec).decode()),
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C comes to the supervisor, which passes it on once
+        )
+        self._processes[number] = process
+        if self._stopping.is_set():
+            process.terminate()
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if line and not first.done():
+            first.set_result(msgspec.json.decode(line, type=list[State]))
+        code = await process.wait()
+        del self._processes[number]
+        return code
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(number)
+
+
+def main() -> int:
+    """One worker; its parent reads the first line of its output."""
+    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    settings = spec.settings
+    configure("json" if settings.log_format == "json" else "text")
+    siblings = Siblings(Path(spec.folder), spec.number, settings.workers)
+
+    def ready(entries: list[Entry]) -> None:
+        states = [State(each.name, each.version, each.model is not None, each.reason) for each in entries]
+        sys.stdout.write(msgspec.json.encode(states).decode() + "\n")
+        sys.stdout.flush()
+
+    try:
+        sock = listen(settings.host, settings.port, shared=True)
+        serve(source_of(Path(spec.path)), sock, settings, on_ready=ready, siblings=siblings)
+    except ModelportError as problem:
+        log.error("%s", problem)
+        return problem.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Live models with real executor processes: crashes, swaps, golden cases, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from modelport.bundle.store import Bundle
+from modelport.engine.model import LiveModel
+from modelport.engine.repository import Repository, watch
+from modelport.engine.settings import EngineSettings
+from modelport.errors import BundleError, InputError, NotFound, TooLarge, Unavailable, UnsupportedMedia
+
+from ..colours import LABELS, pack_colours, picture
+
+SETTINGS = EngineSettings(executors=2, wide=False)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_colours(tmp_path_factory.mktemp("live"))
+
+
+@asynccontextmanager
+async def opened(
+    source: Path, settings: EngineSettings = SETTINGS, keep: int = 1
+) -> AsyncIterator[Repository]:
+    repository = Repository(source, settings, keep=keep)
+    await repository.open()
+    try:
+        yield repository
+    finally:
+        await repository.close()
+
+
+async def until(condition: object, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.01)
+
+
+async def best(model: LiveModel, colour: str) -> str:
+    answered = await model.answer(picture(colour))
+    return str(answered.tensors["labels"][0])
+
+
+async def test_every_kind_of_question(repo: Path) -> None:
+    async with opened(repo) as repository:
+        model = repository.model("colours")
+        assert [await best(model, colour) for colour in LABELS] == LABELS
+        image = np.zeros((9, 7, 3), np.uint8)
+        image[..., 1] = 200
+        decoded = await model.answer_decoded({"image": image})
+        assert decoded.tensors["labels"][0] == "green" and decoded.timing.net > 0
+        rows = np.random.default_rng(0).random((5, 3, 8, 8)).astype(np.float32)
+        got = await model.infer({"x": rows})
+        assert np.allclose(got["logits"], rows.mean((2, 3)) * 20, atol=1e-4)
+        assert model.costs()["net"]["best_rows"] >= 1
+
+
+async def test_what_does_not_fit_is_refused_by_kind(repo: Path) -> None:
+    async with opened(repo) as repository:
+        model = repository.model("colours")
+        for wrong, kind in ((b"nothing", UnsupportedMedia), (picture("red", (200, 200))[:150], InputError)):
+            with pytest.raises(kind):
+                await model.answer(wrong)
+        with pytest.raises(InputError):
+            await model.infer({"x": np.zeros((1, 3, 9, 9), np.float32)})
+        with pytest.raises(InputError):
+            await model.infer({"x": np.zeros((0, 3, 8, 8), np.float32)})
+        with pytest.raises(TooLarge):
+            model.check_decoded({"image": np.broadcast_to(np.uint8(0), (20_000, 20_000, 3))})
+        with pytest.raises(Unavailable):
+            await model.answer(picture("red"), deadline=time.monotonic() - 1)
+
+
+async def test_one_bad_picture_among_many_fails_alone(repo: Path) -> None:
+    async with opened(repo) as repository:
+        model = repository.model("colours")
+        work = [
+            model.answer(picture("red", (200, 200))[:150] if n % 7 == 3 else picture(LABELS[n % 3]))
+            for n in range(60)
+        ]
+        done = await asyncio.gather(*work, return_exceptions=True)
+        for number, each in enumerate(done):
+            if number % 7 == 3:
+                assert isinstance(each, InputError)
+            else:
+                assert not isinstance(each, BaseException), each
+                assert each.tensors["labels"][0] == LABELS[number % 3]
+
+
+async def test_killed_executors_lose_nothing_and_come_back(repo: Path) -> None:
+    async with opened(repo) as repository:
+        model = repository.model("colours")
+        await until(lambda: len(model.pids()) == 2)
+        stop = False
+        answers = 0
+
+        async def client(number: int) -> None:
+            nonlocal answers
+            while not stop:
+                assert await best(model, LABELS[number % 3]) == LABELS[number % 3]
+                answers += 1
+
+        clients = [asyncio.ensure_future(client(number)) for number in range(8)]
+        for _ in range(4):
+            await asyncio.sleep(0.3)
+            before = answers
+            os.kill(model.pids()[0], signal.SIGKILL)
+            await until(lambda before=before: answers > before + 10)
+        stop = True
+        await asyncio.gather(*clients)
+        await until(lambda: len(model.pids()) == 2 and model.healthy)
+
+
+async def test_readiness_is_honest_while_nobody_can_answer(repo: Path) -> None:
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+        assert repository.ready()
+        os.kill(repository.pids()[0], signal.SIGKILL)
+        await until(lambda: not repository.ready())
+        await until(repository.ready)
+        assert await best(repository.model("colours"), "blue") == "blue"
+
+
+async def test_a_bundle_that_answers_differently_here_never_becomes_ready(repo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repo"
+    shutil.copytree(repo, folder)
+    bundle = Bundle.open(folder / "colours" / "1")
+    net = bundle.graph("net")
+    wrong = np.float32(20.0).tobytes()
+    assert net.count(wrong) == 1
+    bundle.derive(
+        folder / "colours" / "2", {"net.onnx": net.replace(wrong, np.float32(-20.0).tobytes())}, version="2"
+    )
+    async with opened(folder) as repository:
+        entry = repository.entry("colours", "2")
+        assert entry.model is None and entry.state == "UNAVAILABLE"
+        assert "golden cases do not replay" in entry.reason and "logits" in entry.reason
+        # The version before it answers.
+        assert repository.model("colours").version == "1"
+        with pytest.raises(BundleError, match="golden"):
+            await repository.load("colours", "2")
+
+
+async def test_live_replay_feeds_the_metrics(repo: Path) -> None:
+    async with opened(repo) as repository:
+        model = repository.model("colours")
+        assert model.metrics.gauges["golden_replay_ok"] == 1.0
+        before = model.metrics.counters["golden_ok"]
+        await model.replay_golden(1)
+        assert model.metrics.counters["golden_ok"] == before + 1
+
+
+async def test_swaps_under_load_fail_nobody_and_give_their_memory_back(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    first = repo / "colours" / "1"
+    settings = EngineSettings(executors=1, wide=False)
+    async with opened(repo, settings) as repository:
+        stop = False
+        seen: set[str] = set()
+
+        async def client(number: int) -> None:
+            while not stop:
+                model = repository.model("colours")
+                seen.add(model.version)
+                assert await best(model, LABELS[number % 3]) == LABELS[number % 3]
+
+        clients = [asyncio.ensure_future(client(number)) for number in range(6)]
+        here = psutil.Process()
+        sizes = []
+        for version in range(2, 8):
+            Bundle.open(first).derive(repo / "colours" / str(version), {}, version=str(version))
+            await repository.rescan()
+            assert repository.model("colours").version == str(version)
+            await until(lambda: len(here.children()) == 1)
+            sizes.append(here.memory_info().rss)
+        stop = True
+        await asyncio.gather(*clients)
+        assert seen == {str(version) for version in range(1, 8)}
+        assert max(sizes[2:]) < 1.1 * min(sizes[2:])
+        states = {entry.version: entry.state for entry in repository.entries()}
+        assert states.pop("7") == "READY" and set(states.values()) == {"UNAVAILABLE"}
+
+
+async def test_load_and_unload_by_name(tmp_path: Path) -> None:
+    pack_colours(tmp_path)
+    repo = pack_colours(tmp_path, version="2")
+    async with opened(repo) as repository:
+        assert repository.model("colours").version == "2"
+        with pytest.raises(Unavailable):
+            repository.model("colours", "1")
+        await repository.load("colours", "1")
+        assert repository.model("colours", "1").version == "1"
+        assert repository.model("colours").version == "2"
+        await repository.set_default("colours", "1")
+        assert repository.model("colours").version == "1"
+        await repository.unload("colours", "1")
+        assert repository.model("colours").version == "2"
+        await repository.unload("colours")
+        with pytest.raises(Unavailable, match="unloaded"):
+            repository.model("colours")
+        await repository.rescan()
+        assert repository.entry("colours").model is None, "unloaded stays unloaded"
+        await repository.load("colours")
+        assert repository.model("colours").version == "2"
+        for name, version in (("none", None), ("colours", "9")):
+            with pytest.raises(NotFound):
+                await repository.load(name, version)
+
+
+async def test_a_new_version_in_the_folder_is_picked_up_and_a_removed_one_let_go(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    async with opened(repo) as repository:
+        watching = asyncio.ensure_future(watch(repository, 0.05))
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+        await until(lambda: repository.model("colours").version == "2")
+        shutil.rmtree(repo / "colours" / "2")
+        await until(lambda: repository.model("colours").version == "1")
+        (repo / "colours" / "3").mkdir()
+        (repo / "colours" / "3" / "modelport.json").write_text(json.dumps({"format": "nonsense"}))
+        await until(lambda: bool(repository.broken))
+        assert repository.broken[0].version == "3" and repository.model("colours").version == "1"
+        watching.cancel()
