@@ -26,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ..bundle.manifest import Decode
 from ..errors import InputError, TooLarge, UnsupportedMedia
 from ..tensors import Array
+from . import turbo
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 """What is decoded, by name."""
@@ -93,8 +94,10 @@ def decode_image(data: bytes, decode: Decode) -> Array:
             _check_size(_webp_size(data), decode)
         image = opener(BytesIO(data))
         _check_size(image.size, decode)
-        image.load()
-        pixels = _pixels(_turned(image, kind), kind, decode.background)
+        pixels = turbo.decode(data, image, _turn(image, kind)) if kind == "JPEG" else None
+        if pixels is None:
+            image.load()
+            pixels = _pixels(_turned(image, kind), kind, decode.background)
     except MemoryError as problem:
         raise TooLarge("there is not enough memory for the picture") from problem
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
@@ -156,17 +159,22 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _turned(image: Image.Image, kind: str) -> Image.Image:
-    """The picture the right way up. TIFF files Pillow turns as it loads them."""
+    """The picture the right way up."""
+    turn = _turn(image, kind)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image, kind: str) -> Image.Transpose | None:
+    """How the picture has to be turned to stand upright. TIFF files Pillow turns as it loads them."""
     raw = image.info.get("exif")
     if not raw or kind == "TIFF":
-        return image
+        return None
     exif = Image.Exif()
     try:
         exif.load(raw)
-        turn = _TURNS.get(exif.get(_ORIENTATION, 1))
+        return _TURNS.get(exif.get(_ORIENTATION, 1))
     except _DAMAGED:
-        return image  # damaged notes about a picture leave the picture
-    return image if turn is None else image.transpose(turn)
+        return None  # damaged notes about a picture leave the picture
 
 
 def _pixels(image: Image.Image, kind: str, background: tuple[int, int, int]) -> Array:
