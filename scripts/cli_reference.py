@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
-from modelport.cli.main import VERBS, root
+from modelport.cli.main import VERBS, load, root
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 HEAD = """# Command line
@@ -50,6 +50,9 @@ def page() -> str:
     parts = [HEAD, "## modelport", "", "```", help_of(), "```"]
     for verb in VERBS:
         parts += ["", f"## modelport {verb}", "", "```", help_of(verb), "```"]
+        command = load(verb)
+        for sub in command.commands if isinstance(command, click.Group) else ():
+            parts += ["", f"### modelport {verb} {sub}", "", "```", help_of(verb, sub), "```"]
     return "\n".join(parts) + "\n"
 
 

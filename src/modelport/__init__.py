@@ -15,15 +15,19 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .bundle.store import Bundle
+    from .client.aio import AsyncClient
+    from .client.sync import Client
     from .errors import ModelportError
     from .importers.pack import pack
     from .runtimes.pipeline import Pipeline
     from .verify.replay import verify
 
-__all__ = ["Bundle", "ModelportError", "Pipeline", "__version__", "pack", "verify"]
+__all__ = ["AsyncClient", "Bundle", "Client", "ModelportError", "Pipeline", "__version__", "pack", "verify"]
 
 _HOMES = {
+    "AsyncClient": "modelport.client.aio",
     "Bundle": "modelport.bundle.store",
+    "Client": "modelport.client.sync",
     "ModelportError": "modelport.errors",
     "Pipeline": "modelport.runtimes.pipeline",
     "pack": "modelport.importers.pack",

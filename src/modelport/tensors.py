@@ -7,12 +7,13 @@ Datatype names are NumPy's (`float32`, `uint8`, `bool`, …) plus `string`; the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, TooLarge
 
 Tensors = Mapping[str, "np.ndarray[Any, Any]"]
 Array = np.ndarray[Any, Any]
@@ -35,6 +36,14 @@ OIP_DATATYPES: dict[str, str] = {
 """Datatype name here -> datatype name in the Open Inference Protocol v2."""
 
 DTYPES_OF_OIP: dict[str, str] = {oip: name for name, oip in OIP_DATATYPES.items()}
+
+
+MAX_JSON_VALUES = 4 << 20
+"""Values in one JSON text, by its commas: 27 pictures of 224 x 224 x 3, and 130 MB of Python's numbers."""
+MAX_JSON_LISTS = 1 << 20
+"""Lists and objects in one JSON text; each takes 60 to 100 bytes, and two of its own."""
+_SMALL_JSON = 64 << 10
+_MAX_RANK = 32
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,16 +124,39 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def check_json(data: bytes | memoryview) -> None:
+    """Refuse JSON that would take far more memory than its bytes: each value becomes an object of its own.
+
+    Looks at bytes only (about 2 GB/s), so that it can come before decoding; those inside texts count too.
+
+    Raises:
+        TooLarge: more than `MAX_JSON_VALUES` values, or `MAX_JSON_LISTS` lists and objects.
+    """
+    if len(data) <= _SMALL_JSON:
+        return
+    data = bytes(data)
+    if data.count(b"[") + data.count(b"{") > MAX_JSON_LISTS:
+        raise TooLarge(f"JSON with more than {MAX_JSON_LISTS} lists", hint="send numbers flat, or in binary")
+    if data.count(b",") > MAX_JSON_VALUES:
+        raise TooLarge(f"JSON with more than {MAX_JSON_VALUES} values", hint="send tensors in binary")
+
+
 def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
     """A nested list as an array of datatype `dtype` (None: what NumPy makes of it); text as objects.
 
     Raises:
         InputError: ragged, null inside, or values that the datatype does not hold.
     """
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError) as problem:
-        raise InputError(f"not a rectangular array: {problem}", at=at) from problem
+    flat, shape = _flattened(value, at)
+    kinds = set(map(type, flat))
+    if list in kinds:
+        raise InputError("not a rectangular array: a list stands where a value should", at=at)
+    if str in kinds:
+        if dtype not in (None, "string") or len(kinds) > 1:
+            raise InputError(f"expected {dtype or 'one kind of'} values, got text", at=at)
+        # NumPy's own text would give each string the room of the longest.
+        return object_array(flat, shape)
+    array = np.asarray(flat).reshape(shape)
     if dtype is None and array.dtype.kind != "O":
         return array
     want = numpy_dtype(dtype or "float64")
@@ -137,6 +169,18 @@ def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
             raise InputError(f"expected {dtype} ({low} to {high}), got {array.min()} to {array.max()}", at=at)
     with np.errstate(over="ignore"):
         return array.astype(want)
+
+
+def _flattened(value: Any, at: str) -> tuple[list[Any], tuple[int, ...]]:
+    """The values of a nested list in order, and its shape."""
+    level: list[Any] = [value]
+    shape: list[int] = []
+    while level and type(level[0]) is list and len(shape) < _MAX_RANK:
+        if set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
+            raise InputError("not a rectangular array: its lists differ in length or depth", at=at)
+        shape.append(len(level[0]))
+        level = list(chain.from_iterable(level))
+    return level, tuple(shape)
 
 
 def object_array(items: Sequence[Any], shape: Sequence[int]) -> Array:

@@ -22,7 +22,9 @@ VERBS = {
     "inspect": "Show what a bundle holds and how it came to be.",
     "verify": "Replay a bundle's golden cases; say where answers diverge.",
     "predict": "Answer files from the shell.",
-    "serve": "Serve bundles over HTTP, with a page for each.",
+    "serve": "Serve bundles over HTTP and gRPC, with a page for each.",
+    "rollout": "Show and change which version of a model gets the traffic.",
+    "keys": "Add, list and revoke the keys of a server's callers.",
     "doctor": "Show this machine, the runtimes and frameworks found, and what is missing.",
 }
 

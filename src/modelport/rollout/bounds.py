@@ -6,6 +6,7 @@ Every `z` is a normal deviate: `deviate(0.001)` gives the bound that chance pass
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from statistics import NormalDist
 
 from .figures import Latency
@@ -23,20 +24,16 @@ def deviate(alpha: float) -> float:
 
 def look_number(requests: int) -> int:
     """Which look a number of requests allows: 0 below FIRST_LOOK, one more at each 1.25 times as many."""
-    if requests < FIRST_LOOK:
-        return 0
-    number = int(math.log(requests / FIRST_LOOK, LOOK_GROWTH))
-    # The logarithm may land a hair on the wrong side of a whole number; `look_at` is the truth.
-    while look_at(number + 2) <= requests:
-        number += 1
-    while look_at(number + 1) > requests:
-        number -= 1
-    return number + 1
+    return bisect_right(_LOOKS, requests)
 
 
 def look_at(number: int) -> int:
     """The requests at which a look, counted from 1, is taken."""
     return math.ceil(FIRST_LOOK * LOOK_GROWTH ** (number - 1) - 1e-9)
+
+
+# Up to 10^20 requests.
+_LOOKS = [look_at(number) for number in range(1, 200)]
 
 
 def look_alpha(alpha: float, number: int) -> float:

@@ -47,12 +47,12 @@ class Latency(msgspec.Struct, forbid_unknown_fields=True):
         """
         if not 1 <= place <= self.total:
             return None
-        seen = 0
-        for bucket in sorted(self.counts):
+        buckets = iter(sorted(self.counts))
+        seen, bucket = 0, 0
+        while seen < place:
+            bucket = next(buckets)
             seen += self.counts[bucket]
-            if seen >= place:
-                return _FLOOR * math.pow(2.0, bucket / BUCKETS_AN_OCTAVE)
-        raise AssertionError("a rank within the total lies in some bucket")
+        return _FLOOR * math.pow(2.0, bucket / BUCKETS_AN_OCTAVE)
 
     def quantile(self, share: float) -> float | None:
         """The duration that `share` of all do not pass, in seconds; None where nothing was counted."""

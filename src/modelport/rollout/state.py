@@ -25,6 +25,7 @@ FILE = "rollout.json"
 LOCK = ".rollout.lock"
 DAMAGED = ".rollout.damaged.json"
 MAX_BYTES = 4 << 20
+_WAIT = 0.05
 
 Stamp = tuple[int, int, int]
 """Changes when the file does: modification time in ns, size, inode."""
@@ -154,16 +155,15 @@ def _writing(folder: Path) -> Iterator[None]:
 def _locked(folder: Path, patience: float) -> Iterator[None]:
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        tries = max(int(patience / 0.05), 1)
-        for left in reversed(range(tries)):
-            if _take(handle):
-                break
-            if not left:
+        waits = int(patience / _WAIT)
+        while not _take(handle):
+            if not waits:
                 raise Unavailable(
                     f"another process is changing the rollout of {folder.name!r}",
                     hint="try again; the lock goes with the process that holds it",
                 )
-            time.sleep(0.05)
+            waits -= 1
+            time.sleep(_WAIT)
         try:
             yield
         finally:

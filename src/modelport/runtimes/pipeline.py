@@ -22,7 +22,7 @@ from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.compile import PRE_STEPS, check_growth
 from ..steps.decode import decode_image
 from ..steps.step import parse_steps
-from ..tensors import Array, Tensors, TensorSpec, array_of_json, readable
+from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
 
@@ -187,6 +187,7 @@ def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> d
         return {specs[0].name: read_npy(data)}
     if is_npz(data):
         return read_npz(data, limit=limit)
+    check_json(data)
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:

@@ -13,6 +13,7 @@ from ..engine.arena import Slot
 
 if TYPE_CHECKING:
     from ..engine.submission import Submission
+    from .guard.ring import Principal
     from .http1 import Connection, Server
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
@@ -50,8 +51,10 @@ class Exchange:
         "keep_alive",
         "method",
         "path",
+        "principal",
         "query",
         "replied",
+        "reserved",
         "slot",
         "slot_start",
         "status",
@@ -67,6 +70,9 @@ class Exchange:
         self.path, _, self.query = target.partition(b"?")
         self.headers = headers
         """By lower-case name; several fields of one name are joined by commas."""
+        self.reserved = 0
+        self.principal: Principal | None = None
+        """Who asks, where the guard has been asked already."""
         self.deadline = math.inf
         """When the caller stops waiting, on `time.monotonic`'s clock."""
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None

@@ -22,6 +22,10 @@ from .limits import Limits
 log = logging.getLogger("modelport.serve")
 
 _ALIGNMENT = 64
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b'Content-Type: application/json\r\nContent-Length: 32\r\n\r\n{"error":"too many connections"}'
+)
 _LINGER_SECONDS = 2.0
 """How long a refused caller's bytes are still read, so that it gets to read why (a closed socket with
 unread bytes resets the connection, reply and all)."""
@@ -47,6 +51,8 @@ class Server:
         self.clock = loop.time
         self.now = loop.time()
         self.busy = 0
+        self.buffered = 0
+        """Bytes of bodies that are on their way or being answered."""
 
     def dispatch(self, exchange: Exchange) -> None:
         """Hand a request over; a bug there is a 500 for its caller and nothing for the others."""
@@ -88,6 +94,11 @@ class Connection(asyncio.BufferedProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._write_since = 0.0
+        self._served = False
+        self._mark = 0
+        self._mark_at = 0.0
+        """Where the body was when its pace was last judged, and when that was."""
+        self._reserved = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -112,7 +123,9 @@ class Connection(asyncio.BufferedProtocol):
         server.connections.add(self)
         if len(server.connections) > server.limits.max_connections:
             server.refused("queue_full")
-            self._refuse(503, "too many connections", b"Retry-After: 1\r\n")
+            self._ignoring = True
+            self._transport.write(_FULL)
+            self._transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._direct and self._slot is not None:
@@ -142,7 +155,7 @@ class Connection(asyncio.BufferedProtocol):
             self.server.refused("invalid")
             self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
         else:
-            if self._in_head and self._head_bytes > self.server.limits.max_head:
+            if (self._in_head or not self._in_message) and self._head_bytes > self.server.limits.max_head:
                 self.server.refused("too_large")
                 self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
             if self._slot is not None and self._in_message and not self._ignoring:
@@ -164,9 +177,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._slot is not None:
             self._slot.release()
             self._slot = None
+        self.server.buffered -= self._reserved
+        self._reserved = 0
         for exchange in (self._current, *self._waiting):
             if exchange is not None:
                 self.server.busy -= 1
+                self.server.buffered -= exchange.reserved
                 exchange.hang_up()
         self._current = None
         self._waiting.clear()
@@ -182,6 +198,8 @@ class Connection(asyncio.BufferedProtocol):
         self._write_since = 0.0
         if self._transport is not None and not self._paused:
             self._transport.resume_reading()
+        if self._current is None and self._waiting:
+            self._next()
 
     # -- the parser's calls ----------------------------------------------------------------------------------
 
@@ -234,10 +252,13 @@ class Connection(asyncio.BufferedProtocol):
             self.server.refused("too_large")
             self._refuse(413, f"the body is {size} bytes; at most {limits.max_body} are read")
             return
+        if not self._reserve(size):
+            return
         if size >= MIN_SLOT and self.server.arena is not None:
             self._take_slot(size, headers.get(b"inference-header-content-length"))
         if size or b"transfer-encoding" in headers:
-            self.since = self.server.now
+            self.since = self._mark_at = self.server.now
+            self._mark = self._position
             if headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -250,6 +271,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._parts.append(body)
         self._position += len(body)
+        if self._position > self._reserved and not self._reserve(self._position):
+            return
         if self._position > self.server.limits.max_body:
             self.server.refused("too_large")
             self._refuse(413, f"the body is over {self.server.limits.max_body} bytes")
@@ -268,7 +291,9 @@ class Connection(asyncio.BufferedProtocol):
             exchange.body = self._slot.view[self._slot_start : self._slot_start + self._size]
         elif self._parts:
             exchange.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        exchange.reserved, self._reserved = self._reserved, 0
         self._reset()
+        self._served = True
         server = self.server
         server.busy += 1
         if self._current is None:
@@ -298,6 +323,7 @@ class Connection(asyncio.BufferedProtocol):
         elif parts:
             transport.write(b"".join(parts))
         server.busy -= 1
+        server.buffered -= exchange.reserved
         self._current = None
         if server.finished is not None:
             server.finished(exchange)
@@ -305,14 +331,18 @@ class Connection(asyncio.BufferedProtocol):
             self._finish()
             return
         self.since = server.now
-        if self._waiting:
-            self._current = self._waiting.popleft()
-            if self._paused:
-                self._paused = False
-                if not self._write_since:
-                    transport.resume_reading()
-            # Not from inside the reply before it: a thousand pipelined requests are no deep recursion.
-            asyncio.get_running_loop().call_soon(self._handle, self._current)
+        if self._waiting and not self._write_since:
+            self._next()
+
+    def _next(self) -> None:
+        """Answer the next of the requests that came before the reply to the one before them."""
+        self._current = self._waiting.popleft()
+        if self._paused and len(self._waiting) <= self.server.limits.max_pipelined // 2:
+            self._paused = False
+            if self._transport is not None:
+                self._transport.resume_reading()
+        # Not from inside the reply before it: a thousand pipelined requests are no deep recursion.
+        asyncio.get_running_loop().call_soon(self._handle, self._current)
 
     def check(self, now: float) -> None:
         """Called once a second: end what takes too long."""
@@ -325,9 +355,11 @@ class Connection(asyncio.BufferedProtocol):
             if now - self.since > limits.head_seconds:
                 self._refuse(408, f"the headers did not come within {limits.head_seconds:g} s")
         elif self._in_message:
-            if now - self.since > limits.body_seconds + self._position / limits.body_rate:
-                self._refuse(408, "the body came too slowly")
-        elif now - self.since > limits.idle_seconds:
+            if now - self._mark_at > limits.body_seconds:
+                if self._position - self._mark < limits.body_rate * limits.body_seconds:
+                    self._refuse(408, "the body came too slowly")
+                self._mark, self._mark_at = self._position, now
+        elif now - self.since > (limits.idle_seconds if self._served else limits.head_seconds):
             self._finish()
 
     def close_if_idle(self) -> None:
@@ -338,6 +370,17 @@ class Connection(asyncio.BufferedProtocol):
     def _handle(self, exchange: Exchange) -> None:
         if exchange is self._current and not exchange.replied:
             self.server.dispatch(exchange)
+
+    def _reserve(self, size: int) -> bool:
+        """Count this body among those that are held; a refusal where all of them together are too much."""
+        server = self.server
+        server.buffered += size - self._reserved
+        self._reserved = size
+        if server.buffered <= server.limits.max_buffered:
+            return True
+        server.refused("queue_full")
+        self._refuse(503, "too many large bodies at once", b"Retry-After: 1\r\n")
+        return False
 
     def _take_slot(self, size: int, header_length: bytes | None) -> None:
         """Where the body goes so that the tensor behind its JSON begins on a cache line."""
@@ -358,6 +401,8 @@ class Connection(asyncio.BufferedProtocol):
             self._slot = None
         self._in_message = self._in_head = False
         self._head_bytes = 0
+        self.server.buffered -= self._reserved
+        self._reserved = 0
         if self._current is not None:
             (self._waiting or [self._current])[-1].keep_alive = False
             return

@@ -17,8 +17,10 @@ class Limits(msgspec.Struct, frozen=True):
     head_seconds: float = 15.0
     """From the first byte of a request to the end of its headers."""
     body_seconds: float = 30.0
-    """For a body; one that takes longer must have come at `body_rate` on the average."""
+    """In each such span a body must go on at `body_rate` on the average."""
     body_rate: float = 1 << 10
+    max_buffered: int = 2 << 30
+    """Of all bodies together that are on their way or being answered."""
     idle_seconds: float = 75.0
     write_seconds: float = 60.0
     """For which a caller may leave a reply unread."""

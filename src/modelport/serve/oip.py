@@ -24,12 +24,14 @@ from ..tensors import (
     Signature,
     TensorSpec,
     array_of_json,
+    check_json,
     dtype_name,
     numpy_dtype,
     object_array,
 )
 
 MAX_RANK = 16
+_UNUSUAL = frozenset(["classification", "shared_memory_region"])
 
 
 class _Input(msgspec.Struct):
@@ -74,6 +76,7 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
     """
     view = memoryview(body)
     end = len(body) if header_length is None else _header_end(header_length, len(body))
+    check_json(view[:end])
     try:
         request = msgspec.json.decode(view[:end], type=_Request)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
@@ -94,7 +97,7 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
         request.id,
         tuple(request.outputs) if request.outputs is not None else None,
         bool(request.parameters.get("binary_data_output", False)),
-        _timeout(request.parameters.get("timeout")),
+        timeout_of(request.parameters.get("timeout")),
     )
 
 
@@ -119,7 +122,7 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
     """
     try:
         request = msgspec.json.decode(text, type=_Request)
-        timeout = _timeout(request.parameters.get("timeout"))
+        timeout = timeout_of(request.parameters.get("timeout"))
         shapes = {entry.name: tuple(entry.shape) for entry in request.inputs}
         arrays = {
             entry.name: np.broadcast_to(np.empty((), DTYPES_OF_OIP[entry.datatype]), entry.shape)
@@ -144,7 +147,7 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
         and set(names) <= set(known)
         and "string" not in known.values()
         and all(output.parameters.get("binary_data", everywhere) is True for output in wanted)
-        and not any(output.parameters.get("classification") for output in wanted)
+        and not any(output.parameters.keys() & _UNUSUAL for output in wanted)
         and (bool(wanted) or everywhere is True)
     )
     if not plain:
@@ -173,7 +176,7 @@ def raw_request(body: bytes, specs: Sequence[TensorSpec]) -> InferRequest:
     if spec.dtype == "string":
         array = object_array([bytes(body)], [1])
     else:
-        array = _from_bytes(memoryview(body), spec.dtype, [1, *(int(d) for d in spec.shape[1:])], "$")
+        array = tensor_of_bytes(memoryview(body), spec.dtype, [1, *(int(d) for d in spec.shape[1:])], "$")
     return InferRequest({spec.name: array}, None, None, True, None)
 
 
@@ -195,19 +198,21 @@ def encode_response(
     entries: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for index, output in enumerate(wanted):
+        if "shared_memory_region" in output.parameters:
+            raise InputError("shared memory is not offered here", at=f"$.outputs[{index}]")
         if output.name not in outputs:
             known = ", ".join(outputs)
             raise InputError(f"unknown output {output.name!r}; known: {known}", at=f"$.outputs[{index}]")
         array = outputs[output.name]
         if top := output.parameters.get("classification"):
-            array = _classification(array, top, labels, f"$.outputs[{index}]")
+            array = classified(array, top, labels, f"$.outputs[{index}]")
         entry: dict[str, Any] = {
             "name": output.name,
             "datatype": OIP_DATATYPES[dtype_name(array)],
             "shape": list(array.shape),
         }
         if output.parameters.get("binary_data", request.binary):
-            blobs.append(_to_bytes(array))
+            blobs.append(bytes_of_tensor(array))
             entry["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             entry["data"] = _to_list(array)
@@ -236,7 +241,7 @@ def _header_end(header_length: str, total: int) -> int:
     return int(header_length)
 
 
-def _timeout(value: Any) -> float | None:
+def timeout_of(value: Any) -> float | None:
     """Triton's `timeout` parameter is in microseconds."""
     if value is None:
         return None
@@ -262,10 +267,10 @@ def _tensor(entry: _Input, view: memoryview, start: int, at: str) -> tuple[Array
         raise InputError(
             f"binary_data_size is {size!r} and {len(view) - start} bytes are left", at=f"{at}.parameters"
         )
-    return _from_bytes(view[start : start + size], dtype, entry.shape, at), start + size
+    return tensor_of_bytes(view[start : start + size], dtype, entry.shape, at), start + size
 
 
-def _from_bytes(data: memoryview, dtype: str, shape: Sequence[int], at: str) -> Array:
+def tensor_of_bytes(data: memoryview, dtype: str, shape: Sequence[int], at: str) -> Array:
     if dtype == "string":
         return _unpack_strings(data, shape, at)
     kind = numpy_dtype(dtype).newbyteorder("<")
@@ -307,7 +312,7 @@ def _from_list(data: Any, dtype: str, shape: Sequence[int], at: str) -> Array:
     return array.reshape(shape)
 
 
-def _classification(array: Array, top: Any, labels: Sequence[str], at: str) -> Array:
+def classified(array: Array, top: Any, labels: Sequence[str], at: str) -> Array:
     """Triton's classification extension: the `top` best of each row as `score:index[:label]`."""
     if not isinstance(top, int) or top < 1 or array.ndim < 1 or array.dtype.kind not in "iuf":
         raise InputError("classification wants a positive number and a numeric output", at=at)
@@ -322,7 +327,7 @@ def _classification(array: Array, top: Any, labels: Sequence[str], at: str) -> A
     return strings[0] if array.ndim == 1 else strings
 
 
-def _to_bytes(array: Array) -> bytes:
+def bytes_of_tensor(array: Array) -> bytes:
     if array.dtype.kind in "OUS":
         items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
         return b"".join(struct.pack("<I", len(item)) + item for item in items)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import math
 
-from ..errors import ModelportError, Unauthorized, Unavailable
+from ..errors import ModelFailed, ModelportError, Unauthorized, Unavailable
 
 log = logging.getLogger("modelport.serve")
+
+MAX_WORDS = 2000
+"""Characters of an error; a name that the caller chose may be in it."""
 
 
 def refusal(problem: ModelportError, asked: str) -> tuple[int, str, dict[str, str]]:
@@ -22,7 +25,13 @@ def refusal(problem: ModelportError, asked: str) -> tuple[int, str, dict[str, st
     elif problem.http_status >= 500:
         log.warning("%a: %s", asked[:200], problem)
     if isinstance(problem, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    # What went wrong on this side may name its places (paths); those stay in the log.
+        headers["WWW-Authenticate"] = problem.challenge
+    return problem.http_status, words_for(problem), headers
+
+
+def words_for(problem: ModelportError) -> str:
+    """What a caller is told: not this side's places (paths, nodes of graphs), and not at any length."""
+    if isinstance(problem, ModelFailed):
+        return "the model failed on this input; the server's log says more"
     words = str(problem) if problem.http_status < 500 else problem.message
-    return problem.http_status, words, headers
+    return words if len(words) <= MAX_WORDS else f"{words[:MAX_WORDS]}…"

@@ -142,6 +142,7 @@ class Serving:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._renew)
         settings = self.settings
         repository = Repository(self._source, settings.engine, metrics=self.metrics, keep=settings.keep)
         traffic = Traffic(
@@ -211,7 +212,11 @@ class Serving:
         server.refused = self.metrics.refused
         context = self.certificate.context if self.certificate else None
         listener = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server), sock=sock, ssl=context, backlog=BACKLOG
+            lambda: Connection(server),
+            sock=sock,
+            ssl=context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=self.settings.limits.head_seconds if context else None,
         )
         self._servers.append(server)
         self._listeners.append(listener)
@@ -238,9 +243,15 @@ class Serving:
             reuse_port=settings.workers > 1,
         )
 
+    def _renew(self) -> None:
+        """SIGHUP: the certificate's files are read again now, not when the clock gets to it."""
+        if self.certificate is not None:
+            self.certificate.refresh(time.monotonic(), at_once=True)
+
     def _fill(self, state: Any, repository: Repository, traffic: Traffic) -> None:
         """What endpoints find in `request.app.state` of a running server."""
         state.traffic = traffic
+        state.management = self.settings.admin_port is not None
         state.stopping = self.stopping.is_set
         state.processes = Processes(lambda: {"executor": repository.pids()})
         state.rollout = lambda: {name: traffic.report(name) for name in repository.names() if name in traffic}

@@ -120,7 +120,7 @@ class ShortPath:
 
     def _authorize(self, exchange: Exchange, model: str) -> None:
         if not self._guard.idle:
-            principal = self._guard.authorize(
+            principal = exchange.principal = self._guard.authorize(
                 exchange,
                 "infer",
                 model=model,

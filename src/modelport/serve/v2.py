@@ -50,10 +50,7 @@ async def index(request: Request) -> Response:
     only_ready = asked.get("ready") is True
     entries = describe.index(_repository(request), only_ready=only_ready)
     if not only_ready:
-        entries += [
-            {"name": each.name, "version": each.version, "state": "UNAVAILABLE", "reason": each.reason}
-            for each in _repository(request).broken
-        ]
+        entries += describe.broken(_repository(request))
     return json_response(entries)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib.util
+import socket
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -15,12 +15,40 @@ import pytest
 from onnx import TensorProto, helper
 
 import modelport
+from modelport import plugins
+from modelport.serve.guard.keys import Keys, new_key, update
 
 from ...colours import LABELS, pack_colours, picture, served
 from .wire import Target, post
 
-GROWTH = 96 << 20
+GROWTH = 192 << 20
 """Bytes by which the server's memory may grow over all attacks of one file."""
+
+
+def _here(module: str) -> bool:
+    return importlib.util.find_spec(module.replace(":", ".")) is not None
+
+
+# Every dialect: the more that is on, the more there is to attack.
+ALL = (
+    "--versions",
+    "all",
+    "--api",
+    ",".join(name for name, module in plugins.table("dialects").items() if _here(module)),
+)
+
+
+class Guarded(NamedTuple):
+    """A server that asks for keys."""
+
+    public: Target
+    admin: Target
+    keys: dict[str, str]
+    path: Path
+
+    def bearer(self, name: str) -> dict[str, str]:
+        """The header with a key."""
+        return {"authorization": f"Bearer {self.keys[name]}"}
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +74,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def target(repo: Path) -> Iterator[Target]:
     """A server with its defaults; its memory is looked at when all attacks of a file are over."""
-    with served(repo) as (url, process):
+    with served(repo, *ALL) as (url, process):
         target = Target(url, process.pid)
         for _ in range(20):
             check_health(target)
@@ -63,10 +91,10 @@ def _healthy(request: pytest.FixtureRequest) -> Iterator[None]:
         check_health(request.getfixturevalue("target"))
 
 
-def check_health(target: Target) -> None:
+def check_health(target: Target, **headers: str) -> None:
     """Right answers, for a picture and for tensors."""
     for colour in LABELS:
-        reply = target.one(post("/predict/colours", picture(colour)))
+        reply = target.one(post("/predict/colours", picture(colour), **headers))
         assert reply.status == 200 and f'"label":"{colour}"'.encode() in reply.body[:90], reply
     rows = np.arange(8, dtype="<f4")
     text = (
@@ -74,22 +102,34 @@ def check_health(target: Target) -> None:
         b'"outputs":[{"name":"total","parameters":{"binary_data":false}}]}'
     )
     body = text + rows.tobytes()
-    reply = target.one(post("/v2/models/sum/infer", body, inference_header_content_length=len(text)))
+    reply = target.one(
+        post("/v2/models/sum/infer", body, inference_header_content_length=len(text), **headers)
+    )
     assert reply.status == 200 and b'"data":[6.0,22.0]' in reply.body, reply
 
 
-@cache
-def serve_help() -> str:
-    """What `modelport serve --help` says."""
-    command = [sys.executable, "-m", "modelport", "serve", "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+@pytest.fixture(scope="module")
+def guarded(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A server with keys, and administration on a port of its own."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    keys: dict[str, str] = {}
 
+    def change(before: Keys) -> Keys:
+        for name, scope, more in (
+            ("ci", "infer", {}),
+            ("sum only", "infer", {"models": ["sum"]}),
+            ("watch", "metrics", {}),
+            ("ops", "admin", {}),
+        ):
+            before, keys[name] = new_key(name.replace(" ", "-"), (scope,), keys=before, **more)
+        return before
 
-def needs(*options: str) -> pytest.MarkDecorator:
-    """Skip where `modelport serve` has no such options yet."""
-    missing = [option for option in options if option not in serve_help()]
-    return pytest.mark.skipif(bool(missing), reason=f"modelport serve has no {', '.join(missing)} yet")
-
-
-OWN_FRONT_END = needs("--header-timeout")
-"""What uvicorn does not do."""
+    update(path, change)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    options = ("--keys", str(path), "--admin-port", str(port), *ALL)
+    with served(repo, *options) as (url, process):
+        public = Target(url, process.pid)
+        yield Guarded(public, Target(f"http://127.0.0.1:{port}", process.pid), keys, path)
+        check_health(public, authorization=f"Bearer {keys['ci']}")

@@ -12,7 +12,6 @@ import pytest
 
 from .wire import Target, as_json, post
 
-
 PLACES = [
     "/predict/colours",
     "/v2/models/colours/infer",

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from ...colours import picture
-from .conftest import OWN_FRONT_END, check_health
+from .conftest import check_health
 from .wire import CRLF, Target, closes, get, head, post, read, send
 
 RED = picture("red")
@@ -134,7 +134,6 @@ def test_a_thousand_pipelined_requests_are_answered_in_order(target: Target) -> 
     assert len(replies) == 1000
 
 
-@OWN_FRONT_END
 def test_who_asks_and_never_reads_is_not_answered_without_end(target: Target) -> None:
     """Replies wait for their reader, and so do the requests behind them: memory does not grow."""
     before = psutil.Process(target.pid).memory_info().rss
@@ -174,7 +173,6 @@ ODD = {
 }
 
 
-@OWN_FRONT_END
 @pytest.mark.parametrize(
     "line", [b"GET /\r\n\r\n", b"GET / HTTP/0.9\r\n\r\n", b"GET / HTTP/2.0\r\nHost: x\r\n\r\n"]
 )
@@ -183,7 +181,6 @@ def test_versions_that_are_not_spoken_are_refused(target: Target, line: bytes) -
     assert [reply.status for reply in replies] in ([], [400], [505])
 
 
-@OWN_FRONT_END
 @pytest.mark.parametrize(
     "hosts", [b"", b"Host: a\r\nHost: b\r\n", b"Host: a, b\r\n", b"Host: a b\r\n", b"Host: a/b\r\n"]
 )
@@ -193,7 +190,6 @@ def test_a_request_names_one_host(target: Target, hosts: bytes) -> None:
     assert [reply.status for reply in replies] in ([400], [403])
 
 
-@OWN_FRONT_END
 @pytest.mark.parametrize(
     "flood",
     [

@@ -12,10 +12,8 @@ import psutil
 import pytest
 
 from ...colours import picture, served
-from .conftest import check_health, needs
+from .conftest import check_health
 from .wire import Target, closes, get, head, read
-
-pytestmark = needs("--header-timeout", "--body-timeout", "--max-connections")
 
 PREDICT = "/predict/colours"
 CONNECTIONS = 40

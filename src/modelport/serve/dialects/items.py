@@ -22,7 +22,7 @@ from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.model import Answered, LiveModel, stack
 from ...engine.repository import Repository
 from ...errors import Forbidden, InputError, NotFound, did_you_mean
-from ...tensors import Array, Tensors, TensorSpec, array_of_json, object_array
+from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
 from ..body import decode_base64
 from ..infer import MAX_ITEMS
 
@@ -40,6 +40,7 @@ def decode_json(body: bytes) -> Any:
     Raises:
         InputError: something else, or nested too deep, or with numbers that no tensor holds.
     """
+    check_json(body)
     try:
         try:
             return msgspec.json.decode(body)

@@ -15,7 +15,15 @@ import numpy as np
 from ...errors import InputError, Unsupported
 from ...protos.open_inference import InferParameter, ModelInferRequest, ModelInferResponse
 from ...tensors import DTYPES_OF_OIP, OIP_DATATYPES, Array, dtype_name, numpy_dtype, object_array
-from ..oip import MAX_RANK, InferRequest, RequestedOutput, _classification, _from_bytes, _timeout, _to_bytes
+from ..oip import (
+    MAX_RANK,
+    InferRequest,
+    RequestedOutput,
+    bytes_of_tensor,
+    classified,
+    tensor_of_bytes,
+    timeout_of,
+)
 
 _CONTENTS = {
     "bool": "bool_contents",
@@ -62,10 +70,10 @@ def read_request(message: ModelInferRequest) -> InferRequest:
         elif tensor.HasField("contents"):
             raise InputError("`contents` beside raw_input_contents; expected one of them", at=at)
         else:
-            inputs[tensor.name] = _from_bytes(memoryview(raw[index]), dtype, shape, at)
+            inputs[tensor.name] = tensor_of_bytes(memoryview(raw[index]), dtype, shape, at)
     parameters = message.parameters
     timeout = _value(parameters["timeout"]) if parameters and "timeout" in parameters else None
-    return InferRequest(inputs, message.id or None, _outputs(message), True, _timeout(timeout))
+    return InferRequest(inputs, message.id or None, _outputs(message), True, timeout_of(timeout))
 
 
 def write_response(
@@ -91,9 +99,9 @@ def write_response(
             raise InputError(f"unknown output {wanted.name[:100]!r}; known: {known}", at=at)
         array = outputs[wanted.name]
         if top := wanted.parameters.get("classification"):
-            array = _classification(array, top, labels, f"$.outputs[{index}]")
+            array = classified(array, top, labels, f"$.outputs[{index}]")
         described.add(name=wanted.name, datatype=OIP_DATATYPES[dtype_name(array)], shape=array.shape)
-        raw.append(_to_bytes(array))
+        raw.append(bytes_of_tensor(array))
     return reply
 
 

@@ -92,8 +92,11 @@ export function short(number) {
 /** A number of things. */
 export const whole = (number) => number.toLocaleString("en", { maximumFractionDigits: 0 });
 
-/** A difference between two answers: `0.0021`, `3.1e-6`. */
-export const tiny = (number) => (number === 0 || number >= 1e-3 ? `${Number(number.toPrecision(2))}` : number.toExponential(1));
+/** A difference between two answers: `0.0021`, `3.1e-6`; null is one that no number tells. */
+export function tiny(number) {
+  if (number === null) return "more than a number says";
+  return number === 0 || number >= 1e-3 ? `${Number(number.toPrecision(2))}` : number.toExponential(1);
+}
 
 /** A duration in seconds, as [number, unit]. */
 export function duration(seconds) {

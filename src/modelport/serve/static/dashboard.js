@@ -67,7 +67,8 @@ function take(data) {
   state("ready", "live");
   const names = new Set(data.versions.map(({ figures }) => figures.name));
   const count = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
-  byId("lead").textContent = `${count(names.size, "model")}, ${count(data.versions.length, "version")} · up ${span(
+  const loaded = data.versions.filter((version) => !resting(version)).length;
+  byId("lead").textContent = `${count(names.size, "model")}, ${count(loaded, "version")} · up ${span(
     data.time - data.started,
   )} · Modelport ${data.release}`;
   showTiles(data);
@@ -150,13 +151,19 @@ function showLines() {
 
 function showModels(data) {
   const names = [...new Set(data.versions.map(({ figures }) => figures.name))];
-  const open = data.versions.length <= 2;
+  const open = data.versions.filter((version) => !resting(version)).length <= 2;
   const panels = names.map((name) => {
     const panel = modelPanel(name);
-    const versions = data.versions.filter(({ figures }) => figures.name === name);
-    const plan = data.rollout?.[name];
-    panel.said.textContent = plan?.said ?? "";
-    panel.said.hidden = !plan?.said;
+    const all = data.versions.filter(({ figures }) => figures.name === name);
+    const versions = all.filter((version) => !resting(version));
+    const rest = all.filter(resting).map(({ figures }) => figures.version);
+    panel.rest.textContent = `not loaded: ${rest.join(", ")}`;
+    panel.rest.hidden = !rest.length;
+    const { plan, problem, last } = data.rollout?.[name] ?? {};
+    const said = problem || last?.reason || "";
+    panel.said.textContent = said;
+    panel.said.className = problem ? "said why" : "said";
+    panel.said.hidden = !said;
     arrange(panel.list, versions.map((version) => showVersion(version, plan, open, versions.length === 1)));
     return panel.box;
   });
@@ -164,6 +171,9 @@ function showModels(data) {
   const keys = new Set([...data.versions.map(keyOf), ...names]);
   for (const key of shown.keys()) if (!keys.has(key)) shown.delete(key);
 }
+
+/** A version in the folder that nobody wants loaded: not worth a row. */
+const resting = ({ state, reason, figures }) => state === "UNAVAILABLE" && !reason && !figures.requests;
 
 const nothing = make("p", { className: "panel empty" }, "No model is served here yet.");
 
@@ -176,9 +186,10 @@ function modelPanel(name) {
   if (!shown.has(name)) {
     const said = make("p", { className: "said", hidden: true });
     const list = make("div", { className: "list" });
+    const rest = make("p", { className: "rest", hidden: true });
     // The address is made here: a model's own words never become one.
     const title = make("h2", {}, make("a", { href: `/models/${encodeURIComponent(name)}` }, name));
-    shown.set(name, { said, list, box: make("section", { className: "panel" }, title, said, list) });
+    shown.set(name, { said, list, rest, box: make("section", { className: "panel" }, title, said, list, rest) });
   }
   return shown.get(name);
 }

@@ -1,0 +1,182 @@
+"""The OpenAPI 3.1 document of a running server, made of its routes and of the tables in `operations`.
+
+A route is in the document if it is mounted, whichever dialects that are; its words come from the tables.
+A third party's route, which no table knows, is described by its docstring.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from .._version import __version__
+from ..engine.repository import Repository
+from .guard.scope import scope_of
+from .operations import eas, hf, oip, pages, predict, rollout
+from .operations.build import ERROR, Fragment, Operations
+from .predict import json_response
+
+PAGE = Path(__file__).parent / "static" / "docs.html"
+TABLES = (oip, predict, hf, eas, rollout, pages)
+"""In the order of the page."""
+
+_REFS = "#/components/schemas/{name}"
+_INFO = {
+    "title": "Modelport",
+    "version": __version__,
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "description": (
+        'Every error is `{"error": …}` but where a dialect has words of its own. Bodies may come with '
+        "Content-Encoding gzip or deflate; replies are compressed where Accept-Encoding asks for it. The "
+        "connection itself answers 400, 408, 413, 414, 431 and 505 where a request is none."
+    ),
+}
+_SECURITY = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of `modelport keys`, for servers that were given keys.",
+    }
+}
+_PARAMETERS: dict[str, tuple[str, Fragment]] = {
+    "name": (
+        "A model; `NAME.net` is the network of NAME alone, where tensors are asked.",
+        {"type": "string"},
+    ),
+    "version": ("A version of it; the newest that is ready, where a path has none.", {"type": "string"}),
+    "number": ("Which, from 0 on.", {"type": "integer", "minimum": 0}),
+    "path": ("A path below this one.", {"type": "string"}),
+}
+
+
+async def show(request: Request) -> Response:
+    """GET /openapi.json: this server's document."""
+    repository: Repository = request.app.state.repository
+    ready = [entry for entry in repository.entries() if entry.model]
+    examples = {"name": ready[0].name, "version": ready[0].version} if ready else {}
+    return json_response(document(request.app.routes, examples))
+
+
+async def docs(request: Request) -> Response:
+    """GET /docs: the page that shows it."""
+    return FileResponse(PAGE)
+
+
+ROUTES: list[BaseRoute] = [Route("/openapi.json", show), Route("/docs", docs)]
+"""For everybody: what a server can do is no secret."""
+
+
+def operations() -> Operations:
+    """All tables in one."""
+    return {key: each for table in TABLES for key, each in table.OPERATIONS.items()}
+
+
+def methods(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, BaseRoute]]:
+    """`"METHOD /path"` of each route, without the HEADs that follow from GETs; a mount is `GET …/{path}`."""
+    for route in routes:
+        if isinstance(route, Route):
+            for method in sorted((route.methods or {"GET"}) - {"HEAD"}):
+                yield f"{method} {route.path_format}", route
+        elif isinstance(route, Mount):
+            yield f"GET {route.path}/{{path}}", route
+
+
+def document(routes: Iterable[BaseRoute], examples: Mapping[str, str] | None = None) -> Fragment:
+    """The document for these routes.
+
+    Args:
+        examples: by path parameter, a value that this server knows.
+    """
+    known = operations()
+    paths: dict[str, Fragment] = {}
+    for key, route in methods(routes):
+        method, _, path = key.partition(" ")
+        paths.setdefault(path, {})[method.lower()] = _operation(key, route, known.get(key), examples or {})
+    schemas: Fragment = {"Error": ERROR}
+    for table in TABLES:
+        schemas |= getattr(table, "SCHEMAS", {})
+    made = {
+        "openapi": "3.1.0",
+        "info": _INFO,
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in _tags(paths)],
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": _SECURITY},
+    }
+    return _with_types(made)
+
+
+def _operation(
+    key: str, route: BaseRoute, known: Mapping[str, Any] | None, examples: Mapping[str, str]
+) -> Fragment:
+    path = key.partition(" ")[2]
+    made = dict(known) if known else _undescribed(route)
+    names = re.findall(r"{(\w+)}", path)
+    made["operationId"] = re.sub(r"\W+", "_", key.replace("{", "by_").replace("}", "")).strip("_").lower()
+    of_path = [_path_parameter(name, examples.get(name)) for name in names]
+    made["parameters"] = [*of_path, *made.get("parameters", ())]
+    if not made["parameters"]:
+        del made["parameters"]
+    needs = scope_of(route)
+    if needs is not None and needs != "open":
+        # Nobody administrates without a key; the rest asks for one only where the server has keys.
+        made["security"] = [{"key": []}] if needs == "admin" else [{}, {"key": []}]
+        made["x-modelport-scope"] = needs
+    return made
+
+
+def _path_parameter(name: str, example: str | None) -> Fragment:
+    words, schema = _PARAMETERS.get(name, ("", {"type": "string"}))
+    made: Fragment = {"name": name, "in": "path", "required": True, "schema": schema}
+    if words:
+        made["description"] = words
+    if example is not None:
+        made["example"] = example
+    return made
+
+
+def _undescribed(route: BaseRoute) -> Fragment:
+    words = (getattr(getattr(route, "endpoint", None), "__doc__", None) or "").strip().partition("\n")[0]
+    return {
+        "summary": words or "A route of a plugin",
+        "tags": ["Plugins"],
+        "responses": {"default": {"description": "See the plugin's own documentation."}},
+    }
+
+
+def _tags(paths: Mapping[str, Fragment]) -> list[str]:
+    used = {tag for path in paths.values() for each in path.values() for tag in each["tags"]}
+    order = [tag for table in TABLES for each in table.OPERATIONS.values() for tag in each["tags"]]
+    return [tag for tag in dict.fromkeys((*order, *sorted(used))) if tag in used]
+
+
+def _with_types(made: Fragment) -> Fragment:
+    """The document with msgspec's types as schemas among its components."""
+    types: dict[type, None] = {}
+
+    def collect(value: Any) -> None:
+        if isinstance(value, type):
+            types[value] = None
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            collect(inner)
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, type):
+            return refs[value]
+        if isinstance(value, dict):
+            return {key: replaced(inner) for key, inner in value.items()}
+        return [replaced(inner) for inner in value] if isinstance(value, list) else value
+
+    collect(made)
+    found, components = msgspec.json.schema_components(types, ref_template=_REFS)
+    refs = dict(zip(types, found, strict=True))
+    whole: Fragment = replaced(made)
+    whole["components"]["schemas"] |= components
+    return whole
