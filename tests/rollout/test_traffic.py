@@ -1,0 +1,435 @@
+"""Rollouts in a server: who is routed where, policies that act, files that change, and what is shown."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelport.engine import traffic as module
+from modelport.engine.traffic import RepositoryVersions, Traffic
+from modelport.errors import BundleError, NotFound, Unavailable, Unsupported, UsageError
+from modelport.monitor.metrics import Metrics
+from modelport.rollout import change as changes
+from modelport.rollout.change import Conflict
+from modelport.rollout.plan import CLIENT_ADDRESS, Canary, Plan, Policy, Shadow
+from modelport.rollout.state import FILE, change, load, stamp
+
+from .servers import Models, traffic_of
+
+POLICY = Policy(steps=(0.1, 0.5, 1.0), min_requests=100, min_seconds=60.0, max_error_difference=0.05)
+
+
+def plan_of(**parts: Any) -> Plan:
+    return Plan(**({"model": "m", "stable": "1"} | parts))
+
+
+def canary_of(weight: float = 0.1, **parts: Any) -> Plan:
+    return plan_of(canary=Canary(version="2", weight=weight), **parts)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    return Models(tmp_path, m=["1", "2", "3"], other=["1"])
+
+
+@pytest.fixture
+def traffic(models: Models) -> Traffic:
+    return traffic_of(models)
+
+
+def routed(traffic: Traffic, count: int = 1000, **headers: str) -> Counter[tuple[str | None, str | None]]:
+    return Counter(traffic.route("m", headers, "10.0.0.1") for _ in range(count))
+
+
+def test_a_model_without_a_plan(traffic: Traffic) -> None:
+    traffic.tick(0.0)
+    assert "m" not in traffic and traffic.stable("m") is None
+    assert traffic.route("m", {}, None) == traffic.route("nobody", {}, None) == (None, None)
+    traffic.observe("m", "1", True, 0.1)
+    traffic.compared("m", {}, {}, 0.1, 0.1)
+    report = traffic.report("m")
+    assert report.plan is None and report.versions == ("1", "2", "3") and report.seen == ()
+    with pytest.raises(NotFound):
+        traffic.report("nobody")
+
+
+def test_weights_headers_keys_and_shadows(traffic: Traffic) -> None:
+    plan = plan_of(
+        canary=Canary(version="2", weight=0.2, header="X-Canary", value="yes", sticky="X-User"),
+        shadow=Shadow(version="3", sample=0.5),
+    )
+    traffic.put("m", plan, now=1.0)
+    assert "m" in traffic and traffic.stable("m") == "1"
+    got = routed(traffic)
+    assert set(got) == {("1", None), ("1", "3"), ("2", None)}
+    assert 120 < got["2", None] < 280 and 320 < got["1", "3"] < 480
+    assert routed(traffic, **{"x-canary": "yes"}) == {("2", None): 1000}
+    users = {user: {version for version, _ in routed(traffic, 20, **{"x-user": user})} for user in "abcdefgh"}
+    assert all(len(seen) == 1 for seen in users.values())
+    assert set.union(*users.values()) == {"1", "2"}
+
+
+def test_one_address_sees_one_version(traffic: Traffic) -> None:
+    plan = plan_of(canary=Canary(version="2", weight=0.5, sticky=CLIENT_ADDRESS))
+    traffic.put("m", plan, now=1.0)
+    assert len(routed(traffic)) == 1
+
+
+def test_versions_that_are_not_ready_are_passed_over(traffic: Traffic, models: Models) -> None:
+    traffic.put("m", canary_of(1.0, shadow=Shadow(version="3")), now=1.0)
+    assert set(routed(traffic)) == {("2", None)}
+    models.broken.add(("m", "2"))
+    assert set(routed(traffic)) == {("1", "3")}
+    assert "version 2 is not ready" in traffic.report("m").problem
+    models.broken.add(("m", "3"))
+    assert set(routed(traffic)) == {("1", None)}
+    models.broken.add(("m", "1"))
+    assert set(routed(traffic)) == {(None, None)} and traffic.stable("m") is None
+
+
+def test_plans_are_kept_and_found_again_after_a_restart(traffic: Traffic, models: Models) -> None:
+    traffic.put("m", canary_of(1.0), now=1.0, reason="friday")
+    again = traffic_of(models)
+    again.tick(2.0)
+    assert set(routed(again)) == {("2", None)}
+    report = again.report("m")
+    assert (report.revision, report.since, report.history[0].reason) == (1, 1.0, "friday")
+
+
+def test_what_cannot_be_is_refused_and_changes_nothing(traffic: Traffic) -> None:
+    with pytest.raises(NotFound, match="no version '7'"):
+        traffic.put("m", plan_of(stable="7"), now=1.0)
+    with pytest.raises(NotFound, match="unknown model"):
+        traffic.put("nobody", plan_of(), now=1.0)
+    with pytest.raises(UsageError, match="nothing to promote"):
+        traffic.promote("m", now=1.0)
+    traffic.put("m", canary_of(), now=1.0)
+    with pytest.raises(Conflict):
+        traffic.put("m", canary_of(0.9), now=1.0, seen=0)
+    assert traffic.report("m").plan == canary_of()
+
+
+def test_promote_roll_back_and_clear(traffic: Traffic, models: Models) -> None:
+    traffic.put("m", canary_of(), now=1.0)
+    traffic.promote("m", now=2.0)
+    assert set(routed(traffic)) == {("2", None)}
+    traffic.rollback("m", now=3.0)
+    assert set(routed(traffic)) == {("1", None)}
+    traffic.clear("m", now=4.0)
+    assert "m" not in traffic
+    assert [line.did for line in traffic.report("m").history] == ["set", "promote", "rollback", "clear"]
+    assert load(models.root / "m") is not None
+
+
+def test_a_file_that_others_change_is_followed(traffic: Traffic, models: Models) -> None:
+    folder = models.folder("m")
+    traffic.tick(0.0)
+
+    def put(plan: Plan) -> None:
+        change(folder, lambda state: changes.set_plan(state, plan, now=1.0, by="cli"))
+
+    put(canary_of(1.0))
+    traffic.tick(1.0)
+    assert set(routed(traffic)) == {("2", None)}
+    traffic.observe("m", "2", True, 0.1)
+    traffic.tick(2.0)
+    assert traffic.report("m").seen[1].requests == 1  # type: ignore[index]  # what is as it was is kept
+    put(canary_of(0.0))
+    traffic.tick(3.0)
+    assert set(routed(traffic)) == {("1", None)}
+    assert traffic.report("m").seen[1].requests == 0  # type: ignore[index]
+    (folder / FILE).unlink()
+    traffic.tick(4.0)
+    assert "m" not in traffic
+    put(canary_of(1.0))
+    del models.models["m"]
+    traffic.tick(5.0)
+    assert "m" not in traffic
+    models.models["m"] = ["1", "2"]
+    traffic.tick(6.0)
+    assert set(routed(traffic)) == {("2", None)}
+    del models.models["m"]
+    traffic.tick(7.0)
+    assert "m" not in traffic
+
+
+def test_a_damaged_file_leaves_what_there_was_and_says_so(traffic: Traffic, models: Models) -> None:
+    folder = models.folder("m")
+    traffic.put("m", canary_of(1.0), now=1.0)
+    (folder / FILE).write_text("{")
+    traffic.tick(2.0)
+    assert set(routed(traffic)) == {("2", None)}
+    assert "damaged" in traffic.report("m").problem
+    # A server that starts now knows of no plan: the newest version answers.
+    fresh = traffic_of(models)
+    fresh.tick(2.0)
+    assert fresh.route("m", {}, None) == (None, None) and "damaged" in fresh.report("m").problem
+    with pytest.raises(BundleError):
+        fresh.put("m", canary_of(), now=3.0)
+    fresh.clear("m", now=3.0)
+    fresh.put("m", canary_of(), now=3.0)
+    traffic.tick(4.0)
+    for server in (fresh, traffic):
+        assert server.report("m").problem == "" and server.report("m").plan == canary_of()
+
+
+class Clock:
+    """Serves traffic and ticks, second by second; nothing sleeps."""
+
+    def __init__(self, *servers: Traffic, rate: int = 50) -> None:
+        self.servers = servers
+        self.now = 1000.0
+        self.rate = rate
+        self.chance = random.Random(7)
+
+    def run(self, seconds: int, errors: dict[str, float] | None = None, wrong: float = 0.0) -> None:
+        for _ in range(seconds):
+            for server in self.servers:
+                for _ in range(self.rate):
+                    self.ask(server, errors or {}, wrong)
+            self.now += 1.0
+            for server in self.servers:
+                server.tick(self.now)
+
+    def ask(self, server: Traffic, errors: dict[str, float], wrong: float) -> None:
+        version, shadow = server.route("m", {}, None)
+        assert version is not None
+        ok = self.chance.random() >= errors.get(version, 0.0)
+        server.observe("m", version, ok, 0.01)
+        if shadow is not None and ok:
+            other = [0.1, 0.9] if self.chance.random() < wrong else [0.9, 0.1]
+            failed = self.chance.random() < errors.get(shadow, 0.0)
+            answer = {"scores": np.array([0.9, 0.1])}
+            server.compared("m", answer, None if failed else {"scores": np.array(other)}, 0.01, 0.01)
+
+
+def dids(traffic: Traffic) -> list[tuple[str, str]]:
+    return [(line.by, line.did) for line in traffic.report("m").history]
+
+
+def test_a_good_canary_goes_all_the_way(traffic: Traffic) -> None:
+    clock = Clock(traffic)
+    traffic.put("m", canary_of(policy=POLICY), now=clock.now)
+    clock.run(900)
+    report = traffic.report("m")
+    assert report.plan == plan_of(stable="2")
+    assert [line.what for line in report.history[1:]] == [
+        "canary 2 from 0.1 to 0.5 of the requests",
+        "canary 2 from 0.5 to 1 of the requests",
+        "2 is the stable version, in place of 1",
+    ]
+    gaps = [b.at - a.at for a, b in zip(report.history, report.history[1:], strict=False)]
+    assert min(gaps) >= 60.0  # min_seconds at each step
+    # At weight 1 the stable version was compared by what it did at the steps before.
+    assert "against 0.00% of" in report.history[-1].reason
+
+
+def test_a_canary_that_fails_goes_within_seconds(traffic: Traffic, models: Models) -> None:
+    clock = Clock(traffic)
+    traffic.put("m", canary_of(policy=POLICY), now=clock.now)
+    clock.run(30, {"2": 0.5})
+    assert dids(traffic) == [("api", "set"), ("policy", "rollback")]
+    assert traffic.report("m").history[-1].at - 1000.0 < 15
+    assert set(routed(traffic)) == {("1", None)}
+    again = traffic_of(models)
+    again.tick(clock.now)
+    assert set(routed(again)) == {("1", None)}
+
+
+def test_a_canary_that_turns_bad_when_it_has_everything_goes_too(traffic: Traffic) -> None:
+    clock = Clock(traffic)
+    traffic.put("m", canary_of(policy=POLICY), now=clock.now)
+    for _ in range(600):
+        clock.run(1)
+        if traffic.report("m").plan.canary.weight == 1.0:  # type: ignore[union-attr]
+            break
+    clock.run(30, {"2": 0.5})
+    assert dids(traffic)[-1] == ("policy", "rollback")
+    assert set(routed(traffic)) == {("1", None)}
+
+
+def test_a_shadow_is_compared_before_anyone_sees_it(traffic: Traffic) -> None:
+    policy = Policy(
+        steps=(0.2, 1.0), min_requests=100, min_seconds=10, max_error_difference=0.05, min_agreement=0.9
+    )
+    plan = plan_of(shadow=Shadow(version="2"), policy=policy)
+    clock = Clock(traffic)
+    traffic.put("m", plan, now=clock.now)
+    clock.run(400)
+    assert [line.did for line in traffic.report("m").history] == ["set", "advance", "advance", "promote"]
+    assert traffic.report("m").plan == plan_of(stable="2")
+
+
+def test_a_shadow_that_answers_otherwise_never_becomes_a_canary(traffic: Traffic) -> None:
+    policy = Policy(min_requests=100, min_seconds=10, min_agreement=0.9)
+    traffic.put("m", plan_of(shadow=Shadow(version="2"), policy=policy), now=1000.0)
+    Clock(traffic).run(60, wrong=0.4)
+    assert dids(traffic) == [("api", "set"), ("policy", "rollback")]
+    assert "agreement" in traffic.report("m").history[-1].reason
+
+
+def test_one_difference_that_is_too_large(traffic: Traffic) -> None:
+    policy = Policy(max_difference=0.1)
+    traffic.put("m", plan_of(shadow=Shadow(version="2"), policy=policy), now=1000.0)
+    Clock(traffic, rate=1).run(3, wrong=1.0)
+    assert dids(traffic)[-1] == ("policy", "rollback")
+
+
+def test_two_processes_judge_side_by_side_and_move_once_a_step(models: Models) -> None:
+    pair = traffic_of(models, judges=2), traffic_of(models, draw=random.Random(2).random, judges=2)
+    clock = Clock(*pair)
+    pair[0].put("m", canary_of(policy=POLICY), now=clock.now)
+    pair[1].tick(clock.now)
+    clock.run(900)
+    state = load(models.root / "m")
+    assert state is not None and [line.did for line in state.history] == [
+        "set",
+        "advance",
+        "advance",
+        "promote",
+    ]
+    assert pair[0].report("m").plan == pair[1].report("m").plan == plan_of(stable="2")
+
+
+def test_figures_are_shown(traffic: Traffic) -> None:
+    traffic.put("m", canary_of(shadow=Shadow(version="3"), policy=POLICY), now=1000.0)
+    for _ in range(20):
+        traffic.observe("m", "1", True, 0.010)
+        traffic.observe("m", "3", True, 0.010)  # asked for by its number: none of the rollout's
+    for ok in (True, True, False):
+        traffic.observe("m", "2", ok, 0.020)
+    traffic.compared("m", {"y": np.array([1.0])}, {"y": np.array([1.5])}, 0.010, 0.040)
+    traffic.tick(1001.0)
+    report = traffic.report("m")
+    assert report.seen is not None
+    stable, canary, shadow = report.seen
+    assert (stable.version, stable.role, stable.requests, stable.errors) == ("1", "stable", 20, 0)
+    assert (canary.version, canary.requests, canary.errors) == ("2", 3, 1)
+    assert canary.error_rate == pytest.approx(1 / 3) and canary.p99 == pytest.approx(0.02, rel=0.05)
+    assert (shadow.role, shadow.agreement, shadow.max_difference) == ("shadow", 1.0, 0.5)
+    assert shadow.p50 == pytest.approx(0.04, rel=0.05)
+    assert report.last is not None and report.last.action == "hold"
+    assert report.last.reason == "3 requests; the next look is at 8"
+
+
+def test_a_change_of_the_weight_keeps_the_stable_version_to_compare_with(traffic: Traffic) -> None:
+    traffic.put("m", canary_of(0.5, policy=POLICY), now=1000.0)
+    Clock(traffic).run(60)
+    traffic.put("m", canary_of(1.0, policy=POLICY), now=1060.0)
+    clock = Clock(traffic)
+    clock.now = 1060.0
+    clock.run(120)
+    assert dids(traffic)[-1] == ("policy", "promote")
+
+
+def test_metrics(models: Models) -> None:
+    metrics = Metrics()
+    traffic = traffic_of(models, metrics=metrics)
+    traffic.put("m", canary_of(0.25, shadow=Shadow(version="3")), now=1000.0)
+    traffic.tick(1001.0)
+    assert metrics.model("m", "1").gauges == {"canary_weight": 0.75}
+    assert metrics.model("m", "2").gauges == {"canary_weight": 0.25}
+    assert metrics.model("m", "3").gauges == {"canary_weight": 0.0}
+    answer = {"y": np.array([1.0, 2.0])}
+    traffic.compared("m", answer, {"y": np.array([1.5, 2.0])}, 0.01, 0.04)
+    traffic.compared("m", answer, {"y": np.array([2.0, 1.0])}, 0.01, 0.04)
+    traffic.compared("m", answer, None, 0.01, 0.04)
+    traffic.tick(1002.0)
+    shadow = metrics.model("m", "3")
+    assert shadow.counters == {"shadow_agreed": 1, "shadow_differed": 1, "shadow_failed": 1}
+    assert shadow.gauges["shadow_agreement"] == pytest.approx(1 / 3)
+    assert shadow.gauges["shadow_max_difference"] == 1.0
+    assert shadow.gauges["shadow_latency"] == pytest.approx(0.04, rel=0.05)
+    traffic.compared("m", answer, {"z": np.array([2.0, 1.0])}, 0.01, 0.04)
+    traffic.tick(1003.0)
+    assert shadow.gauges["shadow_max_difference"] == float("inf")
+    assert b"modelport_shadow_agreement_ratio" in metrics.render()
+    # What is no longer in the plan, and what is not loaded, has no gauges.
+    models.broken.add(("m", "2"))
+    traffic.put("m", canary_of(0.5), now=1004.0)
+    traffic.tick(1005.0)
+    assert shadow.gauges == {} and metrics.model("m", "1").gauges == {"canary_weight": 0.5}
+    traffic.clear("m", now=1006.0)
+    traffic.tick(1007.0)
+    assert metrics.model("m", "1").gauges == {}
+
+
+def test_all_shadows_that_fail_have_no_latency(models: Models) -> None:
+    metrics = Metrics()
+    traffic = traffic_of(models, metrics=metrics)
+    traffic.put("m", plan_of(shadow=Shadow(version="3")), now=1000.0)
+    traffic.compared("m", {}, None, 0.01, 0.04)
+    traffic.tick(1001.0)
+    gauges = metrics.model("m", "3").gauges
+    assert gauges["shadow_agreement"] == 0.0 and "shadow_latency" not in gauges
+
+
+@pytest.mark.parametrize("problem", [Unsupported("read-only"), BundleError("damaged")])
+def test_a_bad_canary_goes_even_where_nothing_can_be_written(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    clock = Clock(traffic)
+    traffic.put("m", canary_of(policy=POLICY), now=clock.now)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(module, "change", refuse)
+    clock.run(100)
+    assert traffic.report("m").plan == canary_of(policy=POLICY)  # an advance has to be kept to count
+    assert "advance is not kept on disk" in traffic.report("m").problem
+    clock.run(60, {"2": 0.9})
+    assert set(routed(traffic)) == {("1", None)}
+    assert "rollback is not kept on disk" in traffic.report("m").problem
+
+
+def test_a_busy_lock_is_tried_again_at_the_next_tick(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(traffic)
+    traffic.put("m", canary_of(policy=POLICY), now=clock.now)
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise Unavailable("another process is changing it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "change", busy)
+        clock.run(10, {"2": 1.0})
+    assert dids(traffic) == [("api", "set")]
+    traffic.tick(clock.now + 1)
+    assert dids(traffic) == [("api", "set"), ("policy", "rollback")]
+
+
+def test_the_models_of_a_repository(tmp_path: Path) -> None:
+    entries = {
+        "1": SimpleNamespace(model=object(), bundle=SimpleNamespace(path=tmp_path / "m" / "1")),
+        "2": SimpleNamespace(model=None, bundle=SimpleNamespace(path=tmp_path / "m" / "2")),
+    }
+
+    def entry(name: str, version: str | None = None) -> Any:
+        if name != "m" or version not in entries:
+            raise NotFound(name)
+        return entries[version]
+
+    found = RepositoryVersions(
+        SimpleNamespace(names=lambda: ["m"], versions=lambda name: list(entries), entry=entry)
+    )
+    assert found.names() == ["m"] and found.versions("m") == ["1", "2"]
+    assert [found.ready("m", version) for version in ("1", "2", "3")] == [True, False, False]
+    assert found.folder("m") == tmp_path / "m"
+
+
+def test_nothing_is_written_but_for_changes(traffic: Traffic, models: Models) -> None:
+    traffic.tick(1.0)
+    assert os.listdir(models.root / "m") == []
+    traffic.put("m", canary_of(), now=1.0)
+    before = stamp(models.root / "m")
+    Clock(traffic).run(50)
+    assert stamp(models.root / "m") == before
