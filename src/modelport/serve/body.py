@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +17,9 @@ from starlette.requests import Request
 from ..errors import InputError, TooLarge
 from ..tensors import check_json
 from .compress import UNPACK_INLINE, coding_of, decompress
+
+# Of a malformed form it writes a line each time, in the caller's own words; the caller is told already.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class _Picture(msgspec.Struct):
