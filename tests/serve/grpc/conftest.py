@@ -80,6 +80,11 @@ def write_slow(path: Path, rounds: int) -> Path:
 
 
 @pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_colours(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="session")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grpc")
     pack_colours(folder, version="2")

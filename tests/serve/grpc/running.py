@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 
 async def main(options: argparse.Namespace) -> None:
-    from modelport.engine.settings import EngineSettings
     from modelport.engine.repository import Repository
+    from modelport.engine.settings import EngineSettings
     from modelport.serve.grpc.server import start_grpc
     from modelport.serve.grpc.tls import TlsFiles
     from modelport.serve.guard.guard import Guard
