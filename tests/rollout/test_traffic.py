@@ -103,6 +103,17 @@ def test_plans_are_kept_and_found_again_after_a_restart(traffic: Traffic, models
     assert (report.revision, report.since, report.history[0].reason) == (1, 1.0, "friday")
 
 
+def test_what_has_to_be_loaded_is_known_before_the_first_tick(traffic: Traffic, models: Models) -> None:
+    traffic.put("m", canary_of(shadow=Shadow(version="3")), now=1.0)
+    again = traffic_of(models)
+    assert again.wanted("m") == ["1", "2", "3"] and again.wanted("other") == []
+    # Later changes come with the tick alone, so that who compares before and after sees them.
+    traffic.clear("m", now=2.0)
+    assert again.wanted("m") == ["1", "2", "3"]
+    again.tick(3.0)
+    assert again.wanted("m") == []
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(traffic: Traffic) -> None:
     with pytest.raises(NotFound, match="no version '7'"):
         traffic.put("m", plan_of(stable="7"), now=1.0)

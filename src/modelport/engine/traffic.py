@@ -138,7 +138,13 @@ class Traffic:
         return live.plan.stable
 
     def wanted(self, name: str) -> list[str]:
-        """The versions that a model's plan names: they have to be loaded."""
+        """The versions that a model's plan names: they have to be loaded.
+
+        Of a model that was not here before, the plan is read first: what a server loads when it starts is
+        what the plan of the last one needs.
+        """
+        if name not in self._stamps:
+            self._look(name)
         live = self._live.get(name)
         return list(live.plan.versions) if live is not None else []
 
@@ -197,19 +203,23 @@ class Traffic:
         for name in (self._stamps.keys() | self._states.keys()).difference(names):
             self._forget(name)
         for name in names:
-            folder = self.versions.folder(name)
-            found = stamp(folder)
-            if found == self._stamps.get(name):
-                continue
-            self._stamps[name] = found
-            try:
-                state = load(folder) or State()
-            except ModelportError as problem:
-                self._problems[name] = str(problem)
-                log.error("rollout of %s: %s", name, problem)
-                continue
-            self._problems.pop(name, None)
-            self._adopt(name, state)
+            self._look(name)
+
+    def _look(self, name: str) -> None:
+        """Read one model's rollout if it changed, or was never read."""
+        folder = self.versions.folder(name)
+        found = stamp(folder)
+        if name in self._stamps and found == self._stamps[name]:
+            return
+        self._stamps[name] = found
+        try:
+            state = load(folder) or State()
+        except ModelportError as problem:
+            self._problems[name] = str(problem)
+            log.error("rollout of %s: %s", name, problem)
+            return
+        self._problems.pop(name, None)
+        self._adopt(name, state)
 
     def report(self, name: str) -> Report:
         """A model's rollout as it is shown.
