@@ -14,7 +14,7 @@ _SMOOTHING = 0.2
 _WORTH = 0.95
 """A larger batch must bring the seconds per row down to this share to be preferred: smaller ones leave
 more to overlap, and answer sooner."""
-_HANDLING = 60e-6
+_HANDLING = 100e-6
 """Seconds that handing a batch to an executor and back costs beside the run itself."""
 _EXPLORE_EVERY = 50
 """One in so many batches under load tries a neighbouring size, so that a wrong first impression heals."""

@@ -61,30 +61,22 @@ class Executor:
         if job.kind == "golden":
             groups = [self._golden(job.rows[0])]
         else:
-            pieces = _pieces(job, payload, self._arena)
             pipeline = self._wide if job.wide else self._pipeline
-            groups = (
-                self._batches(pipeline, job, pieces, data)
-                if job.kind in ("net", "rows")
-                else self._items(pipeline, job, pieces, data)
-            )
+            rows_alone = job.kind in ("net", "rows")
+            work = self._batches if rows_alone else self._items
+            groups = work(pipeline, job, _Places(job, payload, self._arena), data)
         return Reply(job.number, groups, time.perf_counter() - began), data
 
     def _batches(
         self,
         pipeline: Pipeline,
         job: Job,
-        pieces: Sequence[Sequence[memoryview]],
+        places: _Places,
         data: list[memoryview | bytes],
     ) -> list[Group]:
         def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
             rows = job.rows[first:last]
-            batch = {
-                head.name: _joined(
-                    [piece[index] for piece in pieces[first:last]], rows, head.dtype, head.shape
-                )
-                for index, head in enumerate(job.tensors)
-            }
+            batch = places.rows(first, last)
             group = Group(last - first)
             start = time.perf_counter()
             outputs = pipeline.net(batch)
@@ -101,18 +93,18 @@ class Executor:
         self,
         pipeline: Pipeline,
         job: Job,
-        pieces: Sequence[Sequence[memoryview]],
+        places: _Places,
         data: list[memoryview | bytes],
     ) -> list[Group]:
         """Decode and prepare each item; those that share a shape and stand together share a run."""
-        count = len(pieces)
+        count = len(job.rows)
         prepared: list[Tensors | Exception] = []
         decode = pre = 0.0
-        for piece in pieces:
+        for item in range(count):
             start = time.perf_counter()
             middle = start
             try:
-                decoded = _decoded(pipeline, job, piece)
+                decoded = _decoded(pipeline, job, places.item(item))
                 middle = time.perf_counter()
                 prepared.append(pipeline.pre(decoded))
             except Exception as problem:  # noqa: BLE001 - an item's own failure, told to its own caller
@@ -199,29 +191,52 @@ def _decoded(pipeline: Pipeline, job: Job, piece: Sequence[memoryview]) -> Tenso
     }
 
 
-def _pieces(job: Job, payload: memoryview, arena: memoryview) -> list[list[memoryview]]:
-    """For each submission the bytes of each of its tensors, wherever they lie."""
-    per_item = max(1, len(job.tensors))
-    pieces: list[list[memoryview]] = []
-    start = 0
-    for item in range(len(job.rows)):
-        piece = []
-        for offset, size in job.places[item * per_item : (item + 1) * per_item]:
+class _Places:
+    """Where the tensors of a job's submissions lie: in its payload, or in the arena."""
+
+    def __init__(self, job: Job, payload: memoryview, arena: memoryview) -> None:
+        self._job = job
+        self._payload = payload
+        self._arena = arena
+        self._width = max(1, len(job.tensors))
+        self._starts: list[int] = []
+        start = 0
+        self._together = True
+        """Whether everything is in the payload, one behind the other."""
+        for offset, size in job.places:
+            self._starts.append(start if offset == INLINE else offset)
             if offset == INLINE:
-                piece.append(payload[start : start + size])
                 start += size
             else:
-                piece.append(arena[offset : offset + size])
-        pieces.append(piece)
-    return pieces
+                self._together = False
 
+    def item(self, number: int) -> list[memoryview]:
+        """The bytes of each tensor of one submission."""
+        return [self._bytes(place) for place in range(number * self._width, (number + 1) * self._width)]
 
-def _joined(parts: Sequence[memoryview], rows: Sequence[int], dtype: str, shape: tuple[int, ...]) -> Array:
-    if len(parts) == 1:
-        return unpack_tensor(parts[0], dtype, (rows[0], *shape))
-    return np.concatenate(
-        [unpack_tensor(part, dtype, (n, *shape)) for part, n in zip(parts, rows, strict=True)]
-    )
+    def rows(self, first: int, last: int) -> dict[str, Array]:
+        """The tensors of neighbouring submissions, as one batch."""
+        job = self._job
+        rows = job.rows[first:last]
+        if self._together and self._width == 1:
+            head = job.tensors[0]
+            end = self._starts[last] if last < len(self._starts) else len(self._payload)
+            data = self._payload[self._starts[first] : end]
+            if head.dtype != "string":
+                return {head.name: unpack_tensor(data, head.dtype, (sum(rows), *head.shape))}
+        batch = {}
+        for index, head in enumerate(job.tensors):
+            parts = [
+                unpack_tensor(self._bytes(number * self._width + index), head.dtype, (count, *head.shape))
+                for number, count in enumerate(rows, first)
+            ]
+            batch[head.name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return batch
+
+    def _bytes(self, place: int) -> memoryview:
+        offset, size = self._job.places[place]
+        start = self._starts[place]
+        return (self._payload if offset == INLINE else self._arena)[start : start + size]
 
 
 def _alike(first: Tensors, other: Tensors | Exception) -> bool:

@@ -21,7 +21,7 @@ from ..engine.repository import Repository
 from ..engine.settings import EngineSettings
 from ..errors import ModelportError
 from ..monitor.metrics import Metrics
-from . import pages, rollout, v2, watch
+from . import openapi, pages, rollout, v2, watch
 from .guard.guard import Guard
 from .guard.rate import Rate
 from .guard.scope import scope_of, scoped
@@ -103,7 +103,7 @@ def routes(settings: ServeSettings, guard: Guard) -> list[BaseRoute]:
     """Every route of the main port, each behind the guard that its kind asks for."""
     origins = settings.cors_origins
     found = [
-        *scoped([*v2.OPEN_ROUTES, *pages.ROUTES, *watch.PAGES], "open", guard),
+        *scoped([*v2.OPEN_ROUTES, *pages.ROUTES, *watch.PAGES, *openapi.ROUTES], "open", guard),
         *scoped(watch.ROUTES, "metrics", guard),
         *scoped(pages.API_ROUTES, "infer", guard, origins=origins),
     ]

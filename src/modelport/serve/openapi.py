@@ -19,12 +19,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from .._version import __version__
 from ..engine.repository import Repository
 from .guard.scope import scope_of
-from .operations import eas, hf, oip, pages, predict, rollout
+from .operations import eas, hf, oip, pages, predict, rollout, tfs
 from .operations.build import ERROR, Fragment, Operations
 from .predict import json_response
 
 PAGE = Path(__file__).parent / "static" / "docs.html"
-TABLES = (oip, predict, hf, eas, rollout, pages)
+TABLES = (oip, predict, tfs, hf, eas, rollout, pages)
 """In the order of the page."""
 
 _REFS = "#/components/schemas/{name}"
@@ -51,6 +51,7 @@ _PARAMETERS: dict[str, tuple[str, Fragment]] = {
         {"type": "string"},
     ),
     "version": ("A version of it; the newest that is ready, where a path has none.", {"type": "string"}),
+    "label": ("`stable`, or `canary` while a version is tried beside it.", {"enum": ["stable", "canary"]}),
     "number": ("Which, from 0 on.", {"type": "integer", "minimum": 0}),
     "path": ("A path below this one.", {"type": "string"}),
 }

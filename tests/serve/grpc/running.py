@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ async def main(options: argparse.Namespace) -> None:
     from modelport.engine.repository import Repository
     from modelport.engine.settings import EngineSettings
     from modelport.serve.grpc.server import start_grpc
+    from modelport.serve.grpc.table import GrpcCaller
     from modelport.serve.grpc.tls import TlsFiles
     from modelport.serve.guard.guard import Guard
 
@@ -26,6 +28,15 @@ async def main(options: argparse.Namespace) -> None:
     repository = Repository(Path(options.repo), settings, keep=0)
     await repository.open()
     state = SimpleNamespace(repository=repository, management=options.management, stopping=lambda: False)
+
+    def finished(caller: GrpcCaller, path: str, status: int, seconds: float) -> None:
+        told = caller.told
+        line = {"path": path, "status": status, "address": caller.address, "id": caller.get("x-request-id")}
+        line |= {"model": told.model, "batch": told.batch, "stages": list(told.stages)} if told else {}
+        assert seconds > 0
+        with Path(options.log).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
     handle = await start_grpc(
         state,
         options.host,
@@ -33,6 +44,7 @@ async def main(options: argparse.Namespace) -> None:
         tls=TlsFiles(Path(options.tls)) if options.tls else None,
         guard=Guard.open(Path(options.keys)) if options.keys else None,
         max_message=options.max_message,
+        finished=finished if options.log else None,
     )
     print(handle.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -68,6 +80,7 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--management", action="store_true")
     parser.add_argument("--keys")
+    parser.add_argument("--log")
     parser.add_argument("--tls")
     parser.add_argument("--plain-loop", action="store_true")
     parser.add_argument("--max-message", type=int, default=64 << 20)

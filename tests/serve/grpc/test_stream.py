@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -16,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from modelport.protos import open_inference as oi
 
+from .running import grpc_served
 from .test_client import everything, given, sample
 
 
@@ -135,3 +138,56 @@ async def test_more_requests_than_a_stream_works_on_at_once(address: str) -> Non
         replies = [reply async for reply in oi.Stub(channel).ModelStreamInfer(requests())]
     assert [reply.infer_response.id for reply in replies] == [str(number) for number in range(400)]
     assert all("expected one input `image`" in reply.error_message for reply in replies)
+
+
+async def test_cancelled_requests_do_not_run(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = oi.Stub(channel)
+
+        async def rows() -> int:
+            (counted,) = (await stub.ModelStatistics(oi.ModelStatisticsRequest(name="slow"))).model_stats
+            return int(counted.inference_count)
+
+        before = await rows()
+        calls = [stub.ModelInfer(ask(number)) for number in range(100)]
+        await rows()  # an answer to a later call: the earlier ones have come to the server
+        for call in calls[1:]:
+            call.cancel()
+        assert (await calls[0]).model_name == "slow"
+        assert (await stub.ModelInfer(ask(7))).model_name == "slow"
+        # The first and the last; of the others those that were running with the first already.
+        assert await rows() - before < 30
+
+
+async def test_the_loop_of_the_standard_library_does_too(repo: Path) -> None:
+    with grpc_served(repo, "--plain-loop") as plain:
+        async with triton_aio.InferenceServerClient(plain) as client:
+            answers = await asyncio.gather(*(client.infer("every", everything(rows)) for rows in (1, 2, 3)))
+            assert [len(answer.as_numpy("out_bool")) for answer in answers] == [1, 2, 3]
+
+
+async def test_each_inference_is_told_once(repo: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with grpc_served(repo, "--log", str(log)) as told:
+        async with grpc.aio.insecure_channel(told) as channel:
+            stub = oi.Stub(channel)
+            for number in (1, 2):
+                await stub.ModelInfer(ask(number), metadata=(("x-request-id", f"r{number}"),))
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.ModelInfer(ask(3, model="none"))
+            late = stub.ModelInfer(ask(4))
+            await stub.ServerLive(oi.ServerLiveRequest())
+            late.cancel()
+            stream = stub.ModelStreamInfer()
+            for number in (5, 6):
+                await stream.write(ask(number, model="slow" if number == 5 else "none"))
+            await stream.done_writing()
+            assert [bool(reply.error_message) async for reply in stream] == [False, True]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    unary = [line for line in lines if line["path"] == path]
+    assert [line["status"] for line in unary] == [200, 200, 404, 499]
+    assert [line["id"] for line in unary[:2]] == ["r1", "r2"] and unary[0]["address"] == "127.0.0.1"
+    assert unary[0]["model"] == unary[1]["model"] == "slow" and unary[1]["stages"] == ["queue", "net"]
+    streamed = [line["status"] for line in lines if line["path"].endswith("ModelStreamInfer")]
+    assert sorted(streamed) == [200, 404]

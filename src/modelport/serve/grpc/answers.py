@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from google.protobuf.message import DecodeError
@@ -25,12 +25,26 @@ from ...engine.wire import TensorHead
 from ...errors import InputError
 from ...protos.open_inference import ModelInferRequest, ModelInferResponse
 from ...tensors import OIP_DATATYPES, dtype_name
+from ..exchange import Told
 from ..infer import live, run
 from ..oip import InferRequest
+from ..short import told
 from .codec import read_request, write_response
 
 Door = Callable[[str], None]
 """Called with the model that is asked for; raises where this caller may not."""
+
+
+class Asking(Protocol):
+    """One request's caller."""
+
+    deadline: float
+    """On time.monotonic's clock."""
+    telling: bool
+    """Whether `told` is wanted."""
+    told: Told | None
+    """Who answered, and how; set here."""
+
 
 MAX_HEAD = 4096
 """Bytes of a head that are remembered."""
@@ -90,11 +104,8 @@ class Answers:
         self._repository = repository
         self._known: dict[bytes, Known] = {}
 
-    async def __call__(self, data: bytes, door: Door, deadline: float) -> bytes:
+    async def __call__(self, data: bytes, door: Door, asking: Asking) -> bytes:
         """The bytes of the ModelInferResponse.
-
-        Args:
-            deadline: on time.monotonic's clock.
 
         Raises:
             ModelportError: whatever stands in the way.
@@ -109,10 +120,12 @@ class Answers:
         model, net = live(self._repository, known.name, known.version)
         plan = known.plans.get(model)
         if plan is not None and pieces is not None and plan.sizes == pieces.sizes:
-            return await self._short(model, known, plan, pieces, deadline)
+            return await self._short(model, known, plan, pieces, asking)
         message = message or read_message(data)
         asked = read_request(message)
-        reply = await _long(message, asked, model, net, deadline)
+        if asking.telling:
+            asking.told = Told(model.name, model.version)
+        reply = await _long(message, asked, model, net, asking.deadline)
         if pieces is not None:
             self._remember(pieces, known, _plan(asked, model, net))
         return reply
@@ -127,8 +140,9 @@ class Answers:
         self._known[pieces.head] = known
 
     async def _short(
-        self, model: LiveModel, known: Known, plan: Plan, pieces: Pieces, deadline: float
+        self, model: LiveModel, known: Known, plan: Plan, pieces: Pieces, asking: Asking
     ) -> bytes:
+        deadline = asking.deadline
         if plan.timeout is not None:
             deadline = min(deadline, time.monotonic() + plan.timeout)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -150,6 +164,8 @@ class Answers:
         except asyncio.CancelledError:
             submission.cancelled = True
             raise
+        if asking.telling:
+            asking.told = told(model, result)
         shapes = tuple([head.shape[1:] for head in result.heads])
         answer = plan.answers.get(shapes)
         if answer is None:

@@ -16,7 +16,7 @@ from ...errors import UsageError
 from ..guard.guard import Guard
 from .health import Health
 from .service import OpenInference
-from .table import Table
+from .table import Finished, Table
 from .tls import TlsFiles, credentials
 
 MAX_STREAMS = 1024
@@ -48,6 +48,7 @@ async def start_grpc(
     guard: Guard | None = None,
     max_message: int = 64 << 20,
     reuse_port: bool = False,
+    finished: Finished | None = None,
 ) -> GrpcServer:
     """Serve the Open Inference Protocol, health and reflection over gRPC on the running event loop.
 
@@ -57,6 +58,7 @@ async def start_grpc(
         guard: who may call; None lets everybody ask and nobody load or unload.
         max_message: the most bytes in one message that is read; answers may have any size.
         reuse_port: whether other processes may listen on the same port (SO_REUSEPORT).
+        finished: called after each inference, for logs and traces.
 
     Raises:
         UsageError: the address cannot be bound, or the certificate cannot be used.
@@ -75,7 +77,7 @@ async def start_grpc(
     server = grpc.aio.server(options=options)
     service = OpenInference(state)
     health = Health(service)
-    server.add_generic_rpc_handlers((Table(service, health, guard),))
+    server.add_generic_rpc_handlers((Table(service, health, guard, finished),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         if tls is None:

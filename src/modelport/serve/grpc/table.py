@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
@@ -16,6 +17,7 @@ from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.caller import caller
 from ...errors import InputError, ModelportError
 from ...protos.open_inference import METHODS, Method
+from ..exchange import Told
 from ..guard.guard import ANYBODY, Guard, Needs
 from ..guard.ring import Principal
 from ..guard.scope import record
@@ -38,10 +40,12 @@ NEEDS: dict[str, Needs] = {
 class GrpcCaller:
     """Who calls: metadata, address and deadline, as guards and the engine ask for them."""
 
-    __slots__ = ("_context", "chosen", "deadline")
+    __slots__ = ("_context", "chosen", "deadline", "telling", "told")
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, *, telling: bool = False) -> None:
         self._context = context
+        self.telling = telling
+        self.told: Told | None = None
         remaining = context.time_remaining()
         self.deadline = inf if remaining is None else time.monotonic() + remaining
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None
@@ -63,11 +67,18 @@ class GrpcCaller:
         return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
 
 
+Finished = Callable[[GrpcCaller, str, int, float], None]
+"""Called after each inference with its caller, path, HTTP status and seconds: for logs and traces."""
+
+
 class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
     """What answers a path."""
 
-    def __init__(self, service: OpenInference, health: Health, guard: Guard | None) -> None:
+    def __init__(
+        self, service: OpenInference, health: Health, guard: Guard | None, finished: Finished | None
+    ) -> None:
         self._service = service
+        self._finished = finished
         self._answers = Answers(service.repository)
         self._guard = guard
         self._reflect = reflection.servicer()
@@ -126,14 +137,29 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         await context.abort(code, words, trailing)
 
     async def _answer(self, data: bytes, context: Any, path: str) -> bytes:
-        asking = GrpcCaller(context)
+        asking = GrpcCaller(context, telling=self._finished is not None)
         # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
         caller.set(asking)
 
         def door(model: str) -> None:
             self._enter(asking, path, "infer", model, data)
 
-        return await self._answers(data, door, asking.deadline)
+        if self._finished is None:
+            return await self._answers(data, door, asking)
+        began = time.monotonic()
+        status = 500
+        try:
+            reply = await self._answers(data, door, asking)
+            status = 200
+            return reply
+        except ModelportError as problem:
+            status = problem.http_status
+            raise
+        except asyncio.CancelledError:
+            status = 499
+            raise
+        finally:
+            self._finished(asking, path, status, time.monotonic() - began)
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:

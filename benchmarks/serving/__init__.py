@@ -1,0 +1,1 @@
+"""How fast `modelport serve` is beside the machine's limit and other servers."""
