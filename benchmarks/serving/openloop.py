@@ -188,6 +188,11 @@ class Client:
             await asyncio.sleep(0.02)
         watch.cancel()
         self.hang_up(math.inf)
+        for connection in self.idle:
+            if connection.transport:
+                connection.transport.abort()
+        while self.open and self.loop.time() < end + 1:
+            await asyncio.sleep(TICK)
         return self.tally.summary(self.job.seconds)
 
     def ask(self, due: float) -> None:
