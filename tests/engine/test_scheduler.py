@@ -25,6 +25,7 @@ class Hand:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.ready = True
+        self.wide = False
         self.jobs: dict[int, Any] = {}
         self.since = 0.0
         self.waiting: list[tuple[Job, bytes]] = []

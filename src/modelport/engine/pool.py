@@ -118,13 +118,14 @@ class ExecutorPool:
         )
         heard: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._started[process] = heard
-        self._processes.add(process)
         cores = usable_cores()
+        process.wide = self._settings.wide and cores > 1 and not any(each.wide for each in self._processes)
+        self._processes.add(process)
         await process.start(
             self._bundle,
             self._arena,
             runtime=self._settings.runtime,
-            wide=cores if self._settings.wide and cores > 1 else 0,
+            wide=cores if process.wide else 0,
             max_rows=self._max_rows,
             check=check,
             nice=nice,
@@ -141,7 +142,8 @@ class ExecutorPool:
                 heard.set_exception(ready.problem.error())
             return
         self._born[process] = time.monotonic()
-        self._scheduler.executors.append(process)
+        # The one with the wide session is asked first: a lone request then finds it.
+        self._scheduler.executors.insert(0 if process.wide else len(self._scheduler.executors), process)
         self._metrics.executors = len(self._scheduler.executors)
         if not heard.done():
             heard.set_result(ready)

@@ -46,6 +46,8 @@ class ExecutorProcess(asyncio.Protocol):
         self._buffer = bytearray()
         self._reaping: asyncio.Task[None] | None = None
         self.ready = False
+        self.wide = False
+        """Whether it has a second session, for lone requests, that uses every core."""
         self.jobs: dict[int, Any] = {}
         """What it was given and has not answered, in order: the first runs, the others wait in its socket."""
         self.since = 0.0

@@ -32,11 +32,13 @@ _TICK_SECONDS = 0.02
 class Record:
     """A batch on its way through an executor."""
 
-    __slots__ = ("batch", "rows")
+    __slots__ = ("batch", "rows", "wide")
 
-    def __init__(self, batch: list[Submission], rows: int) -> None:
+    def __init__(self, batch: list[Submission], rows: int, wide: bool = False) -> None:
         self.batch = batch
         self.rows = rows
+        self.wide = wide
+        """Whether it had every core: that says nothing of what a run beside others costs."""
 
 
 class Scheduler:
@@ -253,7 +255,7 @@ class Scheduler:
         self._running += count
         lonely = len(batch) == 1 and self._running == count and not len(self._queue)
         job = Job(self._number, lane.kind, lane.tensors, rows, places, lonely)
-        executor.send(job, payload, Record(batch, count))
+        executor.send(job, payload, Record(batch, count, lonely and executor.wide))
         self._count()
 
     def _count(self) -> None:
@@ -275,7 +277,8 @@ class Scheduler:
         self._running -= rows
         now = time.monotonic()
         lane = batch[0].lane
-        lane.cost.observe(rows, reply.seconds)
+        if not record.wide:
+            lane.cost.observe(rows, reply.seconds)
         if lane.kind in ("net", "rows"):
             self.metrics.batch(rows, reply.seconds)
         for submission in batch:

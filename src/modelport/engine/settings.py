@@ -22,7 +22,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     run_limit: float = 60.0
     """Seconds after which one run counts as hung."""
     wide: bool = True
-    """Whether a lone request may use every core (costs a second copy of the network)."""
+    """Whether a lone request may use every core (costs one executor a second copy of the network)."""
     golden_every: float = 300.0
     """Seconds between live replays of golden cases; 0 for none."""
 

@@ -83,6 +83,9 @@ class OnnxRuntime:
         if threads == 1:
             # A spinning thread of an idle model would take the core from the one that computes.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        else:
+            # Within a run its threads spin, which is quick; after it they would do so for nothing.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         # Every error is raised as an exception; without this it is printed on stderr as well.
         options.log_severity_level = 4
         if not optimise:

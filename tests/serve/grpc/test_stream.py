@@ -188,6 +188,6 @@ async def test_each_inference_is_told_once(repo: Path, tmp_path: Path) -> None:
     unary = [line for line in lines if line["path"] == path]
     assert [line["status"] for line in unary] == [200, 200, 404, 499]
     assert [line["id"] for line in unary[:2]] == ["r1", "r2"] and unary[0]["address"] == "127.0.0.1"
-    assert unary[0]["model"] == unary[1]["model"] == "slow" and unary[1]["stages"] == ["queue", "net"]
+    assert unary[0]["model"] == unary[1]["model"] == "slow" and {"queue", "net"} <= set(unary[1]["stages"])
     streamed = [line["status"] for line in lines if line["path"].endswith("ModelStreamInfer")]
     assert sorted(streamed) == [200, 404]
