@@ -1,0 +1,152 @@
+"""A rollout in the real server: by its files, by its admin port, through a restart, and by its policy."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from modelport.rollout.plan import Plan
+from modelport.rollout.state import load
+from modelport.serve.guard.keys import new_key, update
+
+from ..colours import pack_colours, picture, served
+
+RED = picture("red")
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rollout")
+    pack_colours(folder, version="1")
+    return pack_colours(folder, version="2")
+
+
+def modelport(*words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "modelport", *words, "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
+
+
+def answering(http: httpx.Client, count: int = 20, **headers: str) -> set[str]:
+    """The versions that answer `count` requests, every one of which is answered."""
+    seen: Counter[str] = Counter()
+    for _ in range(count):
+        reply = http.post("/predict/colours", content=RED, headers=headers)
+        assert reply.status_code == 200 and reply.json()["answer"][0]["label"] == "red"
+        seen[reply.json()["version"]] += 1
+    return set(seen)
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """Ask until the answer is yes; a server takes a second or two to see a changed file."""
+    for _ in range(150):
+        if value := found():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+@contextmanager
+def client(repo: Path, *options: str) -> Iterator[httpx.Client]:
+    with served(repo, *options) as (url, _), httpx.Client(base_url=url, timeout=30) as http:
+        yield http
+
+
+def test_by_the_files_and_through_a_restart(repo: Path) -> None:
+    model = str(repo / "colours")
+    with client(repo) as http:
+        assert answering(http) == {"2"}
+        modelport(
+            "rollout",
+            model,
+            "--canary",
+            "2",
+            "--weight",
+            "0.5",
+            "--header",
+            "X-Canary: yes",
+            "--sticky",
+            "X-User",
+        )
+        until(lambda: answering(http) == {"1", "2"})
+        assert answering(http, **{"X-Canary": "yes"}) == {"2"}
+        users = {user: answering(http, 5, **{"X-User": user}) for user in "abcdefghijklmnop"}
+        assert all(len(versions) == 1 for versions in users.values())
+        assert set.union(*users.values()) == {"1", "2"}
+        modelport("rollout", model, "--rollback")
+        until(lambda: answering(http) == {"1"})
+    with client(repo) as http:
+        # The newest version is loaded and is the one that was rolled back: it answers nobody, from the start.
+        assert answering(http) == {"1"}
+        modelport("rollout", model, "--shadow", "2")
+        until(lambda: answering(http) == {"1"} and shadowed(http) > 0)
+        line = 'modelport_shadow_agreement_ratio{model="colours",version="2"} 1.0'
+        until(lambda: line in http.get("/metrics").text)
+        modelport("rollout", model, "--clear")
+        until(lambda: answering(http) == {"2"})
+
+
+def shadowed(http: httpx.Client) -> float:
+    """Requests that the shadow answered as the stable version did."""
+    name = 'modelport_shadow_compared_total{model="colours",result="agreed",version="2"} '
+    lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(name)]
+    return float(lines[0].removeprefix(name)) if lines else 0.0
+
+
+@contextmanager
+def administered(repo: Path, folder: Path) -> Iterator[tuple[httpx.Client, list[str]]]:
+    """A server with an admin port, and the words that the command line needs to reach it."""
+    made: list[str] = []
+
+    def change(keys: Any) -> Any:
+        keys, key = new_key("ops", ("admin",), keys=keys)
+        made.append(key)
+        return keys
+
+    update(folder / "keys.json", change)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    options = ("--keys", str(folder / "keys.json"), "--open", "infer", "--admin-port", str(port))
+    with client(repo, *options) as http:
+        yield http, ["colours", "--url", f"http://127.0.0.1:{port}", "--key", made[0]]
+
+
+def test_by_the_admin_port(repo: Path, tmp_path: Path) -> None:
+    with administered(repo, tmp_path) as (http, words):
+        assert modelport("rollout", *words)["versions"] == ["1", "2"]
+        policy = ["--auto", "--steps", "0.5,1", "--min-requests", "20", "--min-duration", "0s"]
+        policy += ["--max-error-difference", "0.5", "--max-p99-ratio", "0"]
+        shown = modelport("rollout", *words, "--canary", "2", *policy, "--reason", "friday")
+        assert shown["plan"]["policy"]["min_requests"] == 20
+        # Good answers take it all the way, by itself.
+        done = Plan(model="colours", stable="2")
+        until(lambda: answering(http) and (state := load(repo / "colours")) and state.plan == done)
+        shown = modelport("rollout", *words)
+        assert shown["plan"] == {"model": "colours", "stable": "2"}
+        assert [(line["by"], line["did"]) for line in shown["history"]][-3:] == [
+            ("api", "set"),
+            ("policy", "advance"),
+            ("policy", "promote"),
+        ]
+        # What the server did is in the file, and the file's commands see it.
+        assert modelport("rollout", str(repo / "colours"))["history"] == shown["history"]
+        # Nobody without the key, and nobody on the public port.
+        path = "/api/models/colours/rollout"
+        assert httpx.put(words[2] + path, json={"stable": "1"}).status_code == 401
+        assert http.put(path, json={"stable": "1"}).status_code in (404, 405)
+        modelport("rollout", *words, "--clear")
