@@ -24,8 +24,6 @@ from modelport.rollout.plan import Plan
 from modelport.rollout.state import FILE
 from modelport.serve import rollout
 
-from .servers import Models, traffic_of
-
 PATH = "/api/models/m/rollout"
 JSON = {"Content-Type": "application/json"}
 
@@ -33,11 +31,6 @@ JSON = {"Content-Type": "application/json"}
 async def refused(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, ModelportError)
     return JSONResponse({"error": str(problem)}, problem.http_status)
-
-
-@pytest.fixture
-def traffic(tmp_path: Path) -> Traffic:
-    return traffic_of(Models(tmp_path, m=["1", "2", "3"]))
 
 
 @pytest.fixture
