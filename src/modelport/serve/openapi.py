@@ -120,7 +120,8 @@ def _operation(
     path = key.partition(" ")[2]
     made = dict(known) if known else _undescribed(route)
     names = re.findall(r"{(\w+)}", path)
-    made["operationId"] = re.sub(r"\W+", "_", key.replace("{", "by_").replace("}", "")).strip("_").lower()
+    words = key.replace("{", "by_").replace("}", "") + ("slash" if path.endswith("/") else "")
+    made["operationId"] = re.sub(r"\W+", "_", words).lower()
     of_path = [_path_parameter(name, examples.get(name)) for name in names]
     made["parameters"] = [*of_path, *made.get("parameters", ())]
     if not made["parameters"]:
