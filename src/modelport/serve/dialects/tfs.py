@@ -136,8 +136,9 @@ def _meant(request: Request) -> tuple[str, str | None]:
     if label is not None:
         return name, _labelled(request, name, label)
     version: str | None = request.path_params.get("version")
+    repository = repository_of(request)
     # Clients that mean no version in particular ask for the version 0.
-    if version == "0" and name in repository_of(request) and "0" not in repository_of(request).versions(name):
+    if version == "0" and not (name in repository and "0" in repository.versions(name)):
         return name, None
     return name, version
 
@@ -240,13 +241,12 @@ def _no_such_method(method: str, kind: str) -> InputError:
 
 
 def _status(entry: Entry) -> dict[str, Any]:
-    failed = entry.state == "UNAVAILABLE" and entry.wanted is not False and bool(entry.reason)
     return {
         "version": entry.version,
         "state": STATES[entry.state],
         "status": {
-            "error_code": "UNAVAILABLE" if failed else "OK",
-            "error_message": entry.reason if failed else "",
+            "error_code": "UNAVAILABLE" if entry.failed else "OK",
+            "error_message": entry.reason if entry.failed else "",
         },
     }
 
