@@ -76,11 +76,12 @@ def create_admin_app(repository: Repository, settings: ServeSettings, guard: Gua
     found = [
         *scoped([*v2.OPEN_ROUTES], "open", guard),
         *scoped(watch.ROUTES, "metrics", guard),
-        *scoped([*v2.ROUTES, *pages.API_ROUTES], "admin", guard),
-        *scoped(rollout.ADMIN_ROUTES, "admin", guard),
+        # Before the pages' own paths, for which `rollout` would be a version.
+        *scoped([*v2.ADMIN_ROUTES, *v2.ROUTES, *rollout.ADMIN_ROUTES, *pages.API_ROUTES], "admin", guard),
     ]
     for module in _dialects(settings):
-        found += scoped(getattr(module, "ADMIN_ROUTES", ()), "admin", guard)
+        if module is not v2:
+            found += scoped(getattr(module, "ADMIN_ROUTES", ()), "admin", guard)
     app = _starlette(found, None)
     _fill(app, repository, settings)
     return app

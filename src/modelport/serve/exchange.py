@@ -14,7 +14,8 @@ from ..engine.arena import Slot
 if TYPE_CHECKING:
     from ..engine.submission import Submission
     from .guard.ring import Principal
-    from .http1 import Connection, Server
+    from .http1 import Connection
+    from .listener import Server
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",

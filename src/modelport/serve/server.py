@@ -23,7 +23,8 @@ from ..monitor.process import Processes
 from .app import create_admin_app, create_app, open_guard
 from .front import Finished, Front
 from .guard.tls import Certificate
-from .http1 import Connection, Server
+from .http1 import Connection
+from .listener import Server
 from .logs import AccessLog
 from .settings import ServeSettings
 from .siblings import Siblings

@@ -1,0 +1,61 @@
+"""What all connections of one port share: who answers, the limits, and the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..engine.arena import Arena
+from .exchange import Exchange
+from .limits import Limits
+
+if TYPE_CHECKING:
+    from .http1 import Connection
+
+log = logging.getLogger("modelport.serve")
+
+
+class Server:
+    """What all connections share: the handler, the limits, the clock that ticks once a second."""
+
+    def __init__(
+        self, handle: Callable[[Exchange], None], limits: Limits, arena: Arena | None = None
+    ) -> None:
+        self.handle = handle
+        self.limits = limits
+        self.arena = arena
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.finished: Callable[[Exchange], None] | None = None
+        """Called after each reply, for logs and traces."""
+        self.refused: Callable[[str], None] = lambda reason: None
+        """Called with the reason where a request is refused before it is whole."""
+        self.scratch = memoryview(bytearray(256 << 10))
+        loop = asyncio.get_running_loop()
+        self.clock = loop.time
+        self.now = loop.time()
+        self.busy = 0
+        self.buffered = 0
+        """Bytes of bodies that are on their way or being answered."""
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Hand a request over; a bug there is a 500 for its caller and nothing for the others."""
+        try:
+            self.handle(exchange)
+        except Exception:
+            log.exception("%a %a failed", exchange.method, exchange.path[:200])
+            exchange.reply_json(500, {"error": "internal error; the server's log says more"})
+
+    def sweep(self) -> None:
+        """Once a second: end connections that take too long at what they do."""
+        self.now = self.clock()
+        for connection in list(self.connections):
+            connection.check(self.now)
+
+    def close_idle(self) -> None:
+        """The server stops: connections without a request end now, the others after their reply."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
