@@ -46,11 +46,12 @@ class Health:
         """The status now and whenever it has changed, until the caller leaves or the server stops."""
         told = None
         while True:
+            last = self._stopping.is_set()
             status = self._status(request.service)
             if status != told:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
                 told = status
-            if self._stopping.is_set():
+            if last:
                 return
             try:
                 await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY)
