@@ -6,8 +6,8 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers, UploadFile
@@ -20,6 +20,12 @@ from .compress import UNPACK_INLINE, coding_of, decompress
 
 # Of a malformed form it writes a line each time, in the caller's own words; the caller is told already.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+T = TypeVar("T")
+
+LOOP_BYTES = 64 << 10
+"""Bytes that are parsed on the event loop; more are parsed in a thread."""
 
 
 class _Picture(msgspec.Struct):
@@ -93,6 +99,15 @@ async def encoded_item(body: bytes, headers: Headers, *, picture: bool) -> bytes
         raise InputError("the body is empty", hint="send a picture: curl --data-binary @picture.png …")
     if kind != "application/json" or not picture:
         return body
+    return await off_loop(_picture, body)
+
+
+async def off_loop(work: Callable[[bytes], T], data: bytes) -> T:
+    """`work(data)`, in a thread where it takes long, so that nobody else waits for it."""
+    return await asyncio.to_thread(work, data) if len(data) > LOOP_BYTES else work(data)
+
+
+def _picture(body: bytes) -> bytes:
     try:
         # Only the one field is built: what else a body holds costs no memory.
         data = msgspec.json.decode(body, type=_Picture)

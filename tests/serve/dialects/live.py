@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from modelport.engine.settings import EngineSettings
 from modelport.engine.repository import Repository
+from modelport.engine.settings import EngineSettings
 from modelport.errors import ModelportError
 from modelport.serve import app as served
 from modelport.serve import pages, v2

@@ -15,6 +15,7 @@ import pytest
 
 import modelport
 from modelport.errors import Unavailable
+from modelport.serve.body import LOOP_BYTES
 from modelport.serve.dialects import hf
 
 from ...colours import LABELS, RECIPE, pack_colours, picture, served, write_network
@@ -166,6 +167,14 @@ def test_what_a_body_is_does_not_depend_on_what_it_is_called(http: httpx.Client)
         for body in (text, picture("red")):
             reply = http.post("/hf/colours", content=body, headers={"Content-Type": kind})
             assert reply.status_code == 200 and reply.json()[0]["label"] == "red", (kind, reply.text)
+
+
+def test_large_json_is_read_beside_the_event_loop(http: httpx.Client) -> None:
+    large = picture("blue", (300, 300), "BMP")
+    assert len(large) > LOOP_BYTES
+    encoded = base64.b64encode(large).decode()
+    reply = http.post("/hf/colours", json={"inputs": encoded, "parameters": {"top_k": 1}})
+    assert [row["label"] for row in reply.json()] == ["blue"]
 
 
 def test_unknown_models_and_wrong_methods(http: httpx.Client) -> None:

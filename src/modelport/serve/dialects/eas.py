@@ -19,7 +19,7 @@ from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...errors import DeadlineExceeded, InputError, QueueFull, Unavailable
 from ...tensors import Tensors, TensorSpec
-from ..body import encoded_item, read_body
+from ..body import encoded_item, off_loop, read_body
 from ..predict import json_response
 from .eas_tensors import DT_NAMES, SIGNATURE, Asked, encode, parse
 
@@ -27,7 +27,6 @@ QUEUE_FULL = 450
 """EAS's status for a full queue."""
 TIMED_OUT = 408
 """EAS's status for a request that was not answered in time."""
-_THREAD_BYTES = 64 << 10
 _TAGS = (b"\x0a", b"\x12", b"\x1a")  # what these messages start with; no picture and no array file does
 
 
@@ -38,7 +37,7 @@ async def predict(request: Request) -> Response:
     body = await read_body(request, request.app.state.max_body)
     model = repository.model(path["name"], path.get("version"))
     try:
-        asked = await _threaded(parse, body)
+        asked = await off_loop(parse, body)
         if asked is not None:
             return await _tensors(model, asked)
         return await _item(model, request, body)
@@ -102,11 +101,6 @@ def _refusal(problem: Unavailable, status: int) -> Response:
 def _described(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1 if isinstance(size, str) else size for size in spec.shape]
     return {"name": spec.name, "shape": shape, "type": DT_NAMES[spec.dtype]}
-
-
-async def _threaded(work: Any, data: bytes) -> Any:
-    """`work(data)`, in a thread where it is long."""
-    return await asyncio.to_thread(work, data) if len(data) > _THREAD_BYTES else work(data)
 
 
 _PATHS = ("/api/predict/{name}", "/api/predict/{name}/", "/api/predict/{name}/{version}")

@@ -20,7 +20,7 @@ from ...engine.model import LiveModel
 from ...engine.repository import Entry, Repository
 from ...errors import InputError, Unavailable
 from ...tensors import Tensors
-from ..body import decode_base64, read_body
+from ..body import decode_base64, off_loop, read_body
 from ..predict import json_response
 
 Function = Literal["softmax", "sigmoid", "none"]
@@ -55,7 +55,8 @@ async def classify(request: Request) -> Response:
     body = await read_body(request, request.app.state.max_body)
     model = repository.model(name, version)
     check_task(model.bundle.manifest)
-    picture, parameters = parse(body, request.headers.get("content-type", ""))
+    kind = request.headers.get("content-type", "")
+    picture, parameters = await off_loop(lambda data: parse(data, kind), body)
     check_function(model.bundle.manifest, parameters.function_to_apply)
     answered = await model.answer(picture)
     ranking = ranked(model, answered.tensors)
