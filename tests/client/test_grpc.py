@@ -102,13 +102,31 @@ def test_errors_are_the_same_over_both(both: tuple[Client, Client]) -> None:
             call()
         return type(refused.value), refused.value.message
 
-    for make in (
-        lambda c: lambda: c.infer("nope", {"x": [1.0]}),
-        lambda c: lambda: c.metadata("colours", version=77),
-        lambda c: lambda: c.infer("colours.net", {"x": [1.0]}),
-        lambda c: lambda: c.infer("colours", {"image": picture("red")}, outputs=["nope"]),
-    ):
-        assert error(make(both[0])) == error(make(both[1]))
+    def errors(client: Client) -> list[tuple[type, str]]:
+        return [
+            error(lambda: client.infer("nope", {"x": [1.0]})),
+            error(lambda: client.metadata("colours", version=77)),
+            error(lambda: client.infer("colours.net", {"x": [1.0]})),
+            error(lambda: client.infer("colours", {"image": picture("red")}, outputs=["nope"])),
+        ]
+
+    assert errors(both[0]) == errors(both[1])
+
+
+def test_one_item_of_a_model_that_takes_tensors_over_both(both: tuple[Client, Client]) -> None:
+    item = {f"in_{name}": array[0] for name, array in DTYPES.items()}
+    one, other = (client.predict("every", item) for client in both)
+    assert one.answer == other.answer == () and set(one.outputs) == set(other.outputs)
+    for name, array in one.outputs.items():
+        sent, typed = item[name.replace("out", "in")], other.outputs[name]
+        assert array.shape == typed.shape == (3,) and array.dtype == typed.dtype
+        if typed.dtype.kind == "O":
+            assert array.tolist() == typed.tolist() == [text.encode() for text in sent]
+        else:
+            assert array.tobytes() == typed.tobytes() == sent.tobytes()
+    lone = np.ones(1, np.float32)
+    assert both[0].predict("slow", lone).outputs["y"].tolist() == [1.0]
+    assert both[1].predict("slow", {"x": lone}).outputs["y"].tolist() == [1.0]
 
 
 def test_the_deadline_holds(both: tuple[Client, Client]) -> None:

@@ -251,7 +251,7 @@ async def test_200_tasks_share_8_connections_and_mix_nothing_up() -> None:
 
             async def one(number: int) -> bool:
                 sent = np.full(1 + number * 50, number)
-                return np.array_equal((await client.infer("m", {"x": sent}))["y"], sent)
+                return bool(np.array_equal((await client.infer("m", {"x": sent}))["y"], sent))
 
             assert all(await asyncio.gather(*(one(number) for number in range(200))))
     assert server.connections == 8
@@ -268,7 +268,7 @@ async def test_cancelling_at_any_moment_mixes_nothing_up() -> None:
                 if number % 3 == 0:
                     task.cancel()
                 try:
-                    return (await task)["y"].tolist() == [number]
+                    return bool((await task)["y"][0] == number)
                 except asyncio.CancelledError:
                     return number % 3 == 0
 

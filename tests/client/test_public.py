@@ -94,7 +94,7 @@ def test_the_types_are_what_they_say(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     (tmp_path / "typed.py").write_text(TYPED)
     root = Path(__file__).resolve().parents[2]
-    options = ["--strict", "--follow-imports=silent", "--config-file", root / "pyproject.toml"]
+    options = ["--strict", "--follow-imports=silent", "--config-file", str(root / "pyproject.toml")]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, "--cache-dir", root / ".mypy_cache", tmp_path / "typed.py"],
         capture_output=True,

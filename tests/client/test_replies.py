@@ -206,7 +206,11 @@ def test_predictions_with_labels_and_without() -> None:
     with pytest.raises(InputError, match="no labels") as refused:
         _ = bare.top
     assert "y" in str(refused.value)
-    for answer in ('{"y": [[1], [2, 3]]}', '[{"label": 5}]', "5", "null"):
+    gaps = replies.prediction(b'{"model": "m", "version": "1", "answer": {"y": [1, null], "t": ["a"]}}')
+    assert (
+        gaps.outputs["y"][0] == 1 and np.isnan(gaps.outputs["y"][1]) and gaps.outputs["t"].tolist() == ["a"]
+    )
+    for answer in ('{"y": [[1], [2, 3]]}', '{"y": ["a", null]}', '{"y": {}}', '[{"label": 5}]', "5", "null"):
         with pytest.raises(BadReply):
             replies.prediction(f'{{"model": "m", "version": "1", "answer": {answer}}}'.encode())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,15 +55,15 @@ def context(folder: Path, name: str = "server", *, ask: bool = False) -> ssl.SSL
     return made
 
 
-def ask(url: str, tls: TLS | None, kind: str) -> str:
+def ask(url: str, tls: TLS | None, kind: str, connect_timeout: float = 5.0) -> str:
     """The server's name, by two calls on one connection."""
     if kind == "blocking":
-        with Client(url, tls=tls, retries=0) as client:
+        with Client(url, tls=tls, retries=0, connect_timeout=connect_timeout) as client:
             client.server()
             return client.server().name
 
     async def run() -> str:
-        async with AsyncClient(url, tls=tls, retries=0) as client:
+        async with AsyncClient(url, tls=tls, retries=0, connect_timeout=connect_timeout) as client:
             await client.server()
             return (await client.server()).name
 
@@ -92,12 +94,29 @@ def test_a_server_that_is_not_trusted_gets_no_request(folder: Path, kind: str, n
 
 
 @KINDS
-def test_a_server_that_speaks_no_tls(folder: Path, kind: str) -> None:
+def test_a_server_that_waits_for_something_else_than_tls(folder: Path, kind: str) -> None:
     with (
         faulty(in_turn(Act(b"HTTP/1.1 400 No\r\n\r\n", "close"))) as server,
-        pytest.raises(Unavailable),
+        pytest.raises(Unavailable, match="in time"),
     ):
-        ask(server.url.replace("http", "https"), TLS(ca=folder / "ca.pem"), kind)
+        ask(server.url.replace("http", "https"), TLS(ca=folder / "ca.pem"), kind, connect_timeout=0.3)
+
+
+@KINDS
+def test_a_server_that_speaks_no_tls(folder: Path, kind: str) -> None:
+    def refuse(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(1 << 16)
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,))
+        thread.start()
+        with pytest.raises(Unavailable, match="no secure connection"):
+            ask(f"https://127.0.0.1:{listener.getsockname()[1]}", TLS(ca=folder / "ca.pem"), kind)
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 @KINDS

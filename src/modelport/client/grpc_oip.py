@@ -17,7 +17,7 @@ from ..tensors import DTYPES_OF_OIP, Array, TensorSpec, object_array
 from .arrays import check_shape, from_wire, tensors_of, to_wire
 from .calls import Call, Parameter, Version, microseconds, name_of, outputs_of, parameters_of, version_of
 from .failures import BadReply, Failed
-from .items import PIXELS
+from .items import PIXELS, one_item
 from .replies import stripped
 from .settings import Settings
 from .values import (
@@ -109,13 +109,11 @@ class GrpcCalls:
         self, model: str, item: bytes | Array | dict[str, Array], version: Version
     ) -> Call[Prediction]:
         """ModelInfer of the whole bundle, with one item."""
-        one = False
-        inputs: dict[str, Any]
+        inputs: Mapping[str, Any]
         if isinstance(item, bytes):
-            inputs = {PIXELS: item}
+            inputs, batched = {PIXELS: item}, True
         elif isinstance(item, dict):
-            one = set(item) == {PIXELS} and item[PIXELS].dtype == np.uint8 and item[PIXELS].ndim == 3
-            inputs = item if one else {name: array[None] for name, array in item.items()}
+            inputs, batched = one_item(item)
         else:
             raise UsageError(
                 f"an array {item.dtype}{list(item.shape)} goes by name over gRPC", hint="{'x': array}"
@@ -124,7 +122,7 @@ class GrpcCalls:
 
         def read(reply: Any, took: float) -> Prediction:
             result = call.read(reply, took)
-            return prediction_of(result if one else stripped(result))
+            return prediction_of(stripped(result) if batched else result)
 
         return Call(call.about, call.write, read)
 

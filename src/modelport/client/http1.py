@@ -170,6 +170,10 @@ class ReplyReader:
         self._keep_alive = False
         return self._reply(_joined(self._chunks))
 
+    def close(self) -> None:
+        """Let go of the parser: it holds this reader's methods, and the two would wait for the collector."""
+        self._parser = None
+
     def _feed(self, data: memoryview) -> None:
         try:
             if self._parser is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
@@ -77,13 +76,12 @@ def npy_of(array: Array) -> bytes:
     return file.getvalue()
 
 
-def npz_of(arrays: Mapping[str, Array]) -> bytes:
-    """Arrays by name as a .npz file."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            archive.writestr(f"{name}.npy", npy_of(array))
-    return file.getvalue()
+def one_item(arrays: dict[str, Array]) -> tuple[dict[str, Array], bool]:
+    """What infer takes for one item's arrays, and whether its answer then has a batch axis."""
+    pixels = arrays.get(PIXELS)
+    if pixels is not None and len(arrays) == 1 and pixels.dtype == np.uint8 and pixels.ndim == 3:
+        return arrays, False
+    return {name: array[None] for name, array in arrays.items()}, True
 
 
 def _read_file(path: str | os.PathLike[str]) -> bytes:

@@ -20,7 +20,7 @@ from .arrays import Buffer, tensors_of, to_wire
 from .calls import Call, Parameter, Version, microseconds, name_of, outputs_of, parameters_of, version_of
 from .failures import failed_status
 from .http1 import HEADER_LENGTH, Reply, header_lines, request_parts
-from .items import PIXELS, npy_of, npz_of
+from .items import npy_of, one_item
 from .settings import Settings
 from .values import (
     InferResult,
@@ -83,13 +83,16 @@ class HttpCalls:
     def predict(
         self, model: str, item: bytes | Array | dict[str, Array], version: Version
     ) -> Call[Prediction]:
-        """POST /predict/NAME; decoded pixels go as a tensor, which costs no encoding."""
-        if isinstance(item, dict) and set(item) == {PIXELS} and item[PIXELS].dtype == "uint8":
-            call = self.infer(model, item, version=version)
-            read = call.read
-            return Call(call.about, call.write, lambda reply, took: prediction_of(read(reply, took)))
+        """POST /predict/NAME; arrays by name go to infer, which keeps their datatypes."""
         if isinstance(item, dict):
-            item = npz_of(item)
+            inputs, batched = one_item(item)
+            call = self.infer(model, inputs, version=version)
+
+            def read(reply: Reply, took: float) -> Prediction:
+                result = call.read(reply, took)
+                return prediction_of(replies.stripped(result) if batched else result)
+
+            return Call(call.about, call.write, read)
         body = item if isinstance(item, bytes) else npy_of(item)
         name, number = _quoted(name_of(model)), _quoted(version_of(version))
         path = f"/predict/{name}/{number}" if number else f"/predict/{name}"

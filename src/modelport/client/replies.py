@@ -162,12 +162,7 @@ def prediction(body: Buffer, took: float = 0.0) -> Prediction:
     timing = timing_of({name: ms / 1e3 for name, ms in (reply.timing_ms or {}).items()}, took)
     if isinstance(reply.answer, list):
         return Prediction(reply.model, reply.version, tuple(reply.answer), {}, timing)
-    try:
-        outputs = {
-            name: array_of_json(value, None, at=f"$.answer.{name}") for name, value in reply.answer.items()
-        }
-    except InputError as problem:
-        raise BadReply(problem.message, at=problem.at) from problem
+    outputs = {name: _answer_array(value, f"$.answer.{name}") for name, value in reply.answer.items()}
     return Prediction(reply.model, reply.version, (), outputs, timing)
 
 
@@ -230,6 +225,22 @@ def statistics(body: Buffer, took: float = 0.0) -> tuple[ModelStatistics, ...]:
         )
         for entry in _decode(_STATISTICS, body).model_stats
     )
+
+
+def _answer_array(value: Any, at: str) -> Array:
+    """Numbers or text in nested lists; null is not-a-number or an infinity, which JSON cannot say."""
+    try:
+        array = array_of_json(value, None, at=at)
+        # NumPy makes floats of whole numbers that only uint64 holds, and loses their last digits.
+        whole = array.dtype == np.float64 and all(type(v) is int for v in np.asarray(value, object).flat)
+        return np.asarray(value, np.uint64) if whole and array.size else array
+    except OverflowError as problem:
+        raise BadReply(f"whole numbers that no datatype holds: {problem}", at=at) from problem
+    except InputError as problem:
+        try:
+            return np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            raise BadReply(problem.message, at=at) from problem
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: Buffer) -> T:

@@ -187,6 +187,7 @@ class _Connection:
 
     def close(self) -> None:
         self._sock.close()
+        self._reader.close()
 
     def quiet(self) -> bool:
         """Whether the server has neither closed it nor sent what nobody asked for."""

@@ -209,6 +209,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.quiet = False
         self._end(exc)
         self._transport = None
+        self._reader.close()
         if not self.gone.done():
             self.gone.set_result(None)
 
