@@ -8,6 +8,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [path for path in (ROOT / "src").rglob("*") if path.suffix in (".py", ".js", ".html")]
@@ -34,8 +35,8 @@ def test_packages_that_are_advised_are_ones_we_depend_on() -> None:
     ours = {"modelport", "pip", "build", "venv"}
     groups = [*PROJECT["project"]["optional-dependencies"].values(), *PROJECT["dependency-groups"].values()]
     for line in [*PROJECT["project"]["dependencies"], *(entry for group in groups for entry in group)]:
-        ours.add(Requirement(line).name.lower())
-    ours |= {Requirement(line).name.lower() for line in requires("modelport") or ()}
+        ours.add(canonicalize_name(Requirement(line).name))
+    ours |= {canonicalize_name(Requirement(line).name) for line in requires("modelport") or ()}
     checked = 0
     for path in TEXTS:
         for found in INSTALL.finditer(path.read_text()):
@@ -43,7 +44,7 @@ def test_packages_that_are_advised_are_ones_we_depend_on() -> None:
                 named = QUOTED.fullmatch(word)
                 if named is None:  # a place, a variable, or the end of the sentence
                     break
-                assert Requirement(named[1]).name.lower() in ours, f"{path.name}: {found[0]}"
+                assert canonicalize_name(Requirement(named[1]).name) in ours, f"{path.name}: {found[0]}"
                 checked += 1
     assert checked > 5
 
