@@ -19,12 +19,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from .._version import __version__
 from ..engine.repository import Repository
 from .guard.scope import scope_of
-from .operations import eas, hf, oip, pages, predict, rollout, tfs
-from .operations.build import ERROR, Fragment, Operations
+from .operations import eas, hf, oip, pages, predict, rollout, tfs, torchserve
+from .operations.build import ERROR, Fragment
 from .predict import json_response
 
 PAGE = Path(__file__).parent / "static" / "docs.html"
-TABLES = (oip, predict, tfs, hf, eas, rollout, pages)
+TABLES = (oip, predict, tfs, hf, torchserve, eas, rollout, pages)
 """In the order of the page."""
 
 _REFS = "#/components/schemas/{name}"
@@ -74,9 +74,21 @@ ROUTES: list[BaseRoute] = [Route("/openapi.json", show), Route("/docs", docs)]
 """For everybody: what a server can do is no secret."""
 
 
-def operations() -> Operations:
-    """All tables in one."""
-    return {key: each for table in TABLES for key, each in table.OPERATIONS.items()}
+def operations() -> dict[tuple[str, str], Fragment]:
+    """All tables in one: by module of `serve` and `"METHOD /path"`."""
+    return {
+        (module, key): each
+        for table in TABLES
+        for module, described in table.TABLES.items()
+        for key, each in described.items()
+    }
+
+
+def module_of(route: BaseRoute) -> str:
+    """The module whose function answers, as the tables name it; a mount is of the pages."""
+    if isinstance(route, Mount):
+        return "pages"
+    return str(getattr(getattr(route, "endpoint", None), "__module__", "")).removeprefix(f"{__package__}.")
 
 
 def methods(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, BaseRoute]]:
@@ -99,7 +111,11 @@ def document(routes: Iterable[BaseRoute], examples: Mapping[str, str] | None = N
     paths: dict[str, Fragment] = {}
     for key, route in methods(routes):
         method, _, path = key.partition(" ")
-        paths.setdefault(path, {})[method.lower()] = _operation(key, route, known.get(key), examples or {})
+        # Of two routes on one path the first one answers.
+        described = known.get((module_of(route), key))
+        paths.setdefault(path, {}).setdefault(
+            method.lower(), _operation(key, route, described, examples or {})
+        )
     schemas: Fragment = {"Error": ERROR}
     for table in TABLES:
         schemas |= getattr(table, "SCHEMAS", {})
@@ -155,7 +171,7 @@ def _undescribed(route: BaseRoute) -> Fragment:
 
 def _tags(paths: Mapping[str, Fragment]) -> list[str]:
     used = {tag for path in paths.values() for each in path.values() for tag in each["tags"]}
-    order = [tag for table in TABLES for each in table.OPERATIONS.values() for tag in each["tags"]]
+    order = [tag for each in operations().values() for tag in each["tags"]]
     return [tag for tag in dict.fromkeys((*order, *sorted(used))) if tag in used]
 
 
@@ -180,5 +196,25 @@ def _with_types(made: Fragment) -> Fragment:
     found, components = msgspec.json.schema_components(types, ref_template=_REFS)
     refs = dict(zip(types, found, strict=True))
     whole: Fragment = replaced(made)
-    whole["components"]["schemas"] |= components
+    whole["components"]["schemas"] = _used(whole["paths"], whole["components"]["schemas"] | components)
     return whole
+
+
+def _used(paths: Fragment, schemas: Fragment) -> Fragment:
+    """Those schemas that the paths lead to."""
+    found: Fragment = {}
+    waiting = _named(paths)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = schemas[name]
+            waiting |= _named(schemas[name])
+    return {name: found[name] for name in sorted(found)}
+
+
+def _named(value: Any) -> set[str]:
+    """The schemas that a fragment refers to."""
+    if isinstance(value, dict):
+        own = {value["$ref"].rpartition("/")[2]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(_named, value.values()))
+    return set().union(*map(_named, value)) if isinstance(value, list) else set()

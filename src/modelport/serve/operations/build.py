@@ -11,6 +11,9 @@ Fragment = dict[str, Any]
 Operations = Mapping[str, Fragment]
 """`"METHOD /path"` -> operation, the path as the route spells it, without converters."""
 
+Tables = Mapping[str, Operations]
+"""Module of `modelport.serve` whose functions answer -> its operations."""
+
 JSON = "application/json"
 BINARY = "application/octet-stream"
 HTML = "text/html; charset=utf-8"

@@ -12,6 +12,7 @@ from .build import (
     TIMEOUT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     header,
@@ -62,8 +63,9 @@ _SIGNATURE = operation(
 )
 
 _PATHS = ("/api/predict/{name}", "/api/predict/{name}/", "/api/predict/{name}/{version}")
-OPERATIONS: Operations = {
+_OPERATIONS: Operations = {
     f"{method} {path}": operation
     for path in _PATHS
     for method, operation in (("POST", _PREDICT), ("GET", _SIGNATURE))
 }
+TABLES: Tables = {"dialects.eas": _OPERATIONS}

@@ -13,6 +13,7 @@ from .build import (
     TIMEOUT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     operation,
@@ -60,7 +61,7 @@ _INFO = operation(
     refuses(*KEYED, 404),
 )
 
-OPERATIONS: Operations = {
+_OPERATIONS: Operations = {
     "POST /hf/{name}": _CLASSIFY,
     "POST /hf/{name}/{version}": _CLASSIFY,
     "POST /models/{name}": _CLASSIFY,
@@ -70,3 +71,4 @@ OPERATIONS: Operations = {
     "GET /hf/{name}/info": _INFO,
     "GET /hf/{name}/{version}/info": _INFO,
 }
+TABLES: Tables = {"dialects.hf": _OPERATIONS}

@@ -16,6 +16,7 @@ from .build import (
     TIMEOUT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     header,
@@ -154,7 +155,7 @@ _SERVER = operation(
 )
 _HEALTH = struct({"ready": {"type": "boolean"}})
 
-OPERATIONS: Operations = {
+_OPERATIONS: Operations = {
     "GET /v2": _SERVER,
     "GET /v2/": _SERVER,
     "GET /v2/health/live": operation(
@@ -199,3 +200,4 @@ OPERATIONS: Operations = {
         ),
     ),
 }
+TABLES: Tables = {"v2": _OPERATIONS}

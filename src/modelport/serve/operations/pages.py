@@ -12,6 +12,7 @@ from .build import (
     TEXT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     operation,
@@ -59,7 +60,7 @@ _PAGE = operation("A model's page", TAG, _HTML, _LOST)
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", BINARY)
 _ABOUT = operation("What a model's page shows", TAG, answers(ref("ModelPage")), refuses(*KEYED, 404))
 
-OPERATIONS: Operations = {
+_PAGES: Operations = {
     "GET /": operation("The first page: the models, or the one this server is for", TAG, _HTML),
     "GET /models": operation("The page of all models", TAG, _HTML),
     "GET /models/{name}": _PAGE,
@@ -70,8 +71,6 @@ OPERATIONS: Operations = {
         {200: {"description": "The file.", "content": {"*/*": {"schema": {}}}}},
         refuses(404),
     ),
-    "GET /docs": operation("This page", TAG, _HTML),
-    "GET /openapi.json": operation("This document", TAG, answers({"type": "object"})),
     "GET /api/models": operation(
         "The models", TAG, answers(struct({"models": array(ref("ModelSummary"))})), refuses(*KEYED)
     ),
@@ -83,6 +82,14 @@ OPERATIONS: Operations = {
         {200: {"description": "The file.", "content": {kind: {"schema": {}} for kind in _PICTURES}}},
         refuses(*KEYED, 404),
     ),
+}
+
+_DOCS: Operations = {
+    "GET /docs": operation("This page", TAG, _HTML),
+    "GET /openapi.json": operation("This document", TAG, answers({"type": "object"})),
+}
+
+_WATCH: Operations = {
     "GET /dashboard": operation("A page that shows what the server does now", WATCH, _HTML),
     "GET /api/dashboard": operation(
         "The figures of that page, since the start", WATCH, answers(Figures), refuses(*KEYED)
@@ -99,3 +106,5 @@ OPERATIONS: Operations = {
         refuses(*KEYED),
     ),
 }
+
+TABLES: Tables = {"pages": _PAGES, "openapi": _DOCS, "watch": _WATCH}

@@ -13,6 +13,7 @@ from .build import (
     TIMEOUT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     operation,
@@ -55,4 +56,5 @@ _PREDICT = operation(
     parameters=(TIMEOUT,),
 )
 
-OPERATIONS: Operations = {"POST /predict/{name}": _PREDICT, "POST /predict/{name}/{version}": _PREDICT}
+_OPERATIONS: Operations = {"POST /predict/{name}": _PREDICT, "POST /predict/{name}/{version}": _PREDICT}
+TABLES: Tables = {"predict": _OPERATIONS}

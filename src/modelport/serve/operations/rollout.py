@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...rollout.plan import Canary, Policy, Shadow
 from ...rollout.report import Report
-from .build import BODY, KEYED, TEXT, Operations, answers, header, operation, refuses, struct, takes
+from .build import BODY, KEYED, TEXT, Operations, Tables, answers, header, operation, refuses, struct, takes
 
 TAG = "Rollouts"
 
@@ -17,7 +17,7 @@ _PLAN = takes(
     json=struct({"stable": TEXT}, canary=Canary, shadow=Shadow, policy=Policy, reason=TEXT) | _CLOSED
 )
 
-OPERATIONS: Operations = {
+_OPERATIONS: Operations = {
     "GET /api/models/{name}/rollout": operation(
         "The plan, what was seen at its present step, and the history", TAG, _REPORT, refuses(*KEYED, 404)
     ),
@@ -44,3 +44,4 @@ OPERATIONS: Operations = {
         parameters=(_IF_MATCH,),
     ),
 }
+TABLES: Tables = {"rollout": _OPERATIONS}

@@ -13,6 +13,7 @@ from .build import (
     TIMEOUT,
     Fragment,
     Operations,
+    Tables,
     answers,
     array,
     operation,
@@ -119,8 +120,9 @@ def _of(path: str, of: str) -> Operations:
     }
 
 
-OPERATIONS: Operations = {
+_OPERATIONS: Operations = {
     **_of("/v1/models/{name}", "a model"),
     **_of("/v1/models/{name}/versions/{version}", "a version"),
     **_of("/v1/models/{name}/labels/{label}", "a labelled version"),
 }
+TABLES: Tables = {"dialects.tfs": _OPERATIONS}
