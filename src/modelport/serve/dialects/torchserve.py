@@ -1,0 +1,151 @@
+"""TorchServe's inference API; its management API is in `torchserve_manage`.
+
+A picture goes in as the body itself, a form's file, or base64 in a form or in JSON; tensors as JSON. A
+classification comes back as its handler's `{label: probability}`, everything else as nested lists.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ...engine.model import LiveModel
+from ...errors import InputError
+from ...tensors import Tensors
+from ..body import decode_base64, multipart_file, read_body
+from .items import (
+    answer_items,
+    answer_rows,
+    decode_json,
+    find_live,
+    is_picture,
+    json_reply,
+    repository_of,
+    values_of,
+)
+from .torchserve_api import INFERENCE, description
+from .torchserve_manage import ADMIN_ROUTES
+from .torchserve_replies import Refused, check_known, indented, torchserve
+
+TOP = 5
+"""Labels in an answer, as in TorchServe's image_classifier."""
+FIELDS = ("data", "body")
+"""Where TorchServe's handlers look for the input, in this order."""
+
+
+@torchserve
+async def ping(request: Request) -> Response:
+    """GET /ping: 200 while every model answers, else 500."""
+    healthy = repository_of(request).ready()
+    return indented({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 500)
+
+
+@torchserve
+async def predictions(request: Request) -> Response:
+    """POST or PUT /predictions/{name}[/{version}]"""
+    model, net = _live(request)
+    body = await read_body(request, request.app.state.max_body)
+    if not body:
+        raise InputError("the body is empty", hint="curl URL/predictions/NAME -T picture.jpg")
+    answer = await _answer(model, net, body, request)
+    return json_reply(_row(model, net, answer), [answer], indent=2)
+
+
+@torchserve
+async def explanations(request: Request) -> Response:
+    """POST /explanations/{name}[/{version}]: always refused."""
+    _live(request)
+    raise Refused(
+        501,
+        "UnsupportedOperationException",
+        "explanations are not made here: a bundle holds a network, not the gradients that explaining needs",
+        hint="POST /predictions/NAME",
+    )
+
+
+@torchserve
+async def api_description(request: Request) -> Response:
+    """OPTIONS / and GET /api-description: what TorchServe says of these routes, as OpenAPI 3.0.1."""
+    return indented(description(INFERENCE))
+
+
+def _live(request: Request) -> tuple[LiveModel, bool]:
+    name, version = request.path_params["name"], request.path_params.get("version")
+    check_known(repository_of(request), name, version)
+    return find_live(request, name, version)
+
+
+async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) -> Tensors:
+    """One item's answer, whatever form the body has."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        body = await multipart_file(body, request.headers)
+    elif kind == "application/x-www-form-urlencoded" and body.startswith(
+        tuple(f"{field}=".encode() for field in FIELDS)
+    ):
+        body = _form_field(body)
+        if is_picture(model.bundle.manifest, net):
+            body = decode_base64(body.decode(), "$.data")
+    # curl's --data-binary says that it is a form, whatever it sends: only the bytes tell.
+    json = kind == "application/json" or body[:64].lstrip()[:1] in (b"{", b"[")
+    if is_picture(model.bundle.manifest, net):
+        if json:
+            return (await answer_rows(model, net, [_unwrapped(decode_json(body))], at="$"))[0]
+        return (await answer_items(model, [body], at="$"))[0]
+    if not json and not net:
+        return (await model.answer(body)).tensors
+    row = _unwrapped(decode_json(body))
+    if isinstance(row, dict) and set(row) == {"inputs"}:
+        row = row["inputs"]
+    return (await answer_rows(model, net, [row], at="$"))[0]
+
+
+def _form_field(body: bytes) -> bytes:
+    """The `data` of a form in the address's own coding.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        form = parse_qs(body.decode(), strict_parsing=True, max_num_fields=16)
+    except ValueError as problem:
+        raise InputError(f"the form is malformed: {problem}") from problem
+    return next(form[field][0] for field in FIELDS if field in form).encode()
+
+
+def _unwrapped(value: Any) -> Any:
+    """The input in `{"data": …}`; anything else is the input itself."""
+    if isinstance(value, dict) and len(value) == 1:
+        return next((value[field] for field in FIELDS if field in value), value)
+    return value
+
+
+def _row(model: LiveModel, net: bool, answer: Tensors) -> Any:
+    """What TorchServe's handler would make of an answer."""
+    ranked = None if net else model.readable(answer)
+    if not isinstance(ranked, list):
+        return values_of(answer)
+    best = sorted(ranked, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
+    return {row["label"]: row["score"] for row in best[:TOP]}
+
+
+_PATHS = ("/predictions/{name}", "/predictions/{name}/{version}")
+_EXPLAIN = ("/explanations/{name}", "/explanations/{name}/{version}")
+OPEN_ROUTES: list[BaseRoute] = [
+    Route("/ping", ping, methods=["GET", "POST"]),
+    Route("/", api_description, methods=["OPTIONS"]),
+    Route("/api-description", api_description, methods=["GET"]),
+]
+"""What anybody may ask, with or without a key: health, and what there is to ask."""
+ROUTES: list[BaseRoute] = [
+    # PUT is what `curl -T` sends.
+    *(Route(path, predictions, methods=["POST", "PUT"]) for path in _PATHS),
+    *(Route(path, explanations, methods=["POST", "PUT"]) for path in _EXPLAIN),
+]
+
+__all__ = ["ADMIN_ROUTES", "OPEN_ROUTES", "ROUTES"]
