@@ -96,6 +96,10 @@ class Bench:
         self.scheduler.submit(submission)
         return number
 
+    async def turn(self) -> None:
+        """Let the event loop do what it was asked to do soon."""
+        await asyncio.sleep(0)
+
     lanes: dict[int, Lane]
 
     def __new__(cls, *_: Any, **__: Any) -> Bench:
@@ -161,8 +165,11 @@ async def test_a_batch_forms_while_the_executor_is_busy_and_not_before() -> None
     for rows in (1, 2, 4, 8):
         bench.cost.observe(rows, 5e-3)
     hand = bench.hands[0]
-    for _ in range(5):
+    bench.submit()
+    await bench.turn()
+    for _ in range(4):
         bench.submit()
+    await bench.turn()
     assert [job.rows for job, _ in hand.waiting] == [[1]]
     assert hand.answer() == [1]
     while not hand.waiting:  # held for a moment: the first caller may come back
@@ -191,12 +198,16 @@ async def test_a_full_batch_is_handed_out_ahead_and_a_partial_one_is_not() -> No
         bench.cost.observe(rows, seconds)
     hand = bench.hands[0]
     bench.submit()
+    await bench.turn()
     bench.submit()
+    await bench.turn()
     assert len(hand.waiting) == 1
     bench.submit()
+    await bench.turn()
     assert [len(job.rows) for job, _ in hand.waiting] == [1, 2]
     for _ in range(4):
         bench.submit()
+        await bench.turn()
     assert len(hand.waiting) == 2, "one ahead, not two"
 
 
@@ -217,6 +228,7 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_says_when_to_come_b
 async def test_a_deadline_that_passes_in_the_queue_is_told_then_and_not_computed() -> None:
     bench = Bench(max_rows=1)
     first = bench.submit()
+    await bench.turn()
     second = bench.submit(deadline=0.05)
     for _ in range(200):
         if second in bench.results:
@@ -230,6 +242,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_told_then_and_not_computed
 async def test_who_hung_up_is_not_computed() -> None:
     bench = Bench()
     bench.submit()
+    await bench.turn()
     gone, stays = bench.submit(), bench.submit()
     bench.submissions[gone].cancelled = True
     bench.hands[0].answer()
@@ -245,8 +258,10 @@ async def test_a_dead_executors_work_is_done_again_and_what_kills_it_fails_alone
         bench.cost.observe(rows, 5e-3)
     hand = bench.hands[0]
     first = bench.submit()
+    await bench.turn()
     for _ in range(4):
         bench.submit()
+    await bench.turn()
     hand.answer()
     assert [job.rows for job, _ in hand.waiting] == [[1, 1, 1, 1]]
     hand.die()
@@ -272,6 +287,7 @@ async def test_a_dead_executors_work_is_done_again_and_what_kills_it_fails_alone
 async def test_problems_go_to_whom_they_belong() -> None:
     bench = Bench()
     number = bench.submit()
+    await bench.turn()
     bench.hands[0].refuse()
     assert isinstance(bench.results[number], InputError)
     assert bench.metrics.refusals["invalid"] == 1
@@ -280,6 +296,7 @@ async def test_problems_go_to_whom_they_belong() -> None:
 async def test_a_run_that_hangs_is_ended() -> None:
     bench = Bench(run_limit=0.01)
     bench.submit()
+    await bench.turn()
     bench.scheduler.end_hung()
     assert not bench.hands[0].killed
     await asyncio.sleep(0.05)
@@ -303,6 +320,7 @@ async def test_a_lone_client_never_waits_and_several_come_together(clients: int)
         answered = hand.answer(5e-3)
         if clients == 1:
             bench.submit()
+            await bench.turn()
             assert hand.waiting, "a lone client was kept waiting"
         else:
             for _ in answered:

@@ -16,6 +16,9 @@ _WORTH = 0.95
 more to overlap, and answer sooner."""
 _HANDLING = 100e-6
 """Seconds that handing a batch to an executor and back costs beside the run itself."""
+_OUTSIDE = 30e-6
+"""Seconds that a row costs outside of its run, whatever the batch: what is saved is judged against all of it.
+Without this a tiny network's rows would all be put into one batch, and nothing would overlap."""
 _EXPLORE_EVERY = 50
 """One in so many batches under load tries a neighbouring size, so that a wrong first impression heals."""
 
@@ -114,7 +117,7 @@ class CostModel:
         ]
         best = buckets[0]
         for bucket in buckets[1:]:
-            if self._per_row[bucket] < _WORTH * self._per_row[best]:
+            if self._per_row[bucket] + _OUTSIDE < _WORTH * (self._per_row[best] + _OUTSIDE):
                 best = bucket
         if best == buckets[-1] and best + 1 not in self._per_row and self._worth_trying(buckets):
             best += 1

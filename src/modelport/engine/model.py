@@ -152,13 +152,17 @@ class LiveModel:
             latest = now + self.settings.timeout
             deadline = min(deadline, latest)
         submission = Submission(lane, rows, data, done, now, deadline, slot, starts)
+        self.enqueue(submission)
+        return submission
+
+    def enqueue(self, submission: Submission) -> None:
+        """Queue a submission that fits its lane; it is settled later, or at once if it is refused."""
         if self._closing:
             submission.settle(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
-            return submission
+            return
         if self.mirror is not None:
             self.mirror(submission, self)
         self._scheduler.submit(submission)
-        return submission
 
     async def answer(self, encoded: bytes | memoryview, *, deadline: float = math.inf) -> Answered:
         """Decode one encoded item and answer it.

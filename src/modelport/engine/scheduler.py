@@ -69,6 +69,8 @@ class Scheduler:
         self._tick: asyncio.TimerHandle | None = None
         self._free = self._ahead = 0
         """Executors without a job, and those that may be given one ahead."""
+        self._soon = False
+        """Whether batches will be handed out as soon as the event loop has read what is there."""
         self._idling = True
         self._drained: list[asyncio.Future[None]] = []
 
@@ -95,9 +97,12 @@ class Scheduler:
         self._idling = False
         if self._returning:
             self._returning -= 1
-        # Most requests come while every executor is busy: there is nothing to decide then.
+        # Most requests come while every executor is busy: there is nothing to decide then. Those that the
+        # event loop found ready together are let in together, before the first of them is sent off alone.
         if self._free or (self._ahead and waiting >= lane.cost.best_rows()):
-            self._dispatch()
+            if not self._soon:
+                self._soon = True
+                self._loop.call_soon(self._dispatch)
         elif self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._on_tick)
 
@@ -149,6 +154,7 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Hand out batches while there are rows and an executor for them."""
+        self._soon = False
         queue = self._queue
         while len(queue):
             lane = queue.next_lane()
@@ -305,7 +311,7 @@ class Scheduler:
     ) -> None:
         at = 0
         start = 0
-        answered = self.metrics.answered
+        took = self.metrics.took
         for group in groups:
             members = batch[at : at + group.count]
             at += group.count
@@ -323,12 +329,13 @@ class Scheduler:
             start += sum([head.size for head in group.outputs])
             if members and members[0].lane.kind in ("encoded", "decoded"):
                 self.metrics.batch(total, group.net)
+            self.metrics.ran(len(members), group.decode, group.pre, group.net, group.post)
             first = 0
             for submission in members:
                 rows = submission.rows
                 queued = submission.started - submission.arrived
                 seconds = now - submission.arrived
-                answered(seconds, group.decode, queued, group.pre, group.net, group.post, rows)
+                took(seconds, queued, rows)
                 submission.settle(Result(run, first, rows, queued, seconds))
                 first += rows
 

@@ -56,6 +56,7 @@ class Submission:
         "slot",
         "started",
         "starts",
+        "watch",
     )
 
     def __init__(
@@ -82,30 +83,42 @@ class Submission:
         self.attempts = 0
         self.alone = False
         self.estimate = 0.0
+        self.watch: Done | None = None
+        """Called with the result before the caller is told, where somebody watches."""
 
     def settle(self, result: Result | Exception) -> None:
         """Tell the caller, unless it went away, and give the memory back."""
         if self.slot is not None:
             self.slot.release()
             self.slot = None
-        if not self.cancelled:
-            self.cancelled = True
-            try:
-                self.done(result)
-            except Exception:
-                # One caller's bug must not keep its batch's other answers back.
-                log.exception("a caller failed on its result")
+        if self.cancelled:
+            return
+        self.cancelled = True
+        try:
+            if self.watch is not None:
+                self.watch(result)
+            self.tell(result)
+        except Exception:
+            # One caller's bug must not keep its batch's other answers back.
+            log.exception("a caller failed on its result")
+
+    def tell(self, result: Result | Exception) -> None:
+        """Give the result to the caller; called once."""
+        done, self.done = self.done, _nobody
+        done(result)
 
 
 class Run:
     """One group of a reply, as its results share it."""
 
-    __slots__ = ("group", "payload", "places", "rows", "shapes")
+    __slots__ = ("group", "line", "payload", "places", "rows", "shapes")
 
     def __init__(self, group: Group, payload: memoryview, start: int, rows: int) -> None:
         self.group = group
         self.payload = payload
         self.rows = rows
+        self.line = b""
+        """What a front end says of it to each caller, made once."""
         self.places: list[tuple[int, int]] = []
         """Where each output begins, and the bytes of one of its rows."""
         for head in group.outputs:
@@ -156,3 +169,7 @@ class Result:
             else:
                 found[head.name] = unpack_tensor(self.blob(index), head.dtype, (self.rows, *head.shape[1:]))
         return found
+
+
+def _nobody(result: Result | Exception) -> None:
+    """A submission that was settled tells nobody again, and holds on to nobody."""

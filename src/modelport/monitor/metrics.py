@@ -100,6 +100,23 @@ class ModelMetrics(msgspec.Struct, eq=False):
             stage.seconds += post
         self.rows += rows
 
+    def ran(self, requests: int, decode: float, pre: float, net: float, post: float) -> None:
+        """Requests that were run together had these stages, each of them; see `took` for the rest."""
+        for stage, seconds in ((self.decode, decode), (self.pre, pre), (self.net, net), (self.post, post)):
+            if seconds:
+                stage.counts[bisect_left(BOUNDS, seconds)] += requests
+                stage.seconds += seconds * requests
+
+    def took(self, total: float, queue: float, rows: int) -> None:
+        """One of them was answered: its own seconds, altogether and in the queue."""
+        stage = self.request
+        stage.counts[bisect_left(BOUNDS, total)] += 1
+        stage.seconds += total
+        stage = self.queue
+        stage.counts[bisect_left(BOUNDS, queue)] += 1
+        stage.seconds += queue
+        self.rows += rows
+
     def batch(self, rows: int, seconds: float) -> None:
         """The network ran once on a batch of `rows`."""
         self.execution.observe(seconds)

@@ -65,7 +65,7 @@ class Bridge:
             "scheme": self._scheme,
             "path": unquote_to_bytes(exchange.path).decode("utf-8", "replace"),
             "raw_path": exchange.path,
-            "query_string": exchange.query,
+            "query_string": exchange.head.query,
             "root_path": "",
             "headers": list(exchange.headers.items()),
             "client": exchange.client,

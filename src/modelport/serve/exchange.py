@@ -37,6 +37,22 @@ class Told(msgspec.Struct, frozen=True):
     """Seconds by stage."""
 
 
+class Head:
+    """What stands before a request's body; shared by all requests that say the same."""
+
+    __slots__ = ("headers", "json_size", "method", "path", "query", "route", "size")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], size: int) -> None:
+        self.method = method
+        self.path, _, self.query = target.partition(b"?")
+        self.headers = headers
+        self.size = size
+        self.json_size = 0
+        """Bytes of JSON before binary tensors; set with the route that reads it."""
+        self.route: Callable[[Exchange], bool] | None = None
+        """The short way, once it was found; whatever depends on the head alone has been judged then."""
+
+
 class Exchange:
     """One request, and the way to answer it once."""
 
@@ -48,12 +64,12 @@ class Exchange:
         "deadline",
         "extra",
         "gone",
+        "head",
         "headers",
         "keep_alive",
         "method",
         "path",
         "principal",
-        "query",
         "replied",
         "reserved",
         "slot",
@@ -63,13 +79,12 @@ class Exchange:
         "told",
     )
 
-    def __init__(
-        self, connection: Connection, method: bytes, target: bytes, headers: dict[bytes, bytes]
-    ) -> None:
+    def __init__(self, connection: Connection, head: Head) -> None:
         self._connection = connection
-        self.method = method
-        self.path, _, self.query = target.partition(b"?")
-        self.headers = headers
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        self.headers = head.headers
         """By lower-case name; several fields of one name are joined by commas."""
         self.reserved = 0
         self.principal: Principal | None = None

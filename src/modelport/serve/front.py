@@ -14,7 +14,8 @@ from .guard.guard import Guard
 from .guard.origin import allowed_host, cors_headers, preflight
 from .logs import AccessLog
 from .settings import ServeSettings
-from .short import ShortPath, deadline_of, refuse
+from .short import ShortPath, deadline_of, shortly
+from .short_replies import refuse
 from .trace import Tracer
 
 _METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"])
@@ -43,6 +44,10 @@ class Front:
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one request, now or later."""
+        if exchange.head.route is not None:
+            if not shortly(exchange, exchange.head.route):
+                self._bridge(exchange)
+            return
         headers = exchange.headers
         try:
             host = headers.get(b"host", b"")

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..engine.arena import Arena
-from .exchange import Exchange
+from .exchange import Exchange, Head
 from .limits import Limits
 
 if TYPE_CHECKING:
     from .http1 import Connection
 
 log = logging.getLogger("modelport.serve")
+
+_MAX_HEAD = 2048
+_MAX_HEADS = 1024
 
 
 class Server:
@@ -32,6 +35,8 @@ class Server:
         """Called after each reply, for logs and traces."""
         self.refused: Callable[[str], None] = lambda reason: None
         """Called with the reason where a request is refused before it is whole."""
+        self.heads: dict[bytes, Head] = {}
+        """Heads of requests that were parsed, by their bytes: clients send the same one again and again."""
         self.scratch = memoryview(bytearray(256 << 10))
         loop = asyncio.get_running_loop()
         self.clock = loop.time
@@ -39,6 +44,13 @@ class Server:
         self.busy = 0
         self.buffered = 0
         """Bytes of bodies that are on their way or being answered."""
+
+    def learn(self, text: bytes, head: Head) -> None:
+        """Remember what a head means."""
+        if len(text) <= _MAX_HEAD:
+            if len(self.heads) >= _MAX_HEADS:
+                self.heads.clear()
+            self.heads[text] = head
 
     def dispatch(self, exchange: Exchange) -> None:
         """Hand a request over; a bug there is a 500 for its caller and nothing for the others."""

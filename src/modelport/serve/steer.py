@@ -59,18 +59,16 @@ class Steering:
         if chosen is None or chosen[0] not in (None, model.version):
             return  # asked for by its version: that says nothing of the rollout
         pair = self._shadowed(submission, name, chosen[1]) if chosen[1] else None
-        tell = submission.done
 
-        def done(result: Result | Exception) -> None:
+        def seen(result: Result | Exception) -> None:
             if isinstance(result, Result):
                 self._traffic.observe(name, model.version, True, result.seconds)
             elif isinstance(result, ModelportError) and result.http_status == 500:
                 self._traffic.observe(name, model.version, False, 0.0)
             if pair is not None:
                 pair.first(result)
-            tell(result)
 
-        submission.done = done
+        submission.watch = seen
 
     def _shadowed(self, submission: Submission, name: str, version: str) -> _Pair | None:
         """Ask the shadow version the same, where that is loaded."""

@@ -28,7 +28,7 @@ from ...tensors import OIP_DATATYPES, dtype_name
 from ..exchange import Told
 from ..infer import live, run
 from ..oip import InferRequest
-from ..short import told
+from ..short_replies import told
 from .codec import read_request, write_response
 
 Door = Callable[[str], None]
