@@ -92,11 +92,15 @@ export function short(number) {
 /** A number of things. */
 export const whole = (number) => number.toLocaleString("en", { maximumFractionDigits: 0 });
 
-/** A difference between two answers: `0.0021`, `3.1e-6`; null is one that no number tells. */
-export function tiny(number) {
-  if (number === null) return "more than a number says";
-  return number === 0 || number >= 1e-3 ? `${Number(number.toPrecision(2))}` : number.toExponential(1);
+/** How far answers are apart; null is what JSON makes of an infinite difference. */
+export function apart(difference) {
+  if (difference === null) return "off by more than a number says";
+  if (difference === 0) return "to the last digit";
+  return `off by at most ${difference >= 1e-3 ? Number(difference.toPrecision(2)) : difference.toExponential(1)}`;
 }
+
+/** `1 request`, `2 requests`. */
+export const things = (number, thing) => `${whole(number)} ${thing}${number === 1 ? "" : "s"}`;
 
 /** A duration in seconds, as [number, unit]. */
 export function duration(seconds) {

@@ -2,7 +2,7 @@
 
 import { ask, byId, complain, connection, make } from "./common.js";
 import { Spark, Stack, TimeChart, columns } from "./dashboard.charts.js";
-import { between, bytes, duration, everything, keyOf, percent, quantile, sampleOf, short, span, sum, tiny, whole, words } from "./dashboard.figures.js";
+import { apart, between, bytes, duration, everything, keyOf, percent, quantile, sampleOf, short, span, sum, things, whole, words } from "./dashboard.figures.js";
 
 const EVERY = 2; // seconds between two questions
 const WINDOW = 10; // seconds that "now" means
@@ -66,9 +66,8 @@ function take(data) {
   byId("all").hidden = false;
   state("ready", "live");
   const names = new Set(data.versions.map(({ figures }) => figures.name));
-  const count = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
   const loaded = data.versions.filter((version) => !resting(version)).length;
-  byId("lead").textContent = `${count(names.size, "model")}, ${count(loaded, "version")} · up ${span(
+  byId("lead").textContent = `${things(names.size, "model")}, ${things(loaded, "version")} · up ${span(
     data.time - data.started,
   )} · Modelport ${data.release}`;
   showTiles(data);
@@ -97,8 +96,8 @@ function showTiles(data) {
   tile("Median", duration(quantile(done.counts, bounds, 0.5)), "latency");
   tile("p99", duration(quantile(done.counts, bounds, 0.99)), "latency");
   tile("Refused, failed", percent(lost ? lost / (lost + done.answered) : 0), `${whole(lost)} in ${WINDOW} s`, lost > 0);
-  tile("Waiting", [whole(waiting), "rows"], `${executors} executor${executors === 1 ? "" : "s"}`);
-  tile("Processor", passed ? percent((now.cpu - then.cpu) / passed / data.cores) : ["–", ""], `of ${data.cores} core${data.cores === 1 ? "" : "s"}`);
+  tile("Waiting", [whole(waiting), "rows"], things(executors, "executor"));
+  tile("Processor", passed ? percent((now.cpu - then.cpu) / passed / data.cores) : ["–", ""], `of ${things(data.cores, "core")}`);
   tile("Memory", bytes(memory), each);
 }
 
@@ -167,7 +166,7 @@ function showModels(data) {
     arrange(panel.list, versions.map((version) => showVersion(version, plan, open, versions.length === 1)));
     return panel.box;
   });
-  arrange(byId("models"), panels.length ? panels : [nothing]);
+  arrange(byId("versions"), panels.length ? panels : [nothing]);
   const keys = new Set([...data.versions.map(keyOf), ...names]);
   for (const key of shown.keys()) if (!keys.has(key)) shown.delete(key);
 }
@@ -341,7 +340,7 @@ function facts(figures) {
     Object.entries(counts).map(([reason, times]) => `${words(reason)} ${whole(times)}`).join(" · ") || "none";
   const { gauges: g, counters: c } = figures;
   const found = [
-    ["Answered", `${whole(figures.answered)} requests, ${whole(figures.rows)} rows`],
+    ["Answered", `${things(figures.answered, "request")}, ${things(figures.rows, "row")}`],
     ["Runs of the network", whole(figures.executions)],
     ["Refused", list(figures.refused)],
     ["Failed", list(figures.failed)],
@@ -353,11 +352,11 @@ function facts(figures) {
   }
   if (g.golden_replay_ok !== undefined) {
     const ago = span(samples.at(-1).time - g.golden_replay_time);
-    found.push(["Golden cases", `${g.golden_replay_ok ? "as recorded" : "not as recorded"}, off by at most ${tiny(g.golden_replay_difference)}, ${ago} ago`]);
+    found.push(["Golden cases", `${g.golden_replay_ok ? "as recorded" : "not as recorded"}, ${apart(g.golden_replay_difference)}, ${ago} ago`]);
   }
   if (g.shadow_agreement !== undefined) {
     const asked = sum(Object.entries(c).filter(([name]) => name.startsWith("shadow_")).map(([, times]) => times));
-    const off = g.shadow_max_difference === undefined ? "" : `, off by at most ${tiny(g.shadow_max_difference)}`;
+    const off = g.shadow_max_difference === undefined ? "" : `, ${apart(g.shadow_max_difference)}`;
     found.push(["As shadow", `${percent(g.shadow_agreement).join(" ")} the same label${asked ? ` of ${whole(asked)}` : ""}${off}`]);
   }
   return found;
