@@ -196,22 +196,24 @@ def run(
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{sock.getsockname()[1]}"
 
-    def tell(states: list[State]) -> None:
+    def tell(states: list[State], grpc: int | None = None) -> None:
         if ready:
             ready(url)
         elif as_json:
             models = [{"name": s.name, "version": s.version, "ready": s.ready} for s in states]
-            write_json({"schema": "modelport.serve/1", "url": url, "models": models}, lines=True)
+            also = {} if grpc is None else {"grpc": f"{shown}:{grpc}"}
+            write_json({"schema": "modelport.serve/1", "url": url, **also, "models": models}, lines=True)
         else:
             names = ", ".join(
                 f"{s.name}/{s.version}" + ("" if s.ready else " (FAILED to load)")
                 for s in states
                 if s.ready or s.reason
             )
-            click.echo(f"{url}  serves {names}  (Ctrl-C stops)")
+            also_grpc = "" if grpc is None else f", gRPC at {shown}:{grpc}"
+            click.echo(f"{url}{also_grpc}  serves {names}  (Ctrl-C stops)")
 
-    def tell_entries(entries: list[Entry]) -> None:
-        tell([State(e.name, e.version, e.model is not None, e.reason) for e in entries])
+    def tell_entries(entries: list[Entry], grpc: int | None) -> None:
+        tell([State(e.name, e.version, e.model is not None, e.reason) for e in entries], grpc)
 
     if settings.workers > 1:
         return supervise(path, sock, settings, tell)

@@ -12,11 +12,11 @@ import time
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from ..errors import DeadlineExceeded, ModelFailed, QueueFull, Unavailable
+from ..errors import DeadlineExceeded, ModelFailed, QueueFull, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
 from .process import ExecutorProcess
 from .queue import BatchQueue
-from .submission import Lane, Result, Run, Submission
+from .submission import Lane, Record, Result, Run, Submission
 from .wire import INLINE, Group, Job, Reply
 
 MAX_ATTEMPTS = 2
@@ -27,18 +27,6 @@ millisecond, and what waits in the queue can still be reordered, and dropped."""
 _RETURN_SECONDS = 0.005
 """Callers that were answered so long ago are not expected back at once."""
 _TICK_SECONDS = 0.02
-
-
-class Record:
-    """A batch on its way through an executor."""
-
-    __slots__ = ("batch", "rows", "wide")
-
-    def __init__(self, batch: list[Submission], rows: int, wide: bool = False) -> None:
-        self.batch = batch
-        self.rows = rows
-        self.wide = wide
-        """Whether it had every core: that says nothing of what a run beside others costs."""
 
 
 class Scheduler:
@@ -87,6 +75,9 @@ class Scheduler:
             return
         waiting = self._queue.push(submission, rows, lane, now, submission.deadline)
         if not waiting:
+            if rows > self._queue.max_waiting:
+                submission.settle(TooLarge(f"{rows} rows; at most {self._queue.max_waiting} at once"))
+                return
             self.metrics.refused("queue_full")
             submission.settle(
                 QueueFull(f"{len(self._queue)} rows wait already", retry_after=self._retry_after())

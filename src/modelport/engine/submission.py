@@ -108,6 +108,18 @@ class Submission:
         done(result)
 
 
+class Record:
+    """A batch on its way through an executor."""
+
+    __slots__ = ("batch", "rows", "wide")
+
+    def __init__(self, batch: list[Submission], rows: int, wide: bool = False) -> None:
+        self.batch = batch
+        self.rows = rows
+        self.wide = wide
+        """Whether it had every core: that says nothing of what a run beside others costs."""
+
+
 class Run:
     """One group of a reply, as its results share it."""
 

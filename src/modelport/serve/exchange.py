@@ -14,8 +14,8 @@ from ..engine.arena import Slot
 if TYPE_CHECKING:
     from ..engine.submission import Submission
     from .guard.ring import Principal
-    from .http1 import Connection
     from .listener import Server
+    from .receiving import Receiver
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
@@ -79,7 +79,7 @@ class Exchange:
         "told",
     )
 
-    def __init__(self, connection: Connection, head: Head) -> None:
+    def __init__(self, connection: Receiver, head: Head) -> None:
         self._connection = connection
         self.head = head
         self.method = head.method

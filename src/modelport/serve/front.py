@@ -6,10 +6,11 @@ import time
 
 from starlette.types import ASGIApp
 
+from ..engine.caller import Headers
 from ..engine.repository import Repository
 from ..errors import Forbidden, ModelportError
 from .bridge import Bridge
-from .exchange import Exchange
+from .exchange import Exchange, Told
 from .guard.guard import Guard
 from .guard.origin import allowed_host, cors_headers, preflight
 from .logs import AccessLog
@@ -96,17 +97,29 @@ class Finished:
         """Called after the reply was written."""
         seconds = exchange.server.clock() - exchange.began
         method, path = exchange.method.decode("latin-1"), exchange.path.decode("latin-1")
-        told = exchange.told
+        self.record(exchange, method, path, exchange.status, seconds, exchange.told, exchange.address)
+
+    def record(
+        self,
+        headers: Headers,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        told: Told | None,
+        client: str,
+    ) -> None:
+        """Write down one request, whichever way it came."""
         model, version, batch = (told.model, told.version, told.batch) if told else ("", "", 0)
         trace = ""
         if self._tracer is not None:
             attributes = {"modelport.model.name": model, "modelport.model.version": version} if told else {}
             trace = self._tracer.request(
-                exchange,
+                headers,
                 method,
                 time.time_ns() - round(seconds * 1e9),
                 told.stages if told else {},
-                exchange.status,
+                status,
                 seconds=seconds,
                 attributes=attributes,
             )
@@ -114,14 +127,14 @@ class Finished:
             self._access.write(
                 method,
                 path,
-                exchange.status,
+                status,
                 seconds,
                 model=model,
                 version=version,
                 batch=batch,
-                request_id=exchange.get("x-request-id") or "",
+                request_id=headers.get("x-request-id") or "",
                 trace_id=trace,
-                client=exchange.client[0],
+                client=client,
             )
 
 

@@ -34,7 +34,8 @@ from .trace import Tracer
 
 log = logging.getLogger("modelport.serve")
 
-OnReady = Callable[[list[Entry]], None] | None
+OnReady = Callable[[list[Entry], int | None], None] | None
+"""Called with every model's state, and the port of gRPC if there is one."""
 BACKLOG = 4096
 
 
@@ -144,6 +145,7 @@ class Serving:
         self.stopping = asyncio.Event()
         self._servers: list[Server] = []
         self._listeners: list[Any] = []
+        self._grpc_server: Any = None
         self._state: dict[str, Any] = {}
 
     async def run(self, sock: socket.socket, on_ready: OnReady) -> None:
@@ -170,9 +172,12 @@ class Serving:
                 await self._siblings.open(repository)
             async with self._listening(sock, repository, traffic), self._ticking(repository, traffic):
                 if on_ready and not self.stopping.is_set():
-                    on_ready(repository.entries())
+                    on_ready(repository.entries(), self._grpc_server.port if self._grpc_server else None)
                 await self.stopping.wait()
-                await self._stop()
+                both = [self._stop()]
+                if self._grpc_server is not None:
+                    both.append(self._grpc_server.stop(grace=self.settings.stop_seconds))
+                await asyncio.gather(*both)
         finally:
             del steering
             if self._siblings is not None:
@@ -193,7 +198,8 @@ class Serving:
         front = Front(app, sock.getsockname()[:2], settings, repository=repository, guard=self.guard)
         if front.short is not None:
             repository.on_retired = front.short.forget
-        await self._listen(sock, front, repository, Finished(access, tracer) if access or tracer else None)
+        finished = Finished(access, tracer) if access or tracer else None
+        await self._listen(sock, front, repository, finished)
         if settings.admin_port is not None:
             admin = create_admin_app(repository, settings, self.guard)
             self._fill(admin.state, repository, traffic)
@@ -201,12 +207,11 @@ class Serving:
             await self._listen(
                 other, Front(admin, other.getsockname()[:2], settings, guard=self.guard), repository
             )
-        grpc = await self._grpc(app.state) if settings.grpc_port is not None else None
+        if settings.grpc_port is not None:
+            self._grpc_server = await self._grpc(app.state, finished)
         try:
             yield
         finally:
-            if grpc is not None:
-                await grpc.stop(grace=settings.stop_seconds)
             for listener in self._listeners:
                 listener.close()
             if access is not None:
@@ -231,7 +236,7 @@ class Serving:
         self._servers.append(server)
         self._listeners.append(listener)
 
-    async def _grpc(self, state: Any) -> Any:
+    async def _grpc(self, state: Any, finished: Finished | None) -> Any:
         try:
             from .grpc.server import start_grpc
             from .grpc.tls import TlsFiles
@@ -251,6 +256,13 @@ class Serving:
             guard=self.guard,
             max_message=settings.limits.max_body,
             reuse_port=settings.workers > 1,
+            finished=(
+                lambda caller, path, status, seconds: finished.record(
+                    caller, "POST", path, status, seconds, caller.told, caller.address
+                )
+            )
+            if finished is not None
+            else None,
         )
 
     def _renew(self) -> None:

@@ -154,7 +154,7 @@ def main() -> int:
     configure("json" if settings.log_format == "json" else "text")
     siblings = Siblings(Path(spec.folder), spec.number, settings.workers)
 
-    def ready(entries: list[Entry]) -> None:
+    def ready(entries: list[Entry], grpc: int | None) -> None:
         states = [State(each.name, each.version, each.model is not None, each.reason) for each in entries]
         sys.stdout.write(msgspec.json.encode(states).decode() + "\n")
         sys.stdout.flush()

@@ -272,9 +272,7 @@ async def answer_rows(model: LiveModel, net: bool, rows: Any, *, at: str) -> lis
             raise InputError(f"{len(rows)} items; expected 1 to {MAX_ITEMS}", at=at)
         items = [picture_of(row, f"{at}[{number}]") for number, row in enumerate(rows)]
         return await answer_items(model, items, at=at)
-    outputs = await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at))
-    # With the dots a row of a vector is an array too, also where it holds text.
-    return [{name: array[row, ...] for name, array in outputs.items()} for row in range(len(rows))]
+    return rows_of(await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at)))
 
 
 async def answer_columns(model: LiveModel, net: bool, columns: Any, *, at: str) -> dict[str, Array]:
@@ -299,6 +297,13 @@ async def answer_batch(model: LiveModel, net: bool, batch: Tensors) -> dict[str,
 
 
 # -- answers to values ---------------------------------------------------------------------------------------
+
+
+def rows_of(outputs: Tensors) -> list[dict[str, Array]]:
+    """A batch's outputs, row by row, without the batch axis."""
+    count = min(len(array) for array in outputs.values())
+    # With the dots a row of a vector is an array too, also where it holds text.
+    return [{name: array[row, ...] for name, array in outputs.items()} for row in range(count)]
 
 
 def value_of(name: str, array: Array) -> Any:

@@ -91,14 +91,14 @@ function showTiles(data) {
   const waiting = sum(data.versions.map(({ figures }) => figures.waiting));
   const executors = sum(data.versions.map(({ figures }) => figures.executors));
   const memory = sum(data.processes.map((p) => p.resident_bytes));
-  const each = data.processes.map((p) => `${p.processes} ${p.role}`).join(", ");
+  const processes = sum(data.processes.map((p) => p.processes));
   tile("Answered", passed ? rate(done.answered / passed) : ["–", ""], "requests a second");
   tile("Median", duration(quantile(done.counts, bounds, 0.5)), "latency");
   tile("p99", duration(quantile(done.counts, bounds, 0.99)), "latency");
   tile("Refused, failed", percent(lost ? lost / (lost + done.answered) : 0), `${whole(lost)} in ${WINDOW} s`, lost > 0);
   tile("Waiting", [whole(waiting), "rows"], things(executors, "executor"));
   tile("Processor", passed ? percent((now.cpu - then.cpu) / passed / data.cores) : ["–", ""], `of ${things(data.cores, "core")}`);
-  tile("Memory", bytes(memory), each);
+  tile("Memory", bytes(memory), processes === 1 ? "1 process" : `${processes} processes`);
 }
 
 const tiles = new Map();

@@ -1,0 +1,278 @@
+"""HTTP/1.1 requests out of bytes.
+
+The parsing is llhttp's (through httptools), which refuses what could be read in two ways. A plain head that
+it has read is remembered by its bytes: the same head again needs no parser. Large bodies with a known length
+are received straight into memory that the executors share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+
+from ..engine.arena import MIN_SLOT, Slot
+from .exchange import Exchange, Head
+from .listener import Server
+
+_ALIGNMENT = 64
+_NOT_PLAIN = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"connection"])
+
+
+class Receiver(asyncio.BufferedProtocol):
+    """One connection's reading half; the event loop and the parser call it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.peer: tuple[str, int] = ("", 0)
+        self.since = server.now
+        """When the present phase began: idle, head, body, or waiting for the reply."""
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._direct = False
+        """Whether the event loop reads into the slot, past the parser."""
+        self._ignoring = False
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._mark = 0
+        self._mark_at = 0.0
+        """Where the body was when its pace was last judged, and when that was."""
+        self._reserved = 0
+        self._first = b""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._position = 0
+        self._slot: Slot | None = None
+        self._slot_start = 0
+        self._method = b""
+        self._keep_alive = True
+        self._head: Head | None = None
+        """The head of the message at hand, if it was known by its bytes."""
+
+    def _take(self, exchange: Exchange, body: bytes | memoryview) -> None:
+        """A request is whole."""
+        raise NotImplementedError
+
+    def write(self, exchange: Exchange, parts: list[Any]) -> None:
+        """Write the (last part of the) reply of `exchange`."""
+        raise NotImplementedError
+
+    def raw(self, parts: list[Any]) -> None:
+        """Write a part of a reply."""
+        raise NotImplementedError
+
+    def _refuse(self, status: int, words: str, headers: bytes = b"") -> None:
+        """Nothing more can be read from this connection."""
+        raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._direct and self._slot is not None:
+            return self._slot.view[self._position : self._slot_start + self._size]
+        return self.server.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._direct:
+            self._position += nbytes
+            if self._position == self._slot_start + self._size:
+                self._direct = False
+                if self._head is None:
+                    # The parser has not seen this body, and is in the middle of it for ever.
+                    self._parser = httptools.HttpRequestParser(self)
+                self.on_message_complete()
+            return
+        if self._ignoring:
+            return
+        data: bytes | memoryview = self.server.scratch[:nbytes]
+        if not self._in_message:
+            self.since = self.server.now
+            if not self._head_bytes:
+                data = bytes(data)
+                end = data.find(b"\r\n\r\n") + 4
+                known = self.server.heads.get(data[:end])
+                if known is not None and self._receive(known, data, end):
+                    return
+                self._first = data[:end]
+        if self._in_head or not self._in_message:
+            self._head_bytes += nbytes
+        self._parse(data)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, "this server does not change protocols")
+        except httptools.HttpParserError as problem:
+            self.server.refused("invalid")
+            self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
+        else:
+            if (self._in_head or not self._in_message) and self._head_bytes > self.server.limits.max_head:
+                self.server.refused("too_large")
+                self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
+            if self._slot is not None and self._in_message and not self._ignoring:
+                self._direct = True
+
+    def _receive(self, head: Head, data: bytes, end: int) -> bool:
+        """Take a request whose head was parsed before, byte for byte; false where the parser has to."""
+        size = head.size
+        rest = len(data) - end
+        if rest == size < MIN_SLOT:
+            if not self._reserve(size):
+                return True
+            self._take(Exchange(self, head), data[end:])
+            return True
+        if rest > size or size < MIN_SLOT or self.server.arena is None or not self._reserve(size):
+            return False
+        self._size = size
+        self._take_slot(size, head.headers.get(b"inference-header-content-length"))
+        if self._slot is None:
+            return False
+        self._slot.view[self._position : self._position + rest] = data[end:]
+        self._position += rest
+        self._head = head
+        self._in_message = self._direct = True
+        self._mark, self._mark_at = self._position, self.server.now
+        if rest == size:
+            self._direct = False
+            self.on_message_complete()
+        return True
+
+    # -- the parser's calls ----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._ignoring:
+            return
+        self._in_message = self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        if self._ignoring:
+            return
+        self._target = self._target + url if self._target else url
+        if len(self._target) > self.server.limits.max_target:
+            self._refuse(414, "the request target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._ignoring:
+            return
+        name = name.lower()
+        headers = self._headers
+        # Fields of one name are one list (RFC 9110, 5.3); two Hosts or lengths are then none that is valid.
+        headers[name] = headers[name] + b", " + value if name in headers else value
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._ignoring:
+            return
+        parser = self._parser
+        self._method = parser.get_method()
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse(505, f"expected HTTP/1.1, got {version}")
+            return
+        # HTTP/1.0 is answered and closed: keeping it open would need a header that only it knows.
+        self._keep_alive = version == "1.1" and parser.should_keep_alive()
+        headers = self._headers
+        limits = self.server.limits
+        host = headers.get(b"host")
+        if len(headers) > limits.max_headers:
+            self.server.refused("too_large")
+            self._refuse(431, f"more than {limits.max_headers} headers")
+            return
+        if (host is None and version == "1.1") or (host is not None and b"," in host):
+            self._refuse(400, "expected one Host header")
+            return
+        length = headers.get(b"content-length")
+        size = self._size = 0 if length is None else int(length)
+        if size > limits.max_body:
+            self.server.refused("too_large")
+            self._refuse(413, f"the body is {size} bytes; at most {limits.max_body} are read")
+            return
+        if not self._reserve(size):
+            return
+        if size >= MIN_SLOT and self.server.arena is not None:
+            self._take_slot(size, headers.get(b"inference-header-content-length"))
+        if size or b"transfer-encoding" in headers:
+            self.since = self._mark_at = self.server.now
+            self._mark = self._position
+            if headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._ignoring:
+            return
+        if self._slot is not None:
+            self._slot.view[self._position : self._position + len(body)] = body
+            self._position += len(body)
+            return
+        self._parts.append(body)
+        self._position += len(body)
+        if self._position > self._reserved and not self._reserve(self._position):
+            return
+        if self._position > self.server.limits.max_body:
+            self.server.refused("too_large")
+            self._refuse(413, f"the body is over {self.server.limits.max_body} bytes")
+        elif len(self._parts) > 1024:
+            self._parts = [b"".join(self._parts)]
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        if self._ignoring:
+            return
+        head = self._head or self._new_head()
+        exchange = Exchange(self, head)
+        body: bytes | memoryview = b""
+        if self._slot is not None:
+            exchange.slot = self._slot
+            exchange.slot_start = self._slot_start
+            body = self._slot.view[self._slot_start : self._slot_start + self._size]
+        elif self._parts:
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        exchange.keep_alive = self._keep_alive
+        self._reset()
+        self._take(exchange, body)
+
+    def _new_head(self) -> Head:
+        """The head that the parser has read; a plain one is remembered by its bytes."""
+        headers = self._headers
+        head = Head(self._method, self._target, headers, self._size)
+        first = self._first
+        plain = (
+            self._keep_alive
+            and self._method == b"POST"
+            and b"content-length" in headers
+            and headers.keys().isdisjoint(_NOT_PLAIN)
+            # What was parsed is what was looked up: one head, from its first letter to its empty line.
+            and first.startswith(b"POST ")
+            and first.count(b"\n") == first.count(b"\r\n")
+        )
+        if plain:
+            self.server.learn(first, head)
+        self._first = b""
+        return head
+
+    def _reserve(self, size: int) -> bool:
+        """Count this body among those that are held; a refusal where all of them together are too much."""
+        server = self.server
+        server.buffered += size - self._reserved
+        self._reserved = size
+        if server.buffered <= server.limits.max_buffered:
+            return True
+        server.refused("queue_full")
+        self._refuse(503, "too many large bodies at once", b"Retry-After: 1\r\n")
+        return False
+
+    def _take_slot(self, size: int, header_length: bytes | None) -> None:
+        """Where the body goes so that the tensor behind its JSON begins on a cache line."""
+        assert self.server.arena is not None
+        shift = 0
+        if header_length is not None and header_length.isdigit() and len(header_length) < 9:
+            shift = -int(header_length) % _ALIGNMENT
+        self._slot = self.server.arena.take(size + _ALIGNMENT)
+        self._slot_start = self._position = shift if self._slot is not None else 0
