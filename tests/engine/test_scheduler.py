@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelport.engine.cost import CostModel
-from modelport.engine.scheduler import Record, Scheduler
-from modelport.engine.submission import Lane, Result, Submission
+from modelport.engine.scheduler import Scheduler
+from modelport.engine.submission import Lane, Record, Result, Submission
 from modelport.engine.wire import Group, Job, OutHead, Problem, Reply, TensorHead
 from modelport.errors import DeadlineExceeded, InputError, ModelFailed, QueueFull
 from modelport.monitor.metrics import Metrics

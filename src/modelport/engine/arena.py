@@ -12,6 +12,7 @@ from collections import defaultdict
 
 MIN_SLOT = 64 << 10
 """Bodies below this many bytes go through the socket: a copy costs less than a slot."""
+_LARGE = 4 << 20
 
 
 class Slot:
@@ -62,7 +63,9 @@ class Arena:
         return Slot(self, offset, room, self._view[offset : offset + room])
 
     def give_back(self, offset: int, size: int) -> None:
-        """Make a slot free for the next body of its size."""
+        """Make a slot free for the next body of its size; a large one's memory is the system's until then."""
+        if size >= _LARGE and hasattr(mmap, "MADV_REMOVE"):
+            self._map.madvise(mmap.MADV_REMOVE, offset, size)
         self._free[size].append(offset)
 
     def in_use(self) -> int:
