@@ -219,7 +219,7 @@ def test_text_and_bytes(http: httpx.Client) -> None:
         (b64(b"\xff"), "UTF-8"),
         (5, "expected text"),
         (None, "null"),
-        ("\ud800", "surrogate"),
+        ("\ud800", "surrogates not allowed"),
     ):
         content = json.dumps({"instances": [["NaN", bad]]})
         reply = http.post("/v1/models/echo:predict", content=content)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Coroutine, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, ob
 from ..body import decode_base64
 from ..infer import MAX_ITEMS
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_RANK = 16
 _BYTES = "_bytes"
 """An output of text whose name ends so is sent as `{"b64": …}`."""
@@ -48,7 +52,10 @@ def decode_json(body: bytes) -> Any:
             # The fast codec knows no NaN. Python's own does, and judges everything else as strictly.
             if b"NaN" not in body and b"Infinity" not in body:
                 raise
-            return json.loads(body.decode())
+            value = json.loads(body.decode())
+            if _ESCAPED_SURROGATE.search(body):
+                json.dumps(value, ensure_ascii=False).encode()  # raises where half of a pair stands alone
+            return value
     except (msgspec.DecodeError, ValueError, RecursionError) as problem:
         raise InputError(f"the body is not JSON: {problem}") from problem
 
@@ -352,8 +359,6 @@ def _texts(value: Any, at: str, depth: int = 0) -> Any:
             raise InputError(f"not UTF-8 text: {problem}", at=at) from problem
     if not isinstance(value, str):
         raise InputError(f"expected text, got {kind_of(value)}", at=at)
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise InputError("half of a surrogate pair is no text", at=at)
     return value
 
 

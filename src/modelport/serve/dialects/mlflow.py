@@ -20,6 +20,7 @@ from ..body import read_body
 from ..predict import json_response
 from ..refusal import refusal
 from .items import (
+    Endpoint,
     answer_columns,
     answer_items,
     answer_rows,
@@ -36,7 +37,6 @@ from .items import (
     values_of,
 )
 from .mlflow_tables import Table, of_csv, of_records, of_split, rows_of_table
-from .torchserve_replies import Endpoint
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 CODES = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -15,8 +14,7 @@ from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.repository import Repository
 from ...errors import ModelportError
 from ..refusal import refusal
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+from .items import Endpoint
 
 TYPES = {
     400: "BadRequestException",
