@@ -151,6 +151,8 @@ def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
     kinds = set(map(type, flat))
     if list in kinds:
         raise InputError("not a rectangular array: a list stands where a value should", at=at)
+    if bool in kinds and len(kinds) > 1:
+        raise InputError(f"expected {dtype or 'one kind of'} values, got booleans among numbers", at=at)
     if str in kinds:
         if dtype not in (None, "string") or len(kinds) > 1:
             raise InputError(f"expected {dtype or 'one kind of'} values, got text", at=at)

@@ -174,7 +174,7 @@ def visit(browser: Browser, url: str, watch: Watch) -> Iterator[Visit]:
     """Open a path of the server in a fresh browser context; options are Playwright's for a context."""
     contexts: list[BrowserContext] = []
 
-    def open_page(path: str, **options: Any) -> Page:
+    def open_page(path: str, *, filled: str = "#versions > *, .model", **options: Any) -> Page:
         context = browser.new_context(**options)
         contexts.append(context)
         context.set_default_timeout(20_000)
@@ -184,7 +184,7 @@ def visit(browser: Browser, url: str, watch: Watch) -> Iterator[Visit]:
         page.on("request", watch.request)
         page.goto(path if "://" in path else url + path)
         # What the page asked the server for has come when one of these is filled.
-        page.locator("#versions > *, .model").first.wait_for()
+        page.locator(filled).first.wait_for()
         return page
 
     yield open_page

@@ -86,6 +86,20 @@ def test_a_stage_that_did_not_happen_is_not_counted() -> None:
     assert model.request.count() == 1 and model.rows == 1
 
 
+def test_requests_that_ran_together_count_as_each_by_itself() -> None:
+    metrics = Metrics()
+    alone, together = metrics.model("alone", "1"), metrics.model("together", "1")
+    queued = (0.001, 0.002, 0.0031)
+    for queue in queued:
+        alone.answered(queue + 0.005, decode=0.0005, queue=queue, net=0.004, post=0.0001, rows=2)
+        together.took(queue + 0.005, queue, 2)
+    together.ran(len(queued), 0.0005, 0.0, 0.004, 0.0001)
+    for stage in ("request", *STAGES):
+        one, other = getattr(alone, stage), getattr(together, stage)
+        assert one.counts == other.counts and one.seconds == pytest.approx(other.seconds), stage
+    assert alone.rows == together.rows == 6
+
+
 def test_one_version_has_one_object_until_it_is_forgotten() -> None:
     metrics = Metrics()
     first = metrics.model("digits", "1")

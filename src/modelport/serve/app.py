@@ -109,6 +109,8 @@ def routes(settings: ServeSettings, guard: Guard) -> list[BaseRoute]:
         *scoped(pages.API_ROUTES, "infer", guard, origins=origins),
     ]
     for module in _dialects(settings):
+        if module is not v2:  # whose health is asked whichever dialects are on
+            found += scoped(getattr(module, "OPEN_ROUTES", ()), "open", guard)
         found += scoped(module.ROUTES, "infer", guard, origins=origins)
     return found
 

@@ -23,10 +23,13 @@ class Bridge:
         self._address = address
         self._scheme = scheme
         self._tasks: set[asyncio.Task[None]] = set()
+        self.taken = 0
+        """Requests that came this way."""
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer the exchange by the application."""
         caller.set(exchange)
+        self.taken += 1
         task = asyncio.get_running_loop().create_task(self._run(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

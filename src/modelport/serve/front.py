@@ -34,7 +34,7 @@ class Front:
         repository: Repository | None = None,
         guard: Guard,
     ) -> None:
-        self._bridge = Bridge(app, address, "https" if settings.tls_cert else "http")
+        self.bridge = Bridge(app, address, "https" if settings.tls_cert else "http")
         self._bound = address[0]
         self._names = settings.allow_hosts
         self._origins = settings.cors_origins
@@ -47,7 +47,7 @@ class Front:
         """Answer one request, now or later."""
         if exchange.head.route is not None:
             if not shortly(exchange, exchange.head.route):
-                self._bridge(exchange)
+                self.bridge(exchange)
             return
         headers = exchange.headers
         try:
@@ -67,7 +67,7 @@ class Front:
         except ModelportError as problem:
             refuse(exchange, problem)
             return
-        self._bridge(exchange)
+        self.bridge(exchange)
 
     def _check_host(self, host: bytes) -> None:
         """Raises Forbidden for a name that is not this server's; one that is, is remembered."""

@@ -46,6 +46,7 @@ class Receiver(asyncio.BufferedProtocol):
     def _reset(self) -> None:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._fields = 0
         self._parts: list[bytes] = []
         self._size = 0
         self._position = 0
@@ -160,6 +161,11 @@ class Receiver(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._ignoring:
             return
+        self._fields += 1
+        if self._fields > self.server.limits.max_headers:
+            self.server.refused("too_large")
+            self._refuse(431, f"more than {self.server.limits.max_headers} headers")
+            return
         name = name.lower()
         headers = self._headers
         # Fields of one name are one list (RFC 9110, 5.3); two Hosts or lengths are then none that is valid.
@@ -181,10 +187,6 @@ class Receiver(asyncio.BufferedProtocol):
         headers = self._headers
         limits = self.server.limits
         host = headers.get(b"host")
-        if len(headers) > limits.max_headers:
-            self.server.refused("too_large")
-            self._refuse(431, f"more than {limits.max_headers} headers")
-            return
         if (host is None and version == "1.1") or (host is not None and b"," in host):
             self._refuse(400, "expected one Host header")
             return

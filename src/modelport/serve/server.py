@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
 from ..engine.repository import Entry, Repository, watch
@@ -25,6 +27,7 @@ from .app import create_admin_app, create_app, open_guard
 from .front import Finished, Front
 from .guard.tls import Certificate
 from .http1 import Connection
+from .limits import Limits
 from .listener import Server
 from .logs import AccessLog
 from .settings import ServeSettings
@@ -37,6 +40,7 @@ log = logging.getLogger("modelport.serve")
 OnReady = Callable[[list[Entry], int | None], None] | None
 """Called with every model's state, and the port of gRPC if there is one."""
 BACKLOG = 4096
+_SPARE_FILES = 128
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -100,6 +104,22 @@ def serve(
     _run(serving.run(sock, on_ready))
 
 
+def _within_descriptors(limits: Limits) -> Limits:
+    """As many connections as the system lets this process have files open, a few kept for itself."""
+    try:
+        import resource
+    except ImportError:
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft == resource.RLIM_INFINITY or limits.max_connections <= soft - _SPARE_FILES:
+        return limits
+    log.warning("at most %d connections: the system allows %d open files", soft - _SPARE_FILES, soft)
+    return msgspec.structs.replace(limits, max_connections=max(1, soft - _SPARE_FILES))
+
+
 def _quiet_collector() -> None:
     """What was made until now stays; and requests leave no cycles, so that there is little to look for."""
     gc.collect()
@@ -146,6 +166,7 @@ class Serving:
         self._servers: list[Server] = []
         self._listeners: list[Any] = []
         self._grpc_server: Any = None
+        self._fronts: list[Front] = []
         self._state: dict[str, Any] = {}
 
     async def run(self, sock: socket.socket, on_ready: OnReady) -> None:
@@ -222,7 +243,8 @@ class Serving:
     async def _listen(
         self, sock: socket.socket, front: Front, repository: Repository, finished: Finished | None = None
     ) -> None:
-        server = Server(front, self.settings.limits, repository.arena)
+        server = Server(front, _within_descriptors(self.settings.limits), repository.arena)
+        self._fronts.append(front)
         server.finished = finished
         server.refused = self.metrics.refused
         context = self.certificate.context if self.certificate else None
@@ -285,8 +307,14 @@ class Serving:
         """Once a second: limits of connections, rollouts, certificates; and the repository's folder."""
 
         async def tick() -> None:
+            collected = 0
             while True:
                 await asyncio.sleep(1.0)
+                taken = sum(front.bridge.taken for front in self._fronts)
+                if taken != collected:
+                    # An exception and its frames hold each other, and with them the body that was refused.
+                    gc.collect()
+                    collected = taken
                 for server in self._servers:
                     server.sweep()
                 try:

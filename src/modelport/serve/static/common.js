@@ -35,6 +35,32 @@ export class Refusal extends Error {
   }
 }
 
+/** Request headers with the key that the visitor gave, if any; it is kept for this tab alone. */
+export function keyed(headers = {}) {
+  const key = sessionStorage.getItem("key");
+  return key ? { Authorization: `Bearer ${key}`, ...headers } : headers;
+}
+
+/** Ask the visitor for a key, below what was complained of; the page starts anew with it. */
+function askForKey() {
+  if (byId("door")) return; // the page has its own
+  const input = make("input", { type: "password", id: "key", autocomplete: "off", required: true });
+  const form = make(
+    "form",
+    { id: "door", className: "panel door" },
+    make("label", { htmlFor: "key" }, "This server asks for a key. It is kept until this tab is closed."),
+    input,
+    make("button", { type: "submit" }, "Use it"),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem("key", input.value.trim());
+    location.reload();
+  });
+  byId("oops").after(form);
+  input.focus();
+}
+
 const PATIENCE = 30_000; // milliseconds until a request counts as unanswered
 
 /** Fetch JSON from the server; throws Refusal, or AbortError where `signal` says so. */
@@ -46,7 +72,7 @@ export async function ask(path, { signal, ...options } = {}) {
   let response;
   let data;
   try {
-    response = await fetch(path, { ...options, signal: patience.signal });
+    response = await fetch(path, { ...options, headers: keyed(options.headers), signal: patience.signal });
     data = await response.json().catch((problem) => {
       if (problem instanceof SyntaxError) return null;
       throw problem;
@@ -64,6 +90,7 @@ export async function ask(path, { signal, ...options } = {}) {
     connection.lost();
     throw new Refusal("The server does not answer.", 0);
   }
+  if (response.status === 401) askForKey();
   if (!response.ok || data === null) {
     const said = typeof data?.error === "string" ? data.error : data?.error?.message;
     throw new Refusal(
@@ -116,7 +143,7 @@ export const connection = {
   retry(wait) {
     clearTimeout(this.timer);
     this.timer = setTimeout(async () => {
-      const answered = await fetch("/api/models", { cache: "no-store" }).then((r) => r.ok, () => false);
+      const answered = await fetch("/api/models", { cache: "no-store" }).then((r) => r.status < 500, () => false);
       if (answered) this.found();
       else this.retry(Math.min(wait * 1.5, 5000));
     }, wait);
@@ -177,6 +204,19 @@ export function taskInWords(task) {
 /** `float32[3, 224, 224]` */
 export function signature(spec) {
   return `${spec.dtype}[${(spec.shape ?? []).join(", ")}]`;
+}
+
+/** Show a picture of the server's; an `img` alone would send no key. */
+export async function showPicture(image, url) {
+  if (!sessionStorage.getItem("key")) {
+    image.src = url;
+    return;
+  }
+  const response = await fetch(url, { headers: keyed() }).catch(() => null);
+  if (!response?.ok) return;
+  const address = URL.createObjectURL(await response.blob());
+  image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+  image.src = address;
 }
 
 /** Hand a file to the person at the browser. */

@@ -1,6 +1,6 @@
 // Pictures come in: chosen, dropped, pasted, or one of the samples.
 
-import { ask, byId, make, Refusal } from "./common.js";
+import { ask, byId, keyed, make, Refusal, showPicture } from "./common.js";
 
 /** Listen everywhere a picture can come from; `take(blob, name)` gets it, `refuse(problem)` the rest. */
 export function listen(take, refuse) {
@@ -55,11 +55,13 @@ export function fillSamples(samples, take, refuse) {
   const box = byId("samples");
   box.hidden = !samples?.length;
   const buttons = (samples ?? []).slice(0, MOST).map(({ name, url }) => {
-    const button = make("button", { type: "button", className: "thumb", title: name }, make("img", { src: url, alt: name, loading: "lazy" }));
+    const image = make("img", { alt: name, loading: "lazy" });
+    showPicture(image, url);
+    const button = make("button", { type: "button", className: "thumb", title: name }, image);
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", async () => {
       try {
-        const response = await fetch(url);
+        const response = await fetch(url, { headers: keyed() });
         if (!response.ok) throw new Refusal(`The sample ${name} is not there (${response.status}).`, response.status);
         take(await response.blob(), name);
         pressSample(button);
