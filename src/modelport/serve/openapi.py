@@ -19,12 +19,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from .._version import __version__
 from ..engine.repository import Repository
 from .guard.scope import scope_of
-from .operations import eas, hf, oip, pages, predict, rollout, tfs, torchserve
+from .operations import eas, hf, mlflow, oip, pages, predict, rollout, tfs, torchserve
 from .operations.build import ERROR, Fragment
 from .predict import json_response
 
 PAGE = Path(__file__).parent / "static" / "docs.html"
-TABLES = (oip, predict, tfs, hf, torchserve, eas, rollout, pages)
+TABLES = (oip, predict, tfs, hf, mlflow, torchserve, eas, rollout, pages)
 """In the order of the page."""
 
 _REFS = "#/components/schemas/{name}"
