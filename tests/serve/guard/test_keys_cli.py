@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from modelport.cli import keys as verb
+from modelport.cli.main import run
 from modelport.errors import UsageError
 from modelport.serve.guard.guard import Guard
 from modelport.serve.guard.keys import read_keys
@@ -92,3 +93,14 @@ def test_a_revoked_key_is_gone_and_its_name_is_free() -> None:
 def test_what_makes_no_sense_is_said_and_nothing_is_written(arguments: tuple[str, ...], words: str) -> None:
     keys(*arguments, fails=words)
     assert not Path("modelport-keys.json").exists()
+
+
+def test_the_verb_is_one_of_modelport_s(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELPORT_KEYS_FILE", "from-the-environment.json")
+    assert run(["keys", "add", "ci"]) == 0
+    assert capsys.readouterr().out.startswith("mpk_")
+    assert Path("from-the-environment.json").exists()
+    assert run(["keys", "add", "ci"]) == 2
+    assert "revoke it" in capsys.readouterr().err
