@@ -206,6 +206,16 @@ REFUSALS: dict[str, tuple[str, str, bytes, int, str, str]] = {
     "empty": ("POST", "/predictions/colours", b"", 400, "BadRequestException", "empty"),
     "no JSON": ("POST", "/predictions/row", b"[1, 2", 400, "BadRequestException", "not JSON"),
     "half a form": ("POST", "/predictions/colours", b"data=a%zz;&&", 400, "BadRequestException", ""),
+    "an empty field": ("POST", "/predictions/colours", b"data=&other=1", 400, "BadRequestException", "empty"),
+    "an empty field alone": ("PUT", "/predictions/colours", b"data=", 400, "BadRequestException", ""),
+    "an empty field for tensors": (
+        "POST",
+        "/predictions/row",
+        b"data=&x=1",
+        400,
+        "BadRequestException",
+        "empty",
+    ),
     "another shape": ("POST", "/predictions/row", b"[1, 2]", 400, "BadRequestException", "expected float32"),
 }
 

@@ -109,13 +109,16 @@ def _form_field(body: bytes) -> bytes:
     """The `data` of a form in the address's own coding.
 
     Raises:
-        InputError: it is none.
+        InputError: it is no form, or its field is empty.
     """
     try:
         form = parse_qs(body.decode(), strict_parsing=True, max_num_fields=16)
     except ValueError as problem:
         raise InputError(f"the form is malformed: {problem}") from problem
-    return next(form[field][0] for field in FIELDS if field in form).encode()
+    for field in FIELDS:
+        if field in form:
+            return form[field][0].encode()
+    raise InputError(f"the form's fields {' and '.join(FIELDS)} are empty")
 
 
 def _unwrapped(value: Any) -> Any:

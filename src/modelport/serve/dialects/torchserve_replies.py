@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.repository import Repository
 from ...errors import ModelportError
-from ..refusal import refusal
+from ..refusal import MAX_WORDS, refusal
 from .items import Endpoint
 
 TYPES = {
@@ -92,6 +92,12 @@ def no_version(name: str, version: str) -> Refused:
 
 
 def _error(problem: ModelportError, asked: str) -> Response:
+    if isinstance(problem, Refused):
+        # No fault of this server's, so no line in its log, which callers could then fill.
+        words = str(problem)[:MAX_WORDS]
+        return indented(
+            {"code": problem.http_status, "type": problem.kind, "message": words}, problem.http_status
+        )
     status, words, headers = refusal(problem, asked)
-    kind = problem.kind if isinstance(problem, Refused) else TYPES.get(status, "InternalServerException")
+    kind = TYPES.get(status, "InternalServerException")
     return indented({"code": status, "type": kind, "message": words}, status, headers)
