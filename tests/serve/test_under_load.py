@@ -1,0 +1,195 @@
+"""The real server under load: swaps, crashes, overload. Nobody's request fails who did nothing wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from modelport import AsyncClient, Bundle
+from modelport.errors import DeadlineExceeded, QueueFull, Unavailable
+
+from ..colours import LABELS, pack_colours, picture, served
+
+PICTURES = {colour: picture(colour) for colour in LABELS}
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.05)
+
+
+async def test_versions_swapped_under_full_load_fail_nobody(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    with served(repo, "--watch", "100ms", "--executors", "1") as (url, _):
+        seen: Counter[str] = Counter()
+        stop = asyncio.Event()
+
+        async def caller(number: int) -> None:
+            # No retries: what fails once is a failure.
+            async with AsyncClient(url, retries=0) as client:
+                while not stop.is_set():
+                    colour = LABELS[number % 3]
+                    answer = await client.predict("colours", PICTURES[colour])
+                    assert answer.top.label == colour
+                    seen[str(answer.version)] += 1
+                    rows = np.full((1 + number % 3, 3, 8, 8), number, np.float32)
+                    result = await client.infer("colours.net", {"x": rows})
+                    assert np.allclose(result["logits"], number * 20.0, rtol=1e-4)
+
+        callers = [asyncio.ensure_future(caller(number)) for number in range(12)]
+        for version in range(2, 6):
+            Bundle.open(repo / "colours" / "1").derive(
+                repo / "colours" / str(version), {}, version=str(version)
+            )
+
+            async def answers(version: int = version) -> bool:
+                assert not any(each.done() for each in callers), [e.exception() for e in callers if e.done()]
+                return seen[str(version)] > 20
+
+            await eventually(answers)
+        stop.set()
+        await asyncio.gather(*callers)
+        assert set(seen) == {"1", "2", "3", "4", "5"}
+
+
+async def test_a_killed_executor_is_nobodys_error(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    with served(repo, "--executors", "2") as (url, server):
+        stop = asyncio.Event()
+        answered = 0
+
+        async def caller(number: int) -> None:
+            nonlocal answered
+            async with AsyncClient(url, retries=0) as client:
+                while not stop.is_set():
+                    colour = LABELS[number % 3]
+                    assert (await client.predict("colours", PICTURES[colour])).top.label == colour
+                    answered += 1
+
+        callers = [asyncio.ensure_future(caller(number)) for number in range(8)]
+        for _ in range(4):
+            before = answered
+
+            async def more(before: int = before) -> bool:
+                return answered > before + 20 or any(each.done() for each in callers)
+
+            await eventually(more)
+            for child in psutil.Process(server.pid).children()[:1]:
+                os.kill(child.pid, signal.SIGKILL)
+        stop.set()
+        await asyncio.gather(*callers)
+
+
+async def test_a_killed_worker_takes_its_own_connections_and_comes_back(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    with served(repo, "--workers", "2", "--executors", "1") as (url, server):
+
+        async def workers() -> list[psutil.Process]:
+            return [each for each in psutil.Process(server.pid).children() if each.is_running()]
+
+        first = await workers()
+        assert len(first) == 2
+        counts: Counter[str] = Counter()
+        stop = asyncio.Event()
+
+        async def caller(number: int) -> None:
+            colour = LABELS[number % 3]
+            async with AsyncClient(url, retries=0) as client:
+                while not stop.is_set():
+                    try:
+                        assert (await client.predict("colours", PICTURES[colour])).top.label == colour
+                        counts["answered"] += 1
+                    except Unavailable:
+                        counts["cut"] += 1
+
+        callers = [asyncio.ensure_future(caller(number)) for number in range(16)]
+
+        async def warm() -> bool:
+            return counts["answered"] > 100
+
+        await eventually(warm)
+        first[0].kill()
+
+        async def back() -> bool:
+            now = await workers()
+            return len(now) == 2 and {p.pid for p in now} != {p.pid for p in first}
+
+        await eventually(back)
+        at = counts["answered"]
+
+        async def going() -> bool:
+            return counts["answered"] > at + 100
+
+        await eventually(going)
+        stop.set()
+        await asyncio.gather(*callers)
+        # Each connection of the dead worker is cut once; while one worker is being started the other answers.
+        assert counts["cut"] <= 16 + 16
+        with httpx.Client(base_url=url) as http:
+            text = http.get("/metrics").text
+            assert 'modelport_executors{model="colours",version="1"} 2.0' in text
+
+
+async def test_under_overload_some_are_refused_at_once_and_the_others_answered(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    with served(repo, "--slo", "80ms", "--executors", "1") as (url, _):
+        rows = np.zeros((2000, 3, 8, 8), np.float32)
+        counts: Counter[str] = Counter()
+
+        async def caller() -> None:
+            async with AsyncClient(url, retries=0) as client:
+                for _ in range(8):
+                    try:
+                        result = await client.infer("colours.net", {"x": rows})
+                        assert result["logits"].shape == (2000, 3)
+                        counts["answered"] += 1
+                    except QueueFull as problem:
+                        assert problem.retry_after > 0
+                        counts["refused"] += 1
+                    except (DeadlineExceeded, Unavailable):
+                        counts["late"] += 1
+
+        await asyncio.gather(*(caller() for _ in range(40)))
+        assert sum(counts.values()) == 320
+        assert counts["answered"] > 0 and counts["refused"] + counts["late"] > 0
+        # And it is well afterwards.
+        async with AsyncClient(url, retries=0) as client:
+            assert (await client.predict("colours", PICTURES["red"])).top.label == "red"
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "soon", "1e9", "5;x"])
+def test_a_deadline_that_is_none_is_refused(tmp_path: Path, header: str) -> None:
+    with served(pack_colours(tmp_path), "--executors", "1") as (url, _):
+        reply = httpx.post(
+            f"{url}/predict/colours", content=PICTURES["red"], headers={"X-Request-Timeout-Ms": header}
+        )
+        assert reply.status_code == 400 and "X-Request-Timeout-Ms" in reply.json()["error"]
+
+
+def test_where_the_time_went_is_in_every_answer(tmp_path: Path) -> None:
+    with served(pack_colours(tmp_path), "--executors", "1") as (url, _), httpx.Client(base_url=url) as http:
+        for content, headers in (
+            (PICTURES["red"], {}),
+            (PICTURES["red"], {"Content-Type": "multipart/form-data; boundary=x"}),
+        ):
+            if headers:
+                content = (
+                    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + content
+                )
+                content += b"\r\n--x--\r\n"
+            timing = http.post("/predict/colours", content=content, headers=headers).headers["server-timing"]
+            assert {part.split(";")[0].strip() for part in timing.split(",")} >= {"decode", "queue", "net"}
+        assert urlsplit(url).port
