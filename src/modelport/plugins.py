@@ -26,8 +26,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "predict": "modelport.serve:predict",
         "tfs": "modelport.serve.dialects:tfs",
         "hf": "modelport.serve.dialects:hf",
-        "mlflow": "modelport.serve.dialects:mlflow",
         "torchserve": "modelport.serve.dialects:torchserve",
+        "mlflow": "modelport.serve.dialects:mlflow",
         "eas": "modelport.serve.dialects:eas",
     },
 }

@@ -281,7 +281,7 @@ def answered(result: Result) -> Answered:
         _ms(group.post),
         _ms(result.seconds),
     )
-    return Answered({name: array[0] for name, array in result.arrays().items()}, timing)
+    return Answered({name: array[0, ...] for name, array in result.arrays().items()}, timing)
 
 
 def check_rows(inputs: Tensors) -> int:

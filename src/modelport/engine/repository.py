@@ -170,14 +170,17 @@ class Repository:
         if tell:
             await self.tell_others("unload", name, version)
 
-    async def set_default(self, name: str, version: str, *, tell: bool = True) -> None:
-        """Let a bare name mean `version`, until it is unloaded.
+    async def set_default(self, name: str, version: str | None, *, tell: bool = True) -> None:
+        """Let a bare name mean `version`, until it is unloaded; None: the newest again.
 
         Raises:
             NotFound: no such version. Unavailable: it is not loaded.
         """
-        self.model(name, version)
-        self._defaults[name] = version
+        if version is None:
+            self._defaults.pop(name, None)
+        else:
+            self.model(name, version)
+            self._defaults[name] = version
         self._refresh(name)
         if tell:
             await self.tell_others("set_default", name, version)
@@ -290,6 +293,7 @@ class Repository:
             if entry.removed:
                 continue
             asked = entry.wanted is True or entry.version in also
+            asked = asked or entry.version == self._defaults.get(name)
             by_policy = entry.wanted is None and (not self._keep or good < self._keep)
             if entry.wanted is False or not (asked or by_policy):
                 continue

@@ -102,7 +102,7 @@ def made_up_tensors(signature: Signature, sizes: Mapping[str, int]) -> list[Inpu
     inputs: list[Input] = []
     for number in range(4):
         tensors = made_up(signature, 1, sizes, seed=SEED + number)
-        inputs.append(Input(npz({name: array[0] for name, array in tensors.items()}), ".npz"))
+        inputs.append(Input(npz({name: array[0, ...] for name, array in tensors.items()}), ".npz"))
     return inputs
 
 

@@ -92,7 +92,7 @@ class Siblings:
                 await repository.load(question.name, question.version, tell=False)
             elif question.do == "unload":
                 await repository.unload(question.name, question.version, tell=False)
-            elif question.do == "set_default" and question.version:
+            elif question.do == "set_default":
                 await repository.set_default(question.name, question.version, tell=False)
         except ModelportError as problem:
             log.error("%s, as another worker was told: %s", question.do, problem)
