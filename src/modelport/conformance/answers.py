@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +104,21 @@ def refused(reply: Reply, what: str) -> None:
     expect(reply.status >= 400, f"{what} was answered with {reply.shown()}")
     error_text(reply)
     expect(reply.status < 500, f"{what}: {reply.status} blames the server for it", should=True)
+
+
+def refused_each(replies: Iterable[tuple[Reply, str]]) -> None:
+    """`refused` for several, lest a lesser breach hides a greater one behind it.
+
+    Raises:
+        Wrong: the first that breaks a "must", else the first that breaks a "should".
+    """
+    lesser: Wrong | None = None
+    for reply, what in replies:
+        try:
+            refused(reply, what)
+        except Wrong as problem:
+            if not problem.should:
+                raise
+            lesser = lesser or problem
+    if lesser:
+        raise lesser

@@ -6,6 +6,7 @@ No client library stands between, so that a head may lie and an odd reply is see
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -132,10 +133,8 @@ class Link:
             Wrong: no reply in time, or one that is not HTTP.
         """
         began = time.monotonic()
-        try:
+        with contextlib.suppress(OSError):  # it may have answered and closed: the reply tells
             stream.sendall(data)
-        except OSError:
-            pass  # it may have answered and closed: the reply tells
         reply = http.client.HTTPResponse(stream, method=method)
         try:
             reply.begin()

@@ -12,7 +12,7 @@ from ..errors import NotFound
 from .answers import HEADER_LENGTH, Answer, read_answer
 from .http import Link, Reply
 from .rpc import Rpc
-from .tensors import SPEAKABLE, Array, flat_json, sample, same, to_bytes
+from .tensors import SPEAKABLE, Array, flat_json, same, sample, to_bytes
 from .verdict import NotOffered, Wrong
 
 MAX_MODELS = 64
@@ -164,9 +164,10 @@ class Subject:
 
     def _names(self) -> list[str]:
         names: list[str] = []
-        for ask in (lambda: self.link.get("v2/models"), lambda: self.link.post("v2/repository/index", {})):
+        for method, path in (("GET", "v2/models"), ("POST", "v2/repository/index")):
             try:
-                data = ask().json()
+                reply = self.link.get(path) if method == "GET" else self.link.post(path, {})
+                data = reply.json()
             except Wrong:
                 continue
             listed = data.get("models") if isinstance(data, dict) else data

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
-from ..answers import HEADER_LENGTH, Answer, read_answer, refused
+from ..answers import HEADER_LENGTH, Answer, read_answer, refused, refused_each
+from ..http import Reply
 from ..subject import Subject, binary_request, request
 from ..tensors import same, to_bytes
 from ..verdict import NotOffered, check, expect
@@ -114,12 +116,15 @@ def raw_request(subject: Subject) -> None:
 @check("binary", "a tensor whose size is not that of its shape is refused", source=SOURCE)
 def wrong_size(subject: Subject) -> None:
     _offered(subject)
+    refused_each(_resized(subject))
+
+
+def _resized(subject: Subject) -> Iterator[tuple[Reply, str]]:
     for change in (-1, 1, -4, 4):
         head, data = binary_request(subject.model)
-        last = head["inputs"][-1]["parameters"]
-        last["binary_data_size"] += change
+        head["inputs"][-1]["parameters"]["binary_data_size"] += change
         data = data[:change] if change < 0 else data + b"\0" * change
-        refused(subject.infer_binary(head, data), f"a tensor {change:+} bytes long")
+        yield subject.infer_binary(head, data), f"a tensor {change:+} bytes long"
 
 
 @check(
@@ -129,10 +134,14 @@ def wrong_size(subject: Subject) -> None:
 )
 def size_that_lies(subject: Subject) -> None:
     _offered(subject)
+    refused_each(_lying(subject))
+
+
+def _lying(subject: Subject) -> Iterator[tuple[Reply, str]]:
     for size in (-1, 0, 2**31, 2**63 - 1, 2**64, "8", 1.5):
         head, data = binary_request(subject.model)
         head["inputs"][-1]["parameters"]["binary_data_size"] = size
-        refused(subject.infer_binary(head, data), f"binary_data_size {size!r}")
+        yield subject.infer_binary(head, data), f"binary_data_size {size!r}"
 
 
 @check("binary", "bytes after the last tensor are refused", source=SOURCE)
@@ -147,19 +156,23 @@ def header_length(subject: Subject) -> None:
     _offered(subject)
     head, data = binary_request(subject.model)
     text = json.dumps(head).encode()
-    for length in (str(len(text + data) + 1), "-1", "abc", "99999999999999999999", str(len(text) - 3)):
-        refused(subject.infer_bytes(text, data, length), f"{HEADER_LENGTH}: {length}")
+    lengths = (str(len(text + data) + 1), "-1", "abc", "99999999999999999999", str(len(text) - 3))
+    refused_each((subject.infer_bytes(text, data, each), f"{HEADER_LENGTH}: {each}") for each in lengths)
 
 
 @check("binary", "a shape whose bytes overflow does not fit an empty tensor", source=SOURCE)
 def overflowing_shape(subject: Subject) -> None:
     _offered(subject)
+    refused_each(_claiming(subject))
+
+
+def _claiming(subject: Subject) -> Iterator[tuple[Reply, str]]:
     for shape in ([2**62, 4], [2**32, 2**32], [-1, -4], [2**40, 2**40]):
         head, _ = binary_request(subject.model)
-        head["inputs"][0] |= {"shape": shape, "parameters": {"binary_data_size": 0}}
-        for entry in head["inputs"][1:]:
+        head["inputs"][0]["shape"] = shape
+        for entry in head["inputs"]:
             entry["parameters"]["binary_data_size"] = 0
-        refused(subject.infer_binary(head, b""), f"the shape {shape} and no bytes")
+        yield subject.infer_binary(head, b""), f"the shape {shape} and no bytes"
 
 
 @check("binary", "an input given both as `data` and in binary is refused", source=SOURCE, should=True)

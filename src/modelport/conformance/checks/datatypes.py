@@ -116,7 +116,7 @@ def any_bytes(subject: Subject) -> None:
 
 
 def _damaged(subject: Subject, change: Callable[[bytes], bytes], what: str) -> None:
-    model, name = _binary_echo(subject)
+    model, _ = _binary_echo(subject)
     head, data = binary_request(model)
     if len(head["inputs"]) != 1:
         raise NotOffered("needs a model with one input")

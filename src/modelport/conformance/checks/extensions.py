@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any
 
-from ..answers import error_text, read_answer, refused
+from ..answers import error_text, read_answer, refused, refused_each
 from ..http import Reply
 from ..subject import Subject, request
 from ..tensors import Array
@@ -76,7 +76,8 @@ def _stats(subject: Subject, path: str) -> dict[str, Any]:
     expect(reply.status == 200, f"expected 200, got {reply.shown()}")
     data = reply.json()
     entries = data.get("model_stats") if isinstance(data, dict) else None
-    expect(isinstance(entries, list), "`model_stats` is missing")
+    if not isinstance(entries, list):
+        raise Wrong("`model_stats` is missing")
     mine = [entry for entry in entries if entry.get("name") == subject.model.name]
     expect(bool(mine), f"nothing about {subject.model.name!r}")
     return dict(mine[-1])
@@ -230,8 +231,8 @@ def more_than_there_are(subject: Subject) -> None:
 @check("classification", "a count that is no positive number is refused", source="Triton")
 def odd_count(subject: Subject) -> None:
     _offers_classes(subject)
-    for count in (-1, "two", 1.5):
-        refused(_classified(subject, count), f"classification {count!r}")
+    odd = (-1, "two", 1.5)
+    refused_each((_classified(subject, count), f"classification {count!r}") for count in odd)
 
 
 def _timed(subject: Subject, timeout: Any) -> Reply:
@@ -257,8 +258,7 @@ def impossible(subject: Subject) -> None:
 @check("timeout", "a `timeout` that is no number of microseconds is refused", source="Triton", should=True)
 def malformed_timeout(subject: Subject) -> None:
     subject.offers("schedule_policy", works=_obeys(subject))
-    for value in ("soon", -5, 1.5):
-        refused(_timed(subject, value), f"timeout {value!r}")
+    refused_each((_timed(subject, value), f"timeout {value!r}") for value in ("soon", -5, 1.5))
 
 
 def _obeys(subject: Subject) -> bool:

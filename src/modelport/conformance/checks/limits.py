@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..answers import read_answer, refused
+from ..answers import read_answer, refused, refused_each
 from ..subject import Subject, request
 from ..verdict import Wrong, check, expect
 from .errors import changed
@@ -14,8 +14,7 @@ SHAPE = "each dimension is an integer representable as uint64: "
 
 
 def _shape(subject: Subject, what: str, *shapes: list[Any]) -> None:
-    for shape in shapes:
-        refused(subject.infer(changed(subject, shape=shape)), f"{what} {shape}")
+    refused_each((subject.infer(changed(subject, shape=shape)), f"{what} {shape}") for shape in shapes)
 
 
 @check("limits", SHAPE + "negative ones are refused, also where their product fits")
