@@ -16,7 +16,7 @@ from .._version import __version__
 from ..errors import ModelportError
 from .render import console, facts, grid, json_option, write_json
 
-CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "uvicorn")
+CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
 OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
     "torch": (("torch", "onnxscript"), "pack PyTorch models", "pip install 'modelport[torch]'"),
     "tensorflow": (

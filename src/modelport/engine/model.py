@@ -93,6 +93,7 @@ class LiveModel:
         if ready.golden is not None:
             metrics.golden(True, ready.golden)
         metrics.ready = True
+        metrics.info = {"digest": bundle.digest, "task": bundle.manifest.task}
         return model
 
     @property

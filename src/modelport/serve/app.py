@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import plugins
@@ -74,7 +74,7 @@ def create_app(
 def create_admin_app(repository: Repository, settings: ServeSettings, guard: Guard) -> Starlette:
     """The application of the port for administration: what changes the server, and its state."""
     found = [
-        *scoped([*v2.OPEN_ROUTES], "open", guard),
+        *scoped([*v2.OPEN_ROUTES, *openapi.ROUTES, *pages.FILES], "open", guard),
         *scoped(watch.ROUTES, "metrics", guard),
         # Before the pages' own paths, for which `rollout` would be a version.
         *scoped([*v2.ADMIN_ROUTES, *v2.ROUTES, *rollout.ADMIN_ROUTES, *pages.API_ROUTES], "admin", guard),
@@ -180,7 +180,19 @@ async def _refused(request: Request, problem: Exception) -> Response:
 async def _http_error(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, HTTPException):
         raise problem
-    return json_response({"error": problem.detail}, problem.status_code, dict(problem.headers or {}))
+    headers = dict(problem.headers or {})
+    if problem.status_code == 405:
+        headers["Allow"] = _allowed(request)
+    return json_response({"error": problem.detail}, problem.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route that this path means; Starlette names those of the first."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 async def _gone(request: Request, problem: Exception) -> Response:

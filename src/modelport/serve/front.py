@@ -19,7 +19,7 @@ from .short import ShortPath, deadline_of, shortly
 from .short_replies import refuse
 from .trace import Tracer
 
-_METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"])
+_METHODS = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"])
 
 
 class Front:

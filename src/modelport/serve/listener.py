@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,8 @@ class Server:
         self.heads: dict[bytes, Head] = {}
         """Heads of requests that were parsed, by their bytes: clients send the same one again and again."""
         self.scratch = memoryview(bytearray(256 << 10))
-        loop = asyncio.get_running_loop()
-        self.clock = loop.time
-        self.now = loop.time()
+        self.clock: Callable[[], float] = time.monotonic
+        self.now = time.monotonic()
         self.busy = 0
         self.buffered = 0
         """Bytes of bodies that are on their way or being answered."""

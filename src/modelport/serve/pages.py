@@ -129,12 +129,15 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
     }
 
 
+FILES: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC))]
+"""What pages are made of."""
+
 ROUTES: list[BaseRoute] = [
     Route("/", home),
     Route("/models", model_list),
     Route("/models/{name}", model_page),
     Route("/models/{name}/{version}", model_page),
-    Mount("/static", StaticFiles(directory=STATIC)),
+    *FILES,
 ]
 """The pages and their files: for everybody, they say nothing of the models."""
 

@@ -162,6 +162,7 @@ class Serving:
             else None
         )
         self.metrics = Metrics()
+        self.guard.refused = self.metrics.refused
         self.stopping = asyncio.Event()
         self._servers: list[Server] = []
         self._listeners: list[Any] = []

@@ -1,7 +1,7 @@
 """The server processes beside this one, on the same port: their figures, and what one of them was told.
 
-Each listens on a socket in a folder that only this user can enter. A question is one line of JSON, and
-so is its answer; nothing else is spoken there, and nothing of it comes from the network.
+Each listens on a socket in a folder that only this user can enter. A question is one line of JSON, its
+answer msgpack (JSON has no infinity); nothing of it comes from the network.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Siblings:
                 reader, writer = await asyncio.open_unix_connection(str(path), limit=_LINE)
                 try:
                     writer.write(msgspec.json.encode(question) + b"\n")
-                    answer = msgspec.json.decode(await reader.readline())
+                    answer = msgspec.msgpack.decode(await reader.read())
                 finally:
                     writer.close()
         except (OSError, TimeoutError, msgspec.DecodeError, ValueError) as problem:
@@ -98,6 +98,6 @@ class Siblings:
             log.error("%s, as another worker was told: %s", question.do, problem)
         except msgspec.DecodeError:
             log.error("a question from another worker that is none")
-        writer.write(msgspec.json.encode(found) + b"\n")
+        writer.write(msgspec.msgpack.encode(found))
         await writer.drain()
         writer.close()

@@ -47,7 +47,9 @@ async def model_list(request: Request) -> Response:
 async def index(request: Request) -> Response:
     """POST /v2/repository/index; the body may be empty or say {"ready": true}."""
     asked = _optional(await read_body(request, request.app.state.max_body))
-    only_ready = asked.get("ready") is True
+    only_ready = asked.get("ready", False)
+    if not isinstance(only_ready, bool):
+        raise InputError("ready is true or false", at="$.ready")
     entries = describe.index(_repository(request), only_ready=only_ready)
     if not only_ready:
         entries += describe.broken(_repository(request))
@@ -57,15 +59,7 @@ async def index(request: Request) -> Response:
 async def load(request: Request) -> Response:
     """POST /v2/repository/models/{name}/load: from the repository's folder as it is now."""
     asked = _optional(await read_body(request, request.app.state.max_body))
-    parameters = asked.get("parameters") or {}
-    if not isinstance(parameters, dict) or set(parameters) - {"version"}:
-        # Triton takes a configuration and files here; a model that comes in by the API is a way in.
-        raise InputError(
-            "only `version` is taken here", at="$.parameters", hint="put the bundle into the folder"
-        )
-    version = parameters.get("version")
-    if version is not None and not isinstance(version, str):
-        raise InputError("version is a string", at="$.parameters.version")
+    version = _version_of(asked, {"version"})
     await _repository(request).load(request.path_params["name"].removesuffix(NET), version)
     return Response()
 
@@ -73,8 +67,7 @@ async def load(request: Request) -> Response:
 async def unload(request: Request) -> Response:
     """POST /v2/repository/models/{name}/unload: every version of it."""
     asked = _optional(await read_body(request, request.app.state.max_body))
-    parameters = asked.get("parameters") or {}
-    version = parameters.get("version") if isinstance(parameters, dict) else None
+    version = _version_of(asked, {"version", "unload_dependents"})
     await _repository(request).unload(request.path_params["name"].removesuffix(NET), version)
     return Response()
 
@@ -139,6 +132,23 @@ def _find(request: Request) -> tuple[Entry, bool]:
 def _repository(request: Request) -> Repository:
     repository: Repository = request.app.state.repository
     return repository
+
+
+def _version_of(asked: dict[str, Any], known: set[str]) -> str | None:
+    """The version that a load or unload names.
+
+    Raises:
+        InputError: other parameters. Triton takes a configuration and files here; a model that comes in by
+            the API is a way in.
+    """
+    parameters = asked.get("parameters") or {}
+    if not isinstance(parameters, dict) or set(parameters) - known:
+        words = ", ".join(sorted(known))
+        raise InputError(f"only {words} here", at="$.parameters", hint="put the bundle into the folder")
+    version = parameters.get("version")
+    if version is not None and not isinstance(version, str):
+        raise InputError("version is a string", at="$.parameters.version")
+    return version
 
 
 def _optional(body: bytes) -> dict[str, Any]:

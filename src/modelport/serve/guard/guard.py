@@ -53,6 +53,8 @@ class Guard:
         self._clock = clock
         self._wall = wall
         self._refusals = Bucket(_REFUSALS_LOGGED)
+        self.refused: Callable[[str], None] = lambda reason: None
+        """Called with `unauthorized` or `rate_limited` where a caller is turned away."""
         self.idle = self._callers is None and {"infer", "metrics"} <= self._open
         """Whether answers need no question at all: a hot path may skip `authorize` for `infer`."""
 
@@ -94,6 +96,18 @@ class Guard:
         """
         if scope == "open":
             return ANYBODY
+        try:
+            return self._judged(headers, scope, model, client, method, path)
+        except RateLimited:
+            self.refused("rate_limited")
+            raise
+        except (Unauthorized, Forbidden):
+            self.refused("unauthorized")
+            raise
+
+    def _judged(
+        self, headers: Headers, scope: Needs, model: str | None, client: str, method: str, path: str
+    ) -> Principal:
         now = self._clock()
         if self._callers is not None and (wait := self._callers.take(client, now)):
             raise RateLimited("too many requests from this address", retry_after=wait)
