@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def main() -> int:
         for name in PEER_SERVERS:
             print(f"{name:10} {python_of(name) if python_of(name).exists() else 'not installed'}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
     names = list(SCENARIOS) if arguments.what == "all" else [arguments.what]
     settings = Settings(
         arguments.rounds, arguments.seconds, noise=arguments.noise, patience=arguments.patience
@@ -37,7 +39,8 @@ def main() -> int:
         )
         for name in names:
             result = SCENARIOS[name].run(context)
-            result.command = f"python -m benchmarks.serving {name}"
+            only = f" --only '{arguments.only}'" if arguments.only else ""
+            result.command = f"python -m benchmarks.serving {name}{only}"
             result.settings = f"medians of {settings.rounds} rounds of {settings.seconds:g} s"
             path = result.save(arguments.out)
             print(result.markdown())

@@ -93,6 +93,12 @@ def mlserver(model: Model, workers: int) -> Server:
     return _server("MLServer", _run("mlserver", "mlserver/start.py"), request, model, workers)
 
 
+def kserve(model: Model, workers: int) -> Server:
+    """KServe's Python server over OIP binary."""
+    request = oip_binary(model, "/v2/models/network/infer")
+    return _server("KServe", _run("kserve", "kserve_app.py"), request, model, workers)
+
+
 Entry = Callable[[Model, int], Server]
 PEER_SERVERS: dict[str, Entry] = {
     "mosec": mosec,
@@ -101,6 +107,7 @@ PEER_SERVERS: dict[str, Entry] = {
     "bentoml": bentoml,
     "fastapi": fastapi,
     "mlserver": mlserver,
+    "kserve": kserve,
     "flask": flask,
 }
 """By the name of their environment."""

@@ -90,7 +90,7 @@ class Tally:
         if self.counts.total() != self.due:
             raise RuntimeError(f"{self.due} requests were due, and these became of them: {self.counts}")
         kinds = ("good", "late", "refused", "gave_up", "lost")
-        rates = {kind: self.counts[kind] / seconds for kind in kinds}
+        rates = {"offered": self.due / seconds} | {kind: self.counts[kind] / seconds for kind in kinds}
         times = {"p50": percentile(self.good, 0.5), "p99": percentile(self.good, 0.99)}
         return rates | times | {"lateness_p99": percentile(self.lateness, 0.99)}
 

@@ -9,7 +9,7 @@ from ..models import MODELS
 from ..result import Goal, Result, ahead, best, figure, pick, standard
 
 NAME = "digits"
-PEERS = ("mosec", "pytriton", "litserve", "bentoml", "fastapi", "mlserver", "flask")
+PEERS = ("mosec", "pytriton", "litserve", "bentoml", "fastapi", "mlserver", "kserve", "flask")
 ONE = "--executors 1"
 
 

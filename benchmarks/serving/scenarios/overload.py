@@ -14,8 +14,7 @@ from ..contestants import net_of
 from ..context import Context
 from ..machine import alive, wait_for_quiet
 from ..models import MODELS
-from ..openloop import Job
-from ..openloop import message as told
+from ..openloop import Job, message
 from ..places import HERE
 from ..process import Failed, Running, Server, running
 from ..result import Goal, Result, Table
@@ -24,6 +23,7 @@ from .synthetic import sleeping
 
 NAME = "overload"
 DEADLINE = 0.05
+SLO = f"--slo={DEADLINE * 1e3:g}ms"
 LATE = 5e-3
 """Seconds that the client may be late (99th percentile) before a round is repeated."""
 LOADS = (0.5, 0.8, 1.0, 1.5, 3.0)
@@ -63,13 +63,15 @@ def run(context: Context) -> Result:
         "whether it kept up.",
     )
     model = MODELS["sleep"]
-    servers = [sleeping("--executors=1", "--slo=50ms"), *context.peers(SLEEP_PEERS, model, 1, result)]
-    slept = [point for server in servers for point in _points(context, server, 64)]
+    pairs = [(sleeping("--executors=1"), sleeping("--executors=1", SLO))]
+    pairs += [(peer, _told(peer)) for peer in context.peers(SLEEP_PEERS, model, 1, result)]
+    slept = [point for plain, told in pairs for point in _points(context, plain, told, 64)]
     model = MODELS["conv_uint8"]
-    servers = [net_of(model, "--slo=50ms")]
+    pairs = [(net_of(model), net_of(model, SLO))]
     for name in PIXEL_PEERS:
-        servers += context.peers([name], model, 1 if name == "fastapi" else 2, result)
-    computed = [point for server in servers for point in _points(context, server, 16)]
+        found = context.peers([name], model, 1 if name == "fastapi" else 2, result)
+        pairs += [(peer, _told(peer)) for peer in found]
+    computed = [point for plain, told in pairs for point in _points(context, plain, told, 16)]
     result.tables = [
         _table("The model that sleeps, one executor", slept),
         _table("The 224x224 network, uint8 bodies of 150 KB, both cores", computed),
@@ -80,41 +82,46 @@ def run(context: Context) -> Result:
         worst = next((point.good for point in ours if point.load == LOADS[-1]), None)
         share = worst / highest if worst is not None and highest else None
         result.goals.append(Goal(f"{what}: goodput at 3x over the peak goodput", 0.9, share))
-    result.notes += sorted({f"{server.name}: {server.note}" for server in servers if server.note})
+    result.notes += sorted({f"{told.name}: {told.note}" for _, told in pairs if told.note})
     result.measured = [point.__dict__ for point in (*slept, *computed)]
     return result
 
 
-def _points(context: Context, server: Server, clients: int) -> list[Point]:
-    """Find the server's peak in a closed loop, then offer parts and multiples of it."""
-    if not re.search(context.only, server.name):
+def _points(context: Context, plain: Server, told: Server, clients: int) -> list[Point]:
+    """Find the server's peak in a closed loop, then offer parts and multiples of it.
+
+    Args:
+        plain: the server without a deadline, for its peak.
+        told: the same server, told of the deadline.
+    """
+    if not re.search(context.only, told.name):
         return []
-    asked = server.request
+    asked = plain.request
     points = []
     try:
-        with running(server) as live:  # its peak, before it is told of a deadline
+        with running(plain) as live:
             wrk(live.url, asked.files(), asked.headers, clients, 2)
             peak = wrk(live.url, asked.files(), asked.headers, clients, context.settings.seconds).rate
-        with running(_within(server, DEADLINE)) as live:
+        if not peak:
+            raise Failed(f"{plain.name}: no answer in {context.settings.seconds:g} s")
+        with running(told) as live:
             for load in LOADS:
-                rounds = [
-                    _offer(context, server, live, peak * load, n) for n in range(context.settings.rounds)
-                ]
+                rounds = [_offer(context, told, live, peak * load, n) for n in range(context.settings.rounds)]
                 middle = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
                 del middle["client_cpu"]
-                points.append(Point(server.name, peak, load, peak * load, **middle))
-                context.say(f"{server.name:32} {load:g}x of {peak:.0f}/s: {middle['good']:.0f}/s in time")
+                points.append(Point(told.name, peak, load, **middle))
+                context.say(f"{told.name:32} {load:g}x of {peak:.0f}/s: {middle['good']:.0f}/s in time")
     except Failed as problem:
         context.say(f"FAILED {problem}")
     return points
 
 
-def _within(server: Server, seconds: float) -> Server:
-    """The same server, told of the deadline in its own way; Modelport's has its flag already."""
+def _told(server: Server) -> Server:
+    """A peer that knows of the deadline, in its own way."""
     command = list(server.command)
     if server.name.startswith("mosec"):
-        command[command.index("--timeout") + 1] = str(round(seconds * 1e3))
-    environment = {**server.environment, "DEADLINE": str(seconds)}
+        command[command.index("--timeout") + 1] = str(round(DEADLINE * 1e3))
+    environment = {**server.environment, "DEADLINE": str(DEADLINE)}
     return replace(server, command=tuple(command), environment=environment)
 
 
@@ -134,7 +141,7 @@ def _offer(context: Context, server: Server, live: Running, rate: float, turn: i
 
 def _summary(job: Job) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.serving.openloop"]
-    done = subprocess.run(command, input=told(job), capture_output=True, text=True, cwd=HERE.parents[1])
+    done = subprocess.run(command, input=message(job), capture_output=True, text=True, cwd=HERE.parents[1])
     if done.returncode or done.stderr:
         raise RuntimeError(f"the open-loop client ended with {done.returncode}: {done.stderr[-500:]}")
     summary: dict[str, float] = json.loads(done.stdout)
