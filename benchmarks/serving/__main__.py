@@ -38,7 +38,9 @@ def main() -> int:
             limit, settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True)
         )
         for name in names:
+            context.failures.clear()
             result = SCENARIOS[name].run(context)
+            result.notes += context.failures
             only = f" --only '{arguments.only}'" if arguments.only else ""
             result.command = f"python -m benchmarks.serving {name}{only}"
             result.settings = f"medians of {settings.rounds} rounds of {settings.seconds:g} s"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .contestants import missing, peers
 from .limit import Limit
 from .measure import Baseline, Row, Say, Settings, measure
 from .models import Model
-from .process import Server
+from .process import Failed, Server
 from .result import Result
 
 
@@ -23,6 +23,8 @@ class Context:
     only: str
     """A regular expression: servers whose name it does not match are passed over."""
     say: Say
+    failures: list[str] = field(default_factory=list)
+    """Servers that could not be measured, and why; they end up below the tables."""
 
     def rows(
         self, servers: Sequence[Server], model: str, connections: Sequence[int], baseline: Baseline
@@ -31,8 +33,16 @@ class Context:
         rows: list[Row] = []
         for server in servers:
             if re.search(self.only, server.name):
-                rows += measure(server, model, connections, baseline, self.settings, self.say)
+                try:
+                    rows += measure(server, model, connections, baseline, self.settings, self.say)
+                except Failed as problem:
+                    self.failed(problem)
         return rows
+
+    def failed(self, problem: Failed) -> None:
+        """Say so, and go on without that server."""
+        self.failures.append(f"not measured: {problem}")
+        self.say(f"FAILED {problem} (its log: {problem.log})")
 
     def peers(self, names: Sequence[str], model: Model, workers: int, result: Result) -> list[Server]:
         """The peers that are installed; those that are not are noted in the result."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from .limit import Limit, Network, Sleep, Work
 from .machine import alive, busy_seconds, cpu_seconds, memory_mb, wait_for_quiet
 from .models import Model
-from .process import Failed, Running, Server, running
+from .process import Running, Server, running
 from .wrk import wrk
 
 
@@ -136,23 +136,22 @@ def measure(
     """Start the server, and load it with each number of connections by turns.
 
     Returns:
-        a row for each number of connections; none if the server failed, which is said.
+        a row for each number of connections.
+
+    Raises:
+        Failed: it did not start, or answered wrong.
     """
     rounds: dict[int, list[dict[str, Any]]] = {number: [] for number in connections}
     for number in connections:
         baseline.reference(number, 0.05)  # loads what it needs, before anything is timed
-    try:
-        with running(server) as live:
-            warm = server.request
-            wrk(live.url, warm.files(), warm.headers, max(connections), 2)
-            for _ in range(settings.rounds):
-                for number, seen in rounds.items():
-                    seen.append(_round(server, live, number, baseline, settings))
-            memory = memory_mb(live.processes())
-            started = live.started
-    except Failed as problem:
-        say(f"FAILED {problem}")
-        return []
+    with running(server) as live:
+        warm = server.request
+        wrk(live.url, warm.files(), warm.headers, max(connections), 2)
+        for _ in range(settings.rounds):
+            for number, seen in rounds.items():
+                seen.append(_round(server, live, number, baseline, settings))
+        memory = memory_mb(live.processes())
+        started = live.started
     rows = [_row(server, model, number, seen, memory, started) for number, seen in rounds.items()]
     for row in rows:
         say(

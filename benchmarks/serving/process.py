@@ -37,7 +37,11 @@ class Server:
 
 
 class Failed(RuntimeError):
-    """A server that does not start, or answers wrong; the message says where its log is."""
+    """A server that does not start, or answers wrong."""
+
+    def __init__(self, message: str, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
 
 
 @dataclass
@@ -77,12 +81,12 @@ def running(server: Server) -> Iterator[Running]:
         try:
             wrong = _wait_for_answer(process, port, server.request, start + PATIENCE)
             if wrong:
-                raise Failed(f"{server.name}: {wrong} (its log: {log})")
+                raise Failed(f"{server.name}: {wrong}", log)
             found.started = time.monotonic() - start
             for turn in range(1, len(server.request.bodies)):
                 status, reply, headers = _post(port, server.request, turn)
                 if status != 200 or (wrong := server.request.judge(turn, reply, headers)):
-                    raise Failed(f"{server.name}: {status} {wrong} (its log: {log})")
+                    raise Failed(f"{server.name}: {status} {wrong}", log)
             found.processes()
             yield found
         finally:

@@ -112,7 +112,7 @@ def _points(context: Context, plain: Server, told: Server, clients: int) -> list
                 points.append(Point(told.name, peak, load, **middle))
                 context.say(f"{told.name:32} {load:g}x of {peak:.0f}/s: {middle['good']:.0f}/s in time")
     except Failed as problem:
-        context.say(f"FAILED {problem}")
+        context.failed(problem)
     return points
 
 
