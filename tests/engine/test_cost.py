@@ -45,7 +45,7 @@ def test_a_size_that_was_never_tried_is_tried_while_larger_was_better() -> None:
     cost = learned(CostModel(64), {1: 5.2e-3, 2: 5.4e-3})
     assert cost.best_rows() == 4
     assert learned(CostModel(64), {1: 1e-3}).best_rows() == 2
-    assert learned(CostModel(64), {1: 1e-3, 2: 2e-3}).best_rows() == 1
+    assert learned(CostModel(64), {1: 9e-3, 2: 18e-3}).best_rows() == 1
 
 
 def test_runs_stay_within_what_was_promised() -> None:

@@ -14,8 +14,8 @@ _SMOOTHING = 0.2
 _WORTH = 0.95
 """A larger batch must bring the seconds per row down to this share to be preferred: smaller ones leave
 more to overlap, and answer sooner."""
-_HANDLING = 100e-6
-"""Seconds that handing a batch to an executor and back costs beside the run itself."""
+_HANDLING = 170e-6
+"""Seconds that handing a batch to an executor and back costs both processes beside the run itself."""
 _OUTSIDE = 30e-6
 """Seconds that a row costs outside of its run, whatever the batch: what is saved is judged against all of it.
 Without this a tiny network's rows would all be put into one batch, and nothing would overlap."""

@@ -62,7 +62,11 @@ class LiveModel:
         self.mirror: Callable[[Submission, LiveModel], None] | None = None
         """Called with every submission before it is queued, where a rollout watches this version."""
         self._max_rows = settings.max_rows if bundle.manifest.graphs.net.batch else 1
-        self._scheduler = Scheduler(metrics, max_rows=settings.max_rows, run_limit=settings.run_limit)
+        self._scheduler = Scheduler(
+            metrics,
+            max_rows=settings.max_rows,
+            run_limit=settings.run_limit,
+        )
         self._pool = ExecutorPool(bundle, settings, arena, self._scheduler, metrics, max_rows=self._max_rows)
         self._lanes: dict[tuple[Kind, tuple[TensorHead, ...]], Lane] = {}
         self._costs: dict[str, CostModel] = {}

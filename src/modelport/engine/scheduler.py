@@ -40,7 +40,13 @@ class Scheduler:
     """
 
     def __init__(
-        self, metrics: ModelMetrics, *, max_rows: int, max_waiting: int = 65536, run_limit: float = 60.0
+        self,
+        metrics: ModelMetrics,
+        *,
+        max_rows: int,
+        max_waiting: int = 65536,
+        run_limit: float = 60.0,
+        ahead: bool = True,
     ) -> None:
         self.executors: list[ExecutorProcess] = []
         self.metrics = metrics
@@ -61,8 +67,6 @@ class Scheduler:
         """Whether batches will be handed out as soon as the event loop has read what is there."""
         self._idling = True
         self._drained: list[asyncio.Future[None]] = []
-
-    # -- in ------------------------------------------------------------------------------------------------
 
     def submit(self, submission: Submission) -> None:
         """Queue it and start what can start; it is settled at once if it cannot make its deadline."""
@@ -141,8 +145,6 @@ class Scheduler:
     def _retry_after(self) -> float:
         return max(0.05, self.drain_seconds())
 
-    # -- to the executors ------------------------------------------------------------------------------------
-
     def _dispatch(self) -> None:
         """Hand out batches while there are rows and an executor for them."""
         self._soon = False
@@ -177,7 +179,7 @@ class Scheduler:
 
     def _one_ahead(self, lane: Lane, waiting: int, limit: int) -> ExecutorProcess | None:
         """An executor with one short run before it, if the next batch is full anyway."""
-        if waiting < limit or not 0.0 < lane.cost.predict(limit) <= _AHEAD_SECONDS:
+        if not self._ahead or waiting < limit or not 0.0 < lane.cost.predict(limit) <= _AHEAD_SECONDS:
             return None
         return min(
             (each for each in self.executors if each.ready and len(each.jobs) == 1),
@@ -259,8 +261,6 @@ class Scheduler:
         """How many executors are free, and how many could be given a batch ahead."""
         loads = [len(each.jobs) for each in self.executors if each.ready]
         self._free, self._ahead = loads.count(0), loads.count(1)
-
-    # -- back ----------------------------------------------------------------------------------------------
 
     def on_reply(self, executor: ExecutorProcess, reply: Reply, payload: memoryview) -> None:
         """An executor's answer: start its next batch first, then tell the callers."""
