@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelportError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
+    server = _server(subject)
     verdicts = []
     for verdict in run(subject, checks):
         verdicts.append(verdict)
@@ -33,9 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if subject.rpc:
         subject.rpc.close()
     if asked.json:
-        print(json.dumps(as_json(_server(subject), verdicts), indent=1))
+        print(json.dumps(as_json(server, verdicts), indent=1))
     else:
-        server = _server(subject)
         print(f"{server['name']} {server['version']} at {asked.url}, model {subject.model.name}\n")
         print(text(verdicts, all_checks=asked.all))
     return int(failed(verdicts))

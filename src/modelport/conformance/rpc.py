@@ -177,7 +177,6 @@ def read_outputs(response: Any) -> dict[str, Array]:
         shape = list(output.shape)
         expect(output.datatype in DATATYPES, f"output {output.name!r} is {output.datatype!r}")
         if raw:
-            expect(not output.HasField("contents"), f"output {output.name!r} has raw and typed contents")
             found[output.name] = from_bytes(raw[index], output.datatype, shape)
             continue
         expect(output.datatype in CONTENTS, f"{output.datatype} has no typed contents")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from ..errors import UsageError
 from .checks import basics, binary, datatypes, errors, extensions, grpc, infer, limits, transport
@@ -34,10 +36,38 @@ def chosen(only: Sequence[str]) -> list[Check]:
     return [check for check in ranked if _words(check) & set(words)]
 
 
-def run(subject: Subject, checks: Sequence[Check]) -> Iterator[Verdict]:
-    """A verdict for each check, in order."""
+def run(
+    subject: Subject, checks: Sequence[Check], revive: Callable[[], None] | None = None
+) -> Iterator[Verdict]:
+    """A verdict for each check, in order.
+
+    Args:
+        revive: called where the server is gone after a check, so that the others are judged fairly;
+            without it they all fail, and say since when it is gone.
+    """
+    gone = ""
     for check in checks:
-        yield judge(check, lambda check=check: check.call(subject))  # type: ignore[misc]
+        if gone:
+            yield Verdict(check, "fail", f"not run: the server is gone since {gone}", check.weight)
+            continue
+        verdict = judge(check, partial(check.call, subject))
+        if verdict.outcome == "fail" and not _there(subject):
+            verdict = Verdict(check, "fail", f"the server is gone after this ({verdict.reason})", "must")
+            if revive:
+                revive()
+            else:
+                gone = check.name
+        yield verdict
+
+
+def _there(subject: Subject) -> bool:
+    """Whether it takes connections; one that is on its way out is given a moment to go."""
+    time.sleep(0.2)
+    try:
+        subject.link.connect().close()
+    except Wrong:
+        return False
+    return True
 
 
 def judge(check: Check, call: Callable[[], None]) -> Verdict:

@@ -118,7 +118,7 @@ class Subject:
         Raises:
             NotOffered: neither.
         """
-        if not works and not any(each.startswith(name) for each in self.extensions for name in names):
+        if not works and not self.extensions & set(names):
             raise NotOffered(f"{names[0]} is not announced in v2")
 
     def infer(self, body: dict[str, Any], model: Model | None = None, **headers: str) -> Reply:

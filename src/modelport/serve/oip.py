@@ -263,6 +263,8 @@ def _tensor(entry: _Input, view: memoryview, start: int, at: str) -> tuple[Array
         if entry.data is None:
             raise InputError("neither `data` nor `parameters.binary_data_size`", at=at)
         return _from_list(entry.data, dtype, entry.shape, f"{at}.data"), start
+    if entry.data is not None:
+        raise InputError("both `data` and `parameters.binary_data_size`", at=at)
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(view) - start:
         raise InputError(
             f"binary_data_size is {size!r} and {len(view) - start} bytes are left", at=f"{at}.parameters"

@@ -21,7 +21,9 @@ def changed(subject: Subject, **fields: Any) -> dict[str, Any]:
     return body
 
 
-def _body(name: str, what: str, make: Callable[[Subject], bytes | dict[str, Any]]) -> None:
+def _body(
+    name: str, what: str, make: Callable[[Subject], bytes | dict[str, Any]], *, should: bool = False
+) -> None:
     """A check that a body is refused."""
 
     def refuses(subject: Subject) -> None:
@@ -33,7 +35,7 @@ def _body(name: str, what: str, make: Callable[[Subject], bytes | dict[str, Any]
             refused(subject.infer(body), what)
 
     refuses.__name__ = name
-    check("errors", ERROR + what)(refuses)
+    check("errors", ERROR + what, should=should)(refuses)
 
 
 @check("errors", ERROR + "a model that is not there")
@@ -48,10 +50,15 @@ _body("not_an_object", "a list instead of an object", lambda subject: b"[1, 2, 3
 _body("no_inputs_field", "no `inputs`", lambda subject: {"id": "1"})
 _body("missing_input", "an input left out", lambda subject: {"inputs": []})
 _body("unknown_input", "an input of another name", lambda subject: changed(subject, name="no_such_input"))
-_body("extra_input", "an input too many", lambda subject: _extra(subject, "no_such_input"))
-_body("duplicate_input", "an input given twice", lambda subject: _extra(subject, None))
+_body("extra_input", "an input too many", lambda subject: _extra(subject, "no_such_input"), should=True)
+_body("duplicate_input", "an input given twice", lambda subject: _extra(subject, None), should=True)
 _body("unknown_datatype", "a datatype that there is not", lambda subject: changed(subject, datatype="FP31"))
-_body("wrong_datatype", "another datatype than the model's", lambda subject: _other_datatype(subject))
+_body(
+    "wrong_datatype",
+    "another datatype than the model's",
+    lambda subject: _other_datatype(subject),
+    should=True,
+)
 _body("no_datatype", "an input without datatype", lambda subject: _without(subject, "datatype"))
 _body("no_shape", "an input without shape", lambda subject: _without(subject, "shape"))
 _body("no_data", "an input without data", lambda subject: _without(subject, "data"))

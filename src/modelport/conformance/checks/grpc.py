@@ -86,10 +86,28 @@ def raw_answer(subject: Subject) -> None:
 @check(PART, "an id is returned as it was given, with the model's name")
 def identity(subject: Subject) -> None:
     rpc = rpc_of(subject)
-    message = rpc.infer_request(subject.model, subject.model.given, id="id-é")
+    message = rpc.infer_request(subject.model, subject.model.given, id="id-42")
     told = worked(rpc.call, "ModelInfer", message)
-    expect(told.id == "id-é", f"id {told.id!r}")
+    expect(told.id == "id-42", f"id {told.id!r}")
     expect(told.model_name == subject.model.name, f"model_name {told.model_name!r}")
+
+
+@check(PART, "an id may be any text", should=True)
+def identity_in_any_script(subject: Subject) -> None:
+    rpc = rpc_of(subject)
+    message = rpc.infer_request(subject.model, subject.model.given, id="Nº 日本")
+    told = worked(rpc.call, "ModelInfer", message)
+    expect(told.id == "Nº 日本", f"id {told.id!r}")
+
+
+@check(PART, "where raw contents are given, typed contents must not be")
+def one_form(subject: Subject) -> None:
+    rpc = rpc_of(subject)
+    for raw in (True, False):
+        message = rpc.infer_request(subject.model, subject.model.given, raw=raw)
+        told = worked(rpc.call, "ModelInfer", message)
+        typed = [output.name for output in told.outputs if output.contents.ByteSize()]
+        expect(not (typed and told.raw_output_contents), f"{typed} have raw and typed contents")
 
 
 @check(PART, "outputs that are named are returned, and no others")
@@ -157,7 +175,9 @@ def datatypes_typed(subject: Subject) -> None:
     _every_datatype(subject, False)
 
 
-def _bad(name: str, what: str, change: Callable[[Rpc, Any], None], raw: bool = True) -> None:
+def _bad(
+    name: str, what: str, change: Callable[[Rpc, Any], None], *, raw: bool = True, should: bool = False
+) -> None:
     """A check that a request, right but for a change, is refused."""
 
     def refuses(subject: Subject) -> None:
@@ -167,7 +187,7 @@ def _bad(name: str, what: str, change: Callable[[Rpc, Any], None], raw: bool = T
         refused_call(what, rpc.call, "ModelInfer", message)
 
     refuses.__name__ = name
-    check(ERRORS, f"other codes than OK indicate failure: {what}")(refuses)
+    check(ERRORS, f"other codes than OK indicate failure: {what}", should=should)(refuses)
 
 
 def _set(message: Any, **fields: Any) -> None:
@@ -216,19 +236,19 @@ def _drop_contents(rpc: Rpc, message: Any) -> None:
 
 
 _bad("unknown_model", "a model that is not there", lambda r, m: setattr(m, "model_name", UNKNOWN))
-_bad("unknown_version", "a version that is not there", lambda r, m: setattr(m, "model_version", "9876"))
 _bad(
     "no_inputs",
     "no inputs",
     _drop_inputs,
 )
 _bad("unknown_input", "an input of another name", lambda r, m: _set(m, name="no_such_input"))
-_bad("duplicate_input", "an input given twice", _twice)
+_bad("duplicate_input", "an input given twice", _twice, should=True)
 _bad("unknown_datatype", "a datatype that there is not", lambda r, m: _set(m, datatype="FP31"))
 _bad(
     "wrong_datatype",
     "another datatype of the same size than the model's",
     lambda r, m: _set(m, datatype=_twin(m)),
+    should=True,
 )
 _bad("unknown_output", "an output that there is not", lambda r, m: m.outputs.add(name="no_such") and None)
 _bad("negative_dimensions", "negative dimensions whose product fits", lambda r, m: _negated(m))
@@ -251,6 +271,15 @@ def _twin(message: Any) -> str:
 def _negated(message: Any) -> None:
     shape = [-size for size in message.inputs[0].shape]
     message.inputs[0].shape[:] = shape if len(shape) % 2 == 0 else [-1, -1, *(-size for size in shape)]
+
+
+@check(ERRORS, "other codes than OK indicate failure: a version that is not there")
+def unknown_version(subject: Subject) -> None:
+    if not subject.model.versions:
+        raise NotOffered("the model names no versions")
+    rpc = rpc_of(subject)
+    message = rpc.infer_request(subject.model, subject.model.given, model_version="9876")
+    refused_call("a version that is not there", rpc.call, "ModelInfer", message)
 
 
 @check(ERRORS, "metadata and readiness of a model that is not there are failures, or not ready")

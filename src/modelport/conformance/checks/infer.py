@@ -122,6 +122,7 @@ def chosen(subject: Subject) -> None:
 
 @check("versions", 'a version that is not there is an error status with {"error"}, wherever it is named')
 def unknown(subject: Subject) -> None:
+    _version(subject)
     path = f"{subject.model.path}/versions/9876"
     refused(subject.link.get(path), "metadata of version 9876")
     refused(subject.link.post(f"{path}/infer", request(subject.model)), "inference by version 9876")
