@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--json]
 
 Each is the median of several runs, beside the floor that no program with the same libraries can pass:
-an empty Python, and one that imports onnxruntime and uvicorn and does nothing.
+an empty Python, and one that imports onnxruntime and starlette and does nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         "python": command("-c", ""),
         "import modelport": command("-c", "import modelport"),
         "modelport --help": command("-m", "modelport", "--help"),
-        "import onnxruntime, uvicorn": command("-c", "import onnxruntime, uvicorn"),
+        "import onnxruntime, starlette": command("-c", "import onnxruntime, starlette.applications"),
         "modelport demo, to its page": demo,
     }
     seconds: dict[str, list[float]] = {name: [] for name in cases}

@@ -158,7 +158,7 @@ def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
             raise InputError(f"expected {dtype or 'one kind of'} values, got text", at=at)
         # NumPy's own text would give each string the room of the longest.
         return object_array(flat, shape)
-    array = np.asarray(flat).reshape(shape)
+    array = _numbers(flat, dtype, at).reshape(shape)
     if dtype is None and array.dtype.kind != "O":
         return array
     want = numpy_dtype(dtype or "float64")
@@ -171,6 +171,15 @@ def array_of_json(value: Any, dtype: str | None, *, at: str) -> Array:
             raise InputError(f"expected {dtype} ({low} to {high}), got {array.min()} to {array.max()}", at=at)
     with np.errstate(over="ignore"):
         return array.astype(want)
+
+
+def _numbers(flat: list[Any], dtype: str | None, at: str) -> Array:
+    """NumPy's array of numbers; of whole ones on both sides of 2**63 it would make floats by itself."""
+    if dtype == "uint64" and flat and set(map(type, flat)) == {int}:
+        if min(flat) < 0 or max(flat) >= 2**64:
+            raise InputError(f"expected uint64 (0 to {2**64 - 1}), got {min(flat)} to {max(flat)}", at=at)
+        return np.array(flat, np.uint64)
+    return np.asarray(flat)
 
 
 def _flattened(value: Any, at: str) -> tuple[list[Any], tuple[int, ...]]:
