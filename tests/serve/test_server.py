@@ -250,7 +250,8 @@ async def test_a_thousand_uploads_at_once_each_get_their_own_answer(url: str) ->
 
     async def ask(number: int) -> bytes:
         colour = LABELS[number % 3]
-        head = f"POST /predict/colours HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(pictures[colour])}\r\n"
+        head = "POST /predict/colours HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Length: {len(pictures[colour])}\r\n"
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(f"{head}Connection: close\r\n\r\n".encode())
         await everybody.wait()
