@@ -27,6 +27,10 @@ millisecond, and what waits in the queue can still be reordered, and dropped."""
 _RETURN_SECONDS = 0.005
 """Callers that were answered so long ago are not expected back at once."""
 _TICK_SECONDS = 0.02
+_CAUTION = 1.15
+"""Half of all runs take longer than the average, and an answer that is just late is worth nothing."""
+_TRANSIT = 0.002
+"""Seconds for the reply to be written, sent and read."""
 
 
 class Scheduler:
@@ -74,7 +78,8 @@ class Scheduler:
         now = submission.arrived
         rows = submission.rows
         estimate = lane.cost.row if rows == 1 else lane.cost.predict(rows)
-        if submission.deadline < now + self._backlog / (len(self.executors) or 1) + estimate:
+        until = (self._backlog / (len(self.executors) or 1) + estimate) * _CAUTION + _TRANSIT
+        if submission.deadline < now + until:
             self._refuse(submission, now, estimate)
             return
         waiting = self._queue.push(submission, rows, lane, now, submission.deadline)
@@ -104,10 +109,6 @@ class Scheduler:
     def drain_seconds(self) -> float:
         """Seconds until what waits and runs now is through, by what runs have cost so far."""
         return self._backlog / (len(self.executors) or 1)
-
-    def waiting(self) -> int:
-        """Rows in the queue."""
-        return len(self._queue)
 
     def in_flight(self) -> int:
         """Rows in the queue and in the executors."""
