@@ -60,8 +60,11 @@ def locate(path: Path) -> Path:
     )
 
 
-def find_bundles(repo: str | os.PathLike[str]) -> list[Path]:
+def find_bundles(repo: str | os.PathLike[str], *, claims: bool = True) -> list[Path]:
     """Every bundle of a model repository, by name, then oldest version first; none is opened.
+
+    Args:
+        claims: whether two that claim one name and version are an error; else all are returned.
 
     Raises:
         NotFound: no such folder, or it has no `NAME/VERSION/` and no `NAME/VERSION.zip` (a bundle itself
@@ -75,7 +78,7 @@ def find_bundles(repo: str | os.PathLike[str]) -> list[Path]:
             f"no model repository at {str(folder)!r}", hint="expected a folder of NAME/VERSION/ folders"
         )
     owners: dict[tuple[str, str], Path] = {}
-    for path in found:
+    for path in found if claims else ():
         claim = _claim(path)
         owner = owners.setdefault(claim, path) if claim else path
         if claim and owner != path:

@@ -25,16 +25,18 @@ port_option = click.option(
 
 
 class Seconds(click.ParamType[float]):
-    """A time: `50ms`, `2s`, `5min`, or a number of seconds."""
+    """A time with its unit: `50ms`, `2s`, `5min`; or 0."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds, above zero or zero."""
-        if isinstance(value, float | int):
-            return float(value)
+        """Seconds."""
+        if isinstance(value, float):  # an option's own default, converted before
+            return value
         text = str(value).strip()
-        for suffix, scale in (("ms", 1e-3), ("min", 60.0), ("s", 1.0), ("", 1.0)):
+        if text in ("0", "0.0"):
+            return 0.0
+        for suffix, scale in (("ms", 1e-3), ("min", 60.0), ("s", 1.0)):
             if text.endswith(suffix):
                 try:
                     seconds = float(text.removesuffix(suffix)) * scale

@@ -39,6 +39,8 @@ class CostModel:
         self._batches = 0
         self.row = 0.0
         """Seconds that one row costs in a batch of the best size; 0 while nothing is known."""
+        self.alone = 0.0
+        """Seconds that a run took which had every core to itself; 0 while there was none."""
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from one run."""

@@ -25,17 +25,28 @@ def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
 
     Raises:
         NotFound: there is nothing that looks like a bundle.
-        BundleError: two bundles claim one name and version.
     """
-    bundles: list[Bundle] = []
+    bundles: dict[tuple[str, str], Bundle] = {}
     broken: list[Broken] = []
-    for path in find_bundles(folder):
+    for path in find_bundles(folder, claims=False):
+        version = path.name.removesuffix(".zip")
         try:
-            bundles.append(Bundle.open(path))
+            bundle = Bundle.open(path)
         except ModelportError as problem:
-            version = path.name.removesuffix(".zip")
             broken.append(Broken(path.parent.name, version, problem.message))
-    return bundles, broken
+            continue
+        claim = bundle.manifest.name, bundle.manifest.version
+        if claim in bundles:
+            # The folder that is called so keeps it; a copy of a folder does not make a new version.
+            copy, kept = sorted((bundle, bundles[claim]), key=lambda each: each.path.name == claim[1])
+            bundles[claim] = kept
+            words = (
+                f"it says that it is {claim[0]} {claim[1]}, which is another one; a copy is no new version"
+            )
+            broken.append(Broken(copy.path.parent.name, copy.path.name, words))
+            continue
+        bundles[claim] = bundle
+    return list(bundles.values()), broken
 
 
 def fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:

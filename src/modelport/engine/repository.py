@@ -39,6 +39,8 @@ class Entry(msgspec.Struct, eq=False):
     state: State = "UNAVAILABLE"
     failed: bool = False
     """Whether it did not load: it is not tried again until it is another bundle, or asked for by name."""
+    superseded: bool = False
+    """Whether it was let go for a newer one: it does not come back by waiting."""
     removed: bool = False
     """Whether it is gone from the folder."""
     wanted: bool | None = None
@@ -239,6 +241,11 @@ class Repository:
                 # A version that a rollout names and that is gone does not fail anybody's request.
                 return found.model if found and found.model else live
         entry = self.entry(name, version)
+        if entry.model is None and entry.superseded:
+            raise NotFound(
+                f"model {name!r} version {entry.version} is not loaded: {entry.reason}",
+                hint="serve with --versions 2, or name it in a rollout",
+            )
         if entry.model is None:
             why = entry.reason or entry.state.lower()
             raise Unavailable(f"model {name!r} version {entry.version} is not ready: {why}")
@@ -305,6 +312,7 @@ class Repository:
         for entry in list(self._entries[name].values()):
             if entry.model is not None and entry not in stay:
                 self._retire(entry, "removed" if entry.removed else "a newer version took over")
+                entry.superseded = True
             if entry.removed:
                 del self._entries[name][entry.version]
         if not self._entries[name]:
@@ -329,9 +337,10 @@ class Repository:
             log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
             return
         entry.reason = ""
-        entry.failed = False
+        entry.failed = entry.superseded = False
         entry.model = model
         entry.state = "READY"
+        log.info("model %s version %s answers", entry.name, entry.version)
         self.on_ready(model)
         self._refresh(entry.name)
 
@@ -348,6 +357,7 @@ class Repository:
         async def close() -> None:
             await model.close()
             self.on_retired(model)
+            log.info("model %s version %s ended%s", entry.name, entry.version, reason and f": {reason}")
             if entry.model is None:
                 entry.state = "UNAVAILABLE"
                 self.metrics.forget(entry.name, entry.version)

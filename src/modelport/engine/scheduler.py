@@ -30,7 +30,7 @@ _TICK_SECONDS = 0.02
 _CAUTION = 1.15
 """Half of all runs take longer than the average, and an answer that is just late is worth nothing."""
 _TRANSIT = 0.002
-"""Seconds for the reply to be written, sent and read."""
+"""Seconds for the reply to be written and read."""
 
 
 class Scheduler:
@@ -77,7 +77,7 @@ class Scheduler:
         lane = submission.lane
         now = submission.arrived
         rows = submission.rows
-        estimate = lane.cost.row if rows == 1 else lane.cost.predict(rows)
+        estimate = (lane.cost.row if rows == 1 else lane.cost.predict(rows)) or lane.cost.alone
         until = (self._backlog / (len(self.executors) or 1) + estimate) * _CAUTION + _TRANSIT
         if submission.deadline < now + until:
             self._refuse(submission, now, estimate)
@@ -275,7 +275,9 @@ class Scheduler:
         self._running -= rows
         now = time.monotonic()
         lane = batch[0].lane
-        if not record.wide:
+        if record.wide:
+            lane.cost.alone = reply.seconds
+        else:
             lane.cost.observe(rows, reply.seconds)
         if lane.kind in ("net", "rows"):
             self.metrics.batch(rows, reply.seconds)
@@ -373,9 +375,8 @@ class Scheduler:
 
     def end_hung(self) -> None:
         """End executors whose run is over the limit; called now and then by the owner."""
-        now = time.monotonic()
         for executor in list(self.executors):
-            if executor.jobs and now - executor.since > self._run_limit:
+            if executor.jobs and time.monotonic() - executor.since > self._run_limit:
                 executor.kill()
 
     def _drop(self, submission: Submission) -> None:

@@ -20,7 +20,7 @@ from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
 from ..engine.repository import Entry, Repository, watch
 from ..engine.traffic import RepositoryVersions, Traffic
-from ..errors import BundleError, NotFound, Unsupported, UsageError
+from ..errors import BundleError, ModelportError, NotFound, Unsupported, UsageError
 from ..monitor.metrics import Metrics
 from ..monitor.process import Processes
 from .app import create_admin_app, create_app, open_guard
@@ -263,9 +263,12 @@ class Serving:
         try:
             from .grpc.server import start_grpc
             from .grpc.tls import TlsFiles
-        except ImportError as problem:
+        except (ImportError, RuntimeError) as problem:
+            # grpcio's packages refuse a protobuf that another package has put in the place of theirs.
+            words = " ".join(str(problem).split())[:300]
             raise Unsupported(
-                f"gRPC is not installed here ({problem})", hint="pip install 'modelport[grpc]'"
+                f"gRPC does not work here ({type(problem).__name__}: {words})",
+                hint="pip install --upgrade 'modelport[grpc]', together with what else needs protobuf",
             ) from problem
         settings = self.settings
         tls = None
@@ -325,6 +328,8 @@ class Serving:
                         await repository.rescan()
                     if self.certificate is not None:
                         self.certificate.refresh(time.monotonic())
+                except ModelportError as problem:
+                    log.error("%s", problem)
                 except Exception:
                     log.exception("once a second")
 
