@@ -113,7 +113,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def url(repo: Path) -> Iterator[str]:
     """The address of the real server with `repo`."""
-    with served(repo) as (address, _):
+    with served(repo, "--versions", "all") as (address, _):
         yield address
 
 
