@@ -6,6 +6,7 @@ Datatype names are NumPy's (`float32`, `uint8`, `bool`, …) plus `string`; the 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -109,6 +110,12 @@ def check_tensor(spec: TensorSpec, array: Array, sizes: dict[str, int]) -> None:
 def dtype_name(array: Array) -> str:
     """`float32`, `uint8`, …, or `string` for any array of text, bytes or objects."""
     return "string" if array.dtype.kind in "OUS" else str(array.dtype.name)
+
+
+def pack_text(array: Array) -> bytes:
+    """Text as the Open Inference Protocol has it: each element behind its length as little-endian uint32."""
+    items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
+    return b"".join([part for item in items for part in (struct.pack("<I", len(item)), item)])
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -24,7 +24,7 @@ import numpy as np
 from ..bundle.store import Bundle
 from ..errors import InputError, ModelFailed, ModelportError, ParityFailed
 from ..runtimes.pipeline import Pipeline
-from ..tensors import Array, Tensors
+from ..tensors import Array, Tensors, dtype_name
 from ..verify.replay import replay
 from .trial import trial_costs
 from .wire import (
@@ -177,8 +177,7 @@ def _halving(
     heads = []
     for name, array in outputs.items():
         packed = pack_tensor(array)
-        dtype = "string" if array.dtype.kind in "OUS" else array.dtype.name
-        heads.append(OutHead(name, dtype, array.shape, len(packed)))
+        heads.append(OutHead(name, dtype_name(array), array.shape, len(packed)))
         data.append(packed)
     group.outputs = tuple(heads)
     return [group]

@@ -122,10 +122,6 @@ class LiveModel:
             for kind, cost in self._costs.items()
         }
 
-    def drain_seconds(self) -> float:
-        """Seconds until what waits and runs now is through."""
-        return self._scheduler.drain_seconds()
-
     # -- asked ---------------------------------------------------------------------------------------------
 
     def lane(self, kind: Kind, tensors: tuple[TensorHead, ...] = ()) -> Lane:
@@ -176,7 +172,7 @@ class LiveModel:
             InputError, TooLarge, UnsupportedMedia: the bytes are not such an item.
             Unavailable: it would not be answered by `deadline` (seconds on `time.monotonic`'s clock).
         """
-        return answered(await self._ask(self.lane("encoded"), 1, [encoded], deadline))
+        return answered(await self.ask(self.lane("encoded"), 1, [encoded], deadline))
 
     async def answer_decoded(self, decoded: Tensors, *, deadline: float = math.inf) -> Answered:
         """Answer one item that the caller has decoded (`image`: uint8[H, W, 3], say).
@@ -187,7 +183,7 @@ class LiveModel:
         self.check_decoded(decoded)
         heads = tuple(TensorHead(name, dtype_name(array), array.shape) for name, array in decoded.items())
         data = [pack_tensor(array) for array in decoded.values()]
-        return answered(await self._ask(self.lane("decoded", heads), 1, data, deadline))
+        return answered(await self.ask(self.lane("decoded", heads), 1, data, deadline))
 
     async def infer(self, batch: Tensors, *, deadline: float = math.inf) -> dict[str, Array]:
         """Run the network alone on a batch of prepared tensors.
@@ -230,9 +226,23 @@ class LiveModel:
         rows = check_rows(batch)
         heads = tuple(TensorHead(name, dtype_name(array), array.shape[1:]) for name, array in batch.items())
         data = [pack_tensor(array) for array in batch.values()]
-        return await self._ask(self.lane(kind, heads), rows, data, deadline)
+        return await self.ask(self.lane(kind, heads), rows, data, deadline)
 
-    async def _ask(self, lane: Lane, rows: int, data: Sequence[Any], deadline: float) -> Result:
+    async def ask(
+        self,
+        lane: Lane,
+        rows: int,
+        data: Sequence[Any],
+        deadline: float,
+        *,
+        slot: Slot | None = None,
+        starts: Sequence[int] = (),
+    ) -> Result:
+        """`submit`, and wait for the result; who is cancelled meanwhile is dropped before it is computed.
+
+        Raises:
+            ModelportError: what the submission ended with instead.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
         def done(result: Result | Exception) -> None:
@@ -243,7 +253,7 @@ class LiveModel:
             else:
                 future.set_result(result)
 
-        submission = self.submit(lane, rows, data, done, deadline=deadline)
+        submission = self.submit(lane, rows, data, done, deadline=deadline, slot=slot, starts=starts)
         try:
             return await future
         except asyncio.CancelledError:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import errors
 from ..errors import ModelFailed, ModelportError
-from ..tensors import Array, numpy_dtype, object_array
+from ..tensors import Array, numpy_dtype, object_array, pack_text
 
 FRAME = struct.Struct("<QII")
 """Bytes of the payload, of the head, and four of padding: the payload then starts on 16 bytes."""
@@ -159,11 +159,7 @@ def frame(head: msgspec.Struct, payload: Sequence[Any]) -> list[Any]:
 def pack_tensor(array: Array) -> memoryview | bytes:
     """A tensor's bytes; text as the Open Inference Protocol has it, each element behind its length."""
     if array.dtype.kind in "OUS":
-        parts = []
-        for item in array.flat:
-            data = item if isinstance(item, bytes) else str(item).encode()
-            parts += [struct.pack("<I", len(data)), data]
-        return b"".join(parts)
+        return pack_text(array)
     if not array.size:
         return b""
     return np.ascontiguousarray(array).data.cast("B")

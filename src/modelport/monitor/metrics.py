@@ -73,32 +73,8 @@ class ModelMetrics(msgspec.Struct, eq=False):
         rows: int = 1,
     ) -> None:
         """One request was answered: its seconds altogether and by stage. A stage of 0 s did not happen."""
-        # Written out: a loop or a method a stage would cost more than the counting.
-        bounds = BOUNDS
-        stage = self.request
-        stage.counts[bisect_left(bounds, total)] += 1
-        stage.seconds += total
-        if decode:
-            stage = self.decode
-            stage.counts[bisect_left(bounds, decode)] += 1
-            stage.seconds += decode
-        if queue:
-            stage = self.queue
-            stage.counts[bisect_left(bounds, queue)] += 1
-            stage.seconds += queue
-        if pre:
-            stage = self.pre
-            stage.counts[bisect_left(bounds, pre)] += 1
-            stage.seconds += pre
-        if net:
-            stage = self.net
-            stage.counts[bisect_left(bounds, net)] += 1
-            stage.seconds += net
-        if post:
-            stage = self.post
-            stage.counts[bisect_left(bounds, post)] += 1
-            stage.seconds += post
-        self.rows += rows
+        self.ran(1, decode, pre, net, post)
+        self.took(total, queue, rows)
 
     def ran(self, requests: int, decode: float, pre: float, net: float, post: float) -> None:
         """Requests that were run together had these stages, each of them; see `took` for the rest."""
@@ -112,9 +88,10 @@ class ModelMetrics(msgspec.Struct, eq=False):
         stage = self.request
         stage.counts[bisect_left(BOUNDS, total)] += 1
         stage.seconds += total
-        stage = self.queue
-        stage.counts[bisect_left(BOUNDS, queue)] += 1
-        stage.seconds += queue
+        if queue:
+            stage = self.queue
+            stage.counts[bisect_left(BOUNDS, queue)] += 1
+            stage.seconds += queue
         self.rows += rows
 
     def batch(self, rows: int, seconds: float) -> None:

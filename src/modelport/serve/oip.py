@@ -28,6 +28,7 @@ from ..tensors import (
     dtype_name,
     numpy_dtype,
     object_array,
+    pack_text,
 )
 
 MAX_RANK = 16
@@ -331,8 +332,7 @@ def classified(array: Array, top: Any, labels: Sequence[str], at: str) -> Array:
 
 def bytes_of_tensor(array: Array) -> bytes:
     if array.dtype.kind in "OUS":
-        items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
-        return b"".join(struct.pack("<I", len(item)) + item for item in items)
+        return pack_text(array)
     little = array.dtype.newbyteorder("<")
     return np.ascontiguousarray(array, dtype=little).tobytes()
 

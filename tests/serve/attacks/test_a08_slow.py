@@ -21,7 +21,7 @@ CONNECTIONS = 40
 
 @pytest.fixture(scope="module")
 def target(repo: Path) -> Iterator[Target]:
-    limits = ("--header-timeout", "1", "--body-timeout", "2", "--max-connections", str(CONNECTIONS))
+    limits = ("--header-timeout", "1s", "--body-timeout", "2s", "--max-connections", str(CONNECTIONS))
     with served(repo, *limits) as (url, process):
         yield Target(url, process.pid)
 

@@ -36,7 +36,7 @@ def test_answers_a_new_certificate_and_silence(repo: Path, made: Path, tmp_path:
     cert, key = tmp_path / "server.pem", tmp_path / "server.key"
     shutil.copy(made / "first.pem", cert)
     shutil.copy(made / "first.key", key)
-    options = ("--tls-cert", str(cert), "--tls-key", str(key), "--header-timeout", "2")
+    options = ("--tls-cert", str(cert), "--tls-key", str(key), "--header-timeout", "2s")
     with served(repo, *options) as (url, process):
         assert url.startswith("https://")
         assert ask(url, made / "first.pem") == "red"

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ...errors import InputError, Unsupported
-from ...tensors import Array, object_array
+from ...tensors import Array, dtype_name, object_array
 from .protobuf import (
     Budget,
     Field,
@@ -333,7 +333,7 @@ def _check_count(dims: Sequence[int], count: int, at: str) -> None:
 
 def _write_array(array: Array, *, bools: bool) -> bytes:
     array = _carried(array, bools)
-    name = "string" if array.dtype.kind in "OUS" else array.dtype.name
+    name = dtype_name(array)
     code, number = _CODES[name]
     shape = write_field(1, write_varints(np.array(array.shape, np.int64)))
     head = b"\x08" + varint(code) + write_field(2, shape)

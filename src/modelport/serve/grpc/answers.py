@@ -8,7 +8,6 @@ looked at. The answers are the same.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from ...engine.wire import TensorHead
 from ...errors import InputError
 from ...protos.open_inference import ModelInferRequest, ModelInferResponse
 from ...tensors import OIP_DATATYPES, dtype_name
+from ..dialects.protobuf import varint
 from ..exchange import Told
 from ..infer import live, run
 from ..oip import InferRequest
@@ -145,28 +145,11 @@ class Answers:
         deadline = asking.deadline
         if plan.timeout is not None:
             deadline = min(deadline, time.monotonic() + plan.timeout)
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-        def done(result: Result | Exception) -> None:
-            if future.done():
-                return
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
         slot, starts = self._place(pieces)
-        submission = model.submit(
-            plan.lane, plan.rows, pieces.tensors, done, deadline=deadline, slot=slot, starts=starts
-        )
-        try:
-            result = await future
-        except asyncio.CancelledError:
-            submission.cancelled = True
-            raise
+        result = await model.ask(plan.lane, plan.rows, pieces.tensors, deadline, slot=slot, starts=starts)
         if asking.telling:
             asking.told = told(model, result)
-        shapes = tuple([head.shape[1:] for head in result.heads])
+        shapes = result.run.shapes
         answer = plan.answers.get(shapes)
         if answer is None:
             answer = _answer_head(known.name, model.version, plan, result)
@@ -295,13 +278,3 @@ def _answer_head(
         )
         raw.append((index, b"\x32" + varint(len(result.blob(index)))))
     return reply.SerializeToString(), raw
-
-
-def varint(number: int) -> bytes:
-    """A length as protobuf writes it."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

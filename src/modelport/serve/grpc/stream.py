@@ -12,7 +12,8 @@ from typing import Any
 
 from ...errors import Unauthorized
 from ...protos import open_inference as oi
-from .answers import read_message, varint
+from ..dialects.protobuf import varint
+from .answers import read_message
 from .status import refusal
 
 Answer = Callable[[bytes], Awaitable[bytes]]
