@@ -21,6 +21,7 @@ from ..bundle.store import Bundle
 from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.compile import PRE_STEPS, check_growth
 from ..steps.decode import decode_image
+from ..steps.lowering import Lowering
 from ..steps.step import parse_steps
 from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
 from .npz import is_npy, is_npz, read_npy, read_npz
@@ -33,18 +34,29 @@ MAX_ROWS = 32
 class Pipeline:
     """The three graphs of a bundle, loaded. Thread safe; close it, or use it in a `with` block."""
 
-    def __init__(self, bundle: Bundle, pre: Session, net: Session, post: Session) -> None:
+    def __init__(
+        self, bundle: Bundle, pre: Session, net: Session, post: Session, *, lowered: bool = True
+    ) -> None:
         self.bundle = bundle
         self._pre = pre
         self._net = net
         self._post = post
         self._steps = parse_steps(bundle.manifest.steps.pre, PRE_STEPS, "$.steps.pre")
+        prepared = bundle.manifest.graphs.pre.signature.outputs[0].name
+        self._lowering = Lowering.of(self._steps, prepared) if lowered else None
 
     @classmethod
     def open(
-        cls, bundle: Bundle | str | os.PathLike[str], *, threads: int = 1, runtime: str = "onnxruntime"
+        cls,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        runtime: str = "onnxruntime",
+        lowered: bool = True,
     ) -> Pipeline:
         """Load the graphs of `bundle`; `threads` is what one run of the network may use.
+
+        `lowered` false prepares every picture by the graph, also where native code gives the same bytes.
 
         Raises:
             BundleError: a graph is damaged, or is not what the manifest says.
@@ -74,7 +86,7 @@ class Pipeline:
                 _check_signature(info, session)
                 sessions.append(session)
             opened.pop_all()
-        return cls(bundle, *sessions)
+        return cls(bundle, *sessions, lowered=lowered)
 
     def close(self) -> None:
         """Free the graphs."""
@@ -117,6 +129,8 @@ class Pipeline:
         if self._steps and "image" in decoded and decoded["image"].ndim == 3:
             height, width, _ = decoded["image"].shape
             check_growth(self._steps, height, width, self.bundle.manifest.decode.max_pixels)
+            if self._lowering is not None:
+                return self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded))
         return self._pre.run(decoded)
 
     def net(self, batch: Tensors) -> dict[str, Array]:

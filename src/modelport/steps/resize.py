@@ -72,8 +72,7 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         The first row is round((rows - height) / 2), halves to the even number, and so is the first
         column. None where it is not certain that the result is at least that large.
         """
-        smallest = self._smallest()
-        if smallest is None or smallest[0] < height or smallest[1] < width:
+        if not self.covers(height, width):
             return None
         rows, columns = self._sides(graph, _picture(x, self.name))
         rows, columns = _middle(graph, rows, height), _middle(graph, columns, width)
@@ -102,11 +101,11 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
             return self.shorter
         return math.floor(self.shorter / self.crop_fraction)
 
-    def _smallest(self) -> tuple[int, int] | None:
-        """The least height and width that can come out."""
-        if self.size is not None:
-            return both_sides(self.size)
-        return None if self._short is None else (self._short, self._short)
+    def covers(self, height: int, width: int) -> bool:
+        """Whether it is certain that the result has at least `height` rows and `width` columns."""
+        short = self._short or 0
+        least = both_sides(self.size) if self.size is not None else (short, short)
+        return least[0] >= height and least[1] >= width
 
     def _sides(self, graph: Graph, x: Value) -> tuple[sampling.Side, sampling.Side]:
         sources = graph.size(x, 0), graph.size(x, 1)

@@ -107,7 +107,7 @@ def verify(
     golden = bundle.manifest.golden
     if golden is None or not golden.cases:
         return _report(bundle, golden, [], "no golden cases")
-    with Pipeline.open(bundle, threads=threads, runtime=runtime) as pipeline:
+    with Pipeline.open(bundle, threads=threads, runtime=runtime, lowered=False) as pipeline:
         return replay(pipeline)
 
 
