@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelport.serve.pages import STATIC
+from modelport.serve.frame import STATIC, page
+from modelport.serve.pages import PAGES
 
 FILES = sorted(STATIC.iterdir())
 MAX_PACKED = 50_000  # bytes of all files together, compressed
@@ -25,12 +26,33 @@ def test_nothing_inline_and_nothing_from_elsewhere(file: Path) -> None:
         assert all(re.search(r"src=", tag) for tag in re.findall(r"<script[^>]*>", text))
 
 
+def pages() -> dict[str, str]:
+    """Every page as it is sent, by its name."""
+    models = {*PAGES.values(), "tensors"}
+    return {
+        name: bytes(page(name, model=name in models).body).decode()
+        for name in ("index", "dashboard", "docs", *sorted(models))
+    }
+
+
 def test_every_file_is_used_and_every_used_file_exists() -> None:
     names = {file.name for file in FILES}
-    text = "".join(file.read_text() for file in FILES if file.suffix != ".svg")
+    text = "".join([*pages().values(), *(file.read_text() for file in FILES if file.suffix == ".js")])
     used = set(re.findall(r"/static/([\w.-]+)", text)) | set(re.findall(r'from "\./([\w.-]+)"', text))
-    pages = {name for name in names if name.endswith(".html")}
-    assert used == names - pages
+    parts = {f"{name}.html" for name in (*pages(), "frame", "model")}
+    assert used | parts == names
+
+
+@pytest.mark.parametrize("name", pages())
+def test_a_page_is_whole(name: str) -> None:
+    html = pages()[name]
+    assert html.startswith("<!doctype html>") and html.endswith("</html>\n")
+    assert "<!-- " not in html  # every place in a frame is filled
+    assert html.count("<title>") == html.count('<main id="main"') == html.count("</main>") == 1
+    ids = re.findall(r'\sid="([\w-]+)"', html)
+    assert len(ids) == len(set(ids))
+    imported = set(re.findall(r'from "(\./[\w.]+)"', (STATIC / f"{name}.js").read_text()))
+    assert {file[2:] for file in imported} <= set(re.findall(r'preload" href="/static/([\w.]+)"', html))
 
 
 def test_all_of_it_together_is_small() -> None:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from .._version import __version__
 from ..engine.repository import Repository
+from .frame import page
 from .guard.scope import scope_of
 from .operations import eas, hf, mlflow, oip, pages, predict, rollout, tfs, torchserve
 from .operations.build import ERROR, Fragment
 from .predict import json_response
 
-PAGE = Path(__file__).parent / "static" / "docs.html"
 TABLES = (oip, predict, tfs, hf, mlflow, torchserve, eas, rollout, pages)
 """In the order of the page."""
 
@@ -67,7 +66,7 @@ async def show(request: Request) -> Response:
 
 async def docs(request: Request) -> Response:
     """GET /docs: the page that shows it."""
-    return FileResponse(PAGE)
+    return page("docs")
 
 
 ROUTES: list[BaseRoute] = [Route("/openapi.json", show), Route("/docs", docs)]

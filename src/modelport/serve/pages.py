@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..bundle.manifest import GoldenCase
 from ..engine.repository import Entry, Repository
 from ..errors import NotFound
+from .frame import STATIC, page
 from .predict import json_response
 
-STATIC = Path(__file__).parent / "static"
-PAGES = {"digit-classification": "digits.html", "image-classification": "classifier.html"}
+PAGES = {
+    "digit-classification": "digits",
+    "image-classification": "classifier",
+    "object-detection": "detector",
+}
 """Task -> page; every other task has the page that shows tensors."""
 
 _IMAGE_TYPES = {
@@ -32,12 +35,12 @@ async def home(request: Request) -> Response:
     """GET /: the list of models, or the one model that this server is for."""
     if request.app.state.home:
         return RedirectResponse(f"/models/{request.app.state.home}")
-    return FileResponse(STATIC / "index.html")
+    return page("index")
 
 
 async def model_list(request: Request) -> Response:
     """GET /models"""
-    return FileResponse(STATIC / "index.html")
+    return page("index")
 
 
 async def model_page(request: Request) -> Response:
@@ -45,8 +48,8 @@ async def model_page(request: Request) -> Response:
     try:
         entry = _entry(request)
     except NotFound:
-        return FileResponse(STATIC / "index.html", status_code=404)
-    return FileResponse(STATIC / PAGES.get(entry.bundle.manifest.task, "tensors.html"))
+        return page("index", status=404)
+    return page(PAGES.get(entry.bundle.manifest.task, "tensors"), model=True)
 
 
 async def list_models(request: Request) -> Response:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from .._version import __version__
@@ -30,8 +29,7 @@ from ..monitor.histogram import BOUNDS
 from ..monitor.metrics import Metrics, ModelMetrics
 from ..monitor.process import Processes, Usage
 from ..monitor.snapshot import ModelSnapshot, of_model
-
-PAGE = Path(__file__).parent / "static" / "dashboard.html"
+from .frame import page
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -91,7 +89,7 @@ async def figures(request: Request) -> Response:
 
 async def dashboard(request: Request) -> Response:
     """GET /dashboard: the page."""
-    return FileResponse(PAGE)
+    return page("dashboard")
 
 
 async def _collected(request: Request) -> Metrics:
