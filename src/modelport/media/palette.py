@@ -1,0 +1,86 @@
+"""One colour for each class or track: the same number has the same colour in every picture and run."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from PIL import ImageFont
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# The first seven are those of Okabe and Ito; each further one is the colour that lies farthest, in CIELAB,
+# from all before it, for people who see all colours and for those who lack red or green alike.
+PALETTE: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 0, 255),
+    (150, 255, 165),
+    (135, 15, 15),
+    (105, 105, 255),
+    (105, 45, 90),
+    (135, 255, 225),
+    (60, 45, 165),
+    (255, 0, 90),
+    (90, 240, 255),
+    (240, 165, 90),
+    (105, 150, 255),
+    (90, 210, 150),
+    (45, 45, 210),
+)
+
+# Pillow's own face holds Latin letters; for the others whatever the system has, by the usual names.
+_WIDE_FACES = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansSC-Regular.otf",
+    "wqy-microhei.ttc",
+    "msyh.ttc",
+    "PingFang.ttc",
+    "Arial Unicode.ttf",
+    "DejaVuSans.ttf",
+    "arial.ttf",
+)
+
+
+def colour_of(index: int) -> Colour:
+    """The colour of a class or a track, as RGB; repeats after 20."""
+    return PALETTE[index % len(PALETTE)]
+
+
+@lru_cache(maxsize=256)
+def text_colour(background: Colour) -> Colour:
+    """Black or white, whichever stands out more (contrast ratio of WCAG 2.2, 1.4.3)."""
+    red, green, blue = (_linear(value / 255) for value in background)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else (255, 255, 255)
+
+
+def font_for(text: str, size: int) -> Font:
+    """A face of `size` pixels that holds the letters of `text`, as far as this machine has one."""
+    if all(ord(letter) < 0x250 for letter in text):
+        return _plain(size)
+    return _wide(size)
+
+
+@lru_cache(maxsize=32)
+def _plain(size: int) -> Font:
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=32)
+def _wide(size: int) -> Font:
+    for name in _WIDE_FACES:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return _plain(size)
+
+
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
