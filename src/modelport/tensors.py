@@ -233,8 +233,12 @@ def readable(answer: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
     """One item's answer for people and JSON.
 
     A classification (`scores` with `labels` or `indices`) becomes
-    `[{"label": str, "score": float}]`, anything else `{name: nested list}`.
+    `[{"label": str, "score": float}]`, found objects (`boxes`, `scores`, `classes`, `count`)
+    `[{"label": str, "class": int, "score": float, "box": [x1, y1, x2, y2]}]`, anything else
+    `{name: nested list}`.
     """
+    if is_detection(answer):
+        return _found(answer)
     scores = answer.get("scores")
     names = answer.get("labels", answer.get("indices"))
     if scores is not None and names is not None and scores.ndim == 1 and scores.shape == names.shape:
@@ -243,3 +247,22 @@ def readable(answer: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
             for name, score in zip(names.tolist(), scores.tolist(), strict=True)
         ]
     return {name: array.tolist() for name, array in answer.items()}
+
+
+def is_detection(answer: Tensors) -> bool:
+    """Whether one item's answer is of found objects: `boxes` [n, 4], `scores` [n], `classes` [n], `count`."""
+    boxes, scores, classes, count = (answer.get(name) for name in ("boxes", "scores", "classes", "count"))
+    if boxes is None or scores is None or classes is None or count is None:
+        return False
+    return count.ndim == 0 and scores.shape == classes.shape and boxes.shape == (*scores.shape, 4)
+
+
+def _found(answer: Tensors) -> list[dict[str, Any]]:
+    count = int(answer["count"])
+    classes = answer["classes"][:count].tolist()
+    labels = answer["labels"][:count].tolist() if "labels" in answer else [str(index) for index in classes]
+    scores, boxes = answer["scores"][:count].tolist(), answer["boxes"][:count].tolist()
+    return [
+        {"label": str(label), "class": index, "score": score, "box": box}
+        for label, index, score, box in zip(labels, classes, scores, boxes, strict=True)
+    ]

@@ -58,6 +58,7 @@ def test_the_schema_s_patterns_are_plain() -> None:
     assert set(re.findall(r'"pattern": "(.*)"', text)) == {
         "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
         "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        "^[a-z][a-z0-9_]{0,63}$",
         "^[0-9a-f]{64}$",
     }
 

@@ -23,6 +23,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 _PYTHON_END = r"(?!\n)"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" + _PYTHON_END)]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" + _PYTHON_END)]
+OptionName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$" + _PYTHON_END)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$" + _PYTHON_END)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Colour = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -135,6 +136,20 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: dict[str, Any] = {}
 
 
+class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A number that a caller may set for one request: an input of `post` that has a default.
+
+    In the graph it is a scalar input with an initializer; `default` is that initializer's value.
+    """
+
+    name: OptionName
+    dtype: Literal["float32", "int64", "bool"]
+    default: bool | int | float
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    description: str = ""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a reader needs to run a bundle and to trust it."""
 
@@ -149,6 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     decode: Decode
     graphs: Graphs
     steps: Steps = Steps()
+    options: tuple[Option, ...] = ()
     labels: FilePath | None = None
     golden: Golden | None = None
     variants: tuple[Variant, ...] = ()

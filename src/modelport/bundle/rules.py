@@ -6,7 +6,7 @@ The types in `manifest` say what each field is; this module says what the fields
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import BundleError
 from ..tensors import OIP_DATATYPES, TensorSpec
@@ -156,8 +156,46 @@ def _check_flow(manifest: Manifest) -> None:
     pre, net, post = manifest.graphs.pre, manifest.graphs.net, manifest.graphs.post
     if pre.batch:
         raise BundleError("`pre` takes one item, so its `batch` is false", at="$.graphs.pre.batch")
-    _check_feeds("net", {spec.name: spec for spec in pre.signature.outputs}, net.signature.inputs)
-    _check_feeds("post", {spec.name: spec for spec in net.signature.outputs}, post.signature.inputs)
+    prepared = {spec.name: spec for spec in pre.signature.outputs}
+    raw = {spec.name: spec for spec in net.signature.outputs}
+    _check_feeds("net", prepared, net.signature.inputs)
+    taken = {spec.name for spec in net.signature.inputs}
+    carried = {name: spec for name, spec in prepared.items() if name not in taken}
+    _check_carried(carried, raw, {spec.name for spec in post.signature.inputs})
+    _check_feeds("post", raw | carried, post.signature.inputs)
+    _check_options(manifest, {spec.name for spec in (*post.signature.inputs, *post.signature.outputs)})
+
+
+def _check_carried(carried: Mapping[str, TensorSpec], raw: Mapping[str, TensorSpec], post: set[str]) -> None:
+    """What `pre` makes beside the network's inputs is carried around it, and `post` takes it."""
+    for name in carried:
+        at = "$.graphs.pre.signature.outputs"
+        if name in raw:
+            raise BundleError(f"{name!r} is carried around the network and is an output of it too", at=at)
+        if name not in post:
+            raise BundleError(f"`pre` gives {name!r}, which neither `net` nor `post` takes", at=at)
+
+
+def _check_options(manifest: Manifest, taken: set[str]) -> None:
+    """Options are inputs of `post` with a default: names of their own, and a default that they may have."""
+    _check_once("$.options", (option.name for option in manifest.options))
+    for index, option in enumerate(manifest.options):
+        at = f"$.options[{index}]"
+        if option.name in taken:
+            raise BundleError(f"`post` has a tensor {option.name!r} in its signature too", at=at)
+        low, high = option.minimum, option.maximum
+        if option.dtype == "bool":
+            fits = isinstance(option.default, bool) and low is None and high is None
+        else:
+            fits = not isinstance(option.default, bool) and (
+                (low is None or low <= option.default) and (high is None or option.default <= high)
+            )
+            fits = fits and (option.dtype != "int64" or isinstance(option.default, int))
+        if not fits:
+            raise BundleError(
+                f"the default {option.default!r} of {option.name!r} is no {option.dtype} within its bounds",
+                at=at,
+            )
 
 
 def _check_feeds(kind: str, given: dict[str, TensorSpec], wanted: tuple[TensorSpec, ...]) -> None:

@@ -110,6 +110,7 @@ class OnnxRuntimeSession:
             tuple(_spec(node) for node in session.get_inputs()),
             tuple(_spec(node) for node in session.get_outputs()),
         )
+        self._options = tuple(_spec(node) for node in session.get_overridable_initializers())
         self._outputs = [spec.name for spec in self._signature.outputs]
 
     @property
@@ -117,19 +118,30 @@ class OnnxRuntimeSession:
         """Inputs and outputs; a dimension without a name is called after its tensor and axis."""
         return self._signature
 
-    def run(self, batch: Tensors) -> dict[str, Array]:
+    @property
+    def options(self) -> tuple[TensorSpec, ...]:
+        """The inputs that have a default in the graph; they are not in the signature."""
+        return self._options
+
+    def run(self, batch: Tensors, options: Tensors | None = None) -> dict[str, Array]:
         """The graph's outputs, by name; text comes back as object arrays of `str`.
 
+        Args:
+            batch: every input of the signature.
+            options: inputs that have a default, where they are not to have it.
+
         Raises:
-            InputError: the arrays do not fit the signature.
+            InputError: the arrays do not fit the signature, or there is no such option.
             ModelFailed: the graph raised, with the reason.
             Unavailable: the session is closed.
         """
         self._signature.check_inputs(batch)
+        if options:
+            Signature(tuple(spec for spec in self._options if spec.name in options), ()).check_inputs(options)
         session = self._session
         if session is None:
             raise Unavailable("the session is closed")
-        feeds = {name: _native(array) for name, array in batch.items()}
+        feeds = {name: _native(array) for name, array in {**batch, **(options or {})}.items()}
         try:
             results = session.run(self._outputs, feeds)
         except self._failures as problem:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import plugins
 from ..bundle.manifest import GraphInfo
+from ..bundle.options import option_tensors
 from ..bundle.store import Bundle
 from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.compile import PRE_STEPS, check_growth
@@ -41,6 +42,9 @@ class Pipeline:
         self._pre = pre
         self._net = net
         self._post = post
+        graphs = bundle.manifest.graphs
+        taken = {spec.name for spec in graphs.net.signature.inputs}
+        self._carried = tuple(spec.name for spec in graphs.pre.signature.outputs if spec.name not in taken)
         self._steps = parse_steps(bundle.manifest.steps.pre, PRE_STEPS, "$.steps.pre")
         prepared = bundle.manifest.graphs.pre.signature.outputs[0].name
         self._lowering = Lowering.of(self._steps, prepared) if lowered else None
@@ -68,6 +72,7 @@ class Pipeline:
         if (reason := engine.refuses(bundle)) is not None:
             raise Unsupported(f"{runtime} does not run {bundle.manifest.name}: {reason}")
         graphs = bundle.manifest.graphs
+        offered = [(option.name, option.dtype) for option in bundle.manifest.options]
         with contextlib.ExitStack() as opened:
             sessions: list[Session] = []
             # Items are prepared side by side, so one thread each for the small graphs.
@@ -84,6 +89,7 @@ class Pipeline:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
                 _check_signature(info, session)
+                _check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
             opened.pop_all()
         return cls(bundle, *sessions, lowered=lowered)
@@ -133,12 +139,21 @@ class Pipeline:
                 return self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded))
         return self._pre.run(decoded)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The tensors of `pre` that the network does not take: they go to `post`, beside its outputs."""
+        return self._carried
+
     def net(self, batch: Tensors) -> dict[str, Array]:
         """The network on a batch. One that was made for a fixed number of rows is run in parts.
+
+        Carried tensors may be in `batch`; the network is not given them.
 
         Raises:
             InputError: the tensors do not fit; ModelFailed: the network raised.
         """
+        if self._carried:
+            batch = {name: array for name, array in batch.items() if name not in self._carried}
         info = self.bundle.manifest.graphs.net
         if info.batch:
             return self._net.run(batch)
@@ -148,35 +163,50 @@ class Pipeline:
             return self._net.run(batch)
         return run_in_parts(self._net.run, batch, fixed)
 
-    def post(self, raw: Tensors) -> dict[str, Array]:
-        """The network's raw outputs to the answer; the first axis is the batch."""
-        return self._post.run(raw)
+    def post(self, raw: Tensors, options: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """The network's raw outputs to the answer; the first axis is the batch.
 
-    def answer(self, item: Tensors) -> dict[str, Array]:
-        """One decoded item's answer, without the batch axis."""
-        return self.answer_many([item])[0]
+        Args:
+            raw: the raw outputs and the carried tensors.
+            options: of the manifest's `options`, those that are not to have their default.
 
-    def answer_many(self, items: Iterable[Tensors]) -> list[dict[str, Array]]:
+        Raises:
+            InputError: an option that there is not, or a value out of its range.
+        """
+        return self._post.run(raw, option_tensors(self.bundle.manifest, options))
+
+    def answer(self, item: Tensors, options: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """One decoded item's answer, without the batch axis; `options` as in `post`."""
+        return self.answer_many([item], options)[0]
+
+    def answer_many(
+        self, items: Iterable[Tensors], options: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Array]]:
         """Decoded items' answers, in order; neighbours whose prepared tensors have one shape share a run."""
         prepared = [self.pre(item) for item in items]
         answers: list[dict[str, Array]] = []
         for _, same in groupby(prepared, key=_shapes):
             alike = list(same)
             for start in range(0, len(alike), MAX_ROWS):
-                answers += self._answer_rows(alike[start : start + MAX_ROWS])
+                answers += self._answer_rows(alike[start : start + MAX_ROWS], options)
         return answers
 
     def readable(self, answer: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
         """One item's answer for people and JSON.
 
         A classification (`scores` with `labels` or `indices`) becomes
-        `[{"label": str, "score": float}]`, anything else `{name: nested list}`.
+        `[{"label": str, "score": float}]`, found objects
+        `[{"label": str, "class": int, "score": float, "box": [x1, y1, x2, y2]}]`, anything else
+        `{name: nested list}`.
         """
         return readable(answer)
 
-    def _answer_rows(self, rows: Sequence[Tensors]) -> list[dict[str, Array]]:
+    def _answer_rows(
+        self, rows: Sequence[Tensors], options: Mapping[str, Any] | None
+    ) -> list[dict[str, Array]]:
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        answer = self.post(self.net(batch))
+        around = {name: batch[name] for name in self._carried}
+        answer = self.post(self.net(batch) | around, options)
         for name, array in answer.items():
             if array.ndim == 0 or len(array) != len(rows):
                 raise ModelFailed(f"output {name!r} has shape {list(array.shape)} for {len(rows)} rows")
@@ -244,6 +274,18 @@ def _check_signature(info: GraphInfo, session: Session) -> None:
         )
         if not alike:
             raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)
+
+
+def _check_offered(info: GraphInfo, session: Session, offered: Sequence[tuple[str, str]]) -> None:
+    """Refuse a graph whose inputs with defaults are not the manifest's options.
+
+    Raises:
+        BundleError: a name or datatype differs.
+    """
+    found = [(spec.name, spec.dtype) for spec in session.options]
+    if sorted(found) != sorted(offered):
+        said, have = (", ".join(f"{n} {t}" for n, t in sorted(each)) or "none" for each in (offered, found))
+        raise BundleError(f"the manifest's options are {said}, the graph's {have}", at=info.file)
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:

@@ -5,12 +5,12 @@ Knows no engine; the adapters are found through `modelport.plugins`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..tensors import Array, Signature, Tensors
+from ..tensors import Array, Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
@@ -24,8 +24,17 @@ class Session(Protocol):
         """Inputs and outputs; every dimension is an integer or has a name."""
         ...
 
-    def run(self, batch: Tensors) -> dict[str, Array]:
+    @property
+    def options(self) -> Sequence[TensorSpec]:
+        """The inputs that have a default in the graph; they are not in the signature."""
+        ...
+
+    def run(self, batch: Tensors, options: Tensors | None = None) -> dict[str, Array]:
         """The graph's outputs, by name; text comes back as object arrays of `str`.
+
+        Args:
+            batch: every input of the signature.
+            options: inputs that have a default, where they are not to have it.
 
         Raises:
             InputError: the arrays do not fit the signature.
