@@ -32,6 +32,7 @@ from .wire import (
     INLINE,
     Group,
     Job,
+    Options,
     OutHead,
     Problem,
     Ready,
@@ -85,7 +86,7 @@ class Executor:
             group.net = time.perf_counter() - start
             if job.kind == "rows":
                 start = time.perf_counter()
-                outputs = pipeline.post(outputs)
+                outputs = _posted(pipeline, outputs, _by_row(job.options, job.rows, first, last))
                 group.post = time.perf_counter() - start
             return _checked(outputs, sum(rows)), group
 
@@ -124,7 +125,7 @@ class Executor:
                 continue
             while end < count and _alike(first, prepared[end]):
                 end += 1
-            groups += _halving(_answering(pipeline, prepared), start_at, end, data)
+            groups += _halving(_answering(pipeline, prepared, job.options), start_at, end, data)
             start_at = end
         for group in groups:
             group.decode, group.pre = decode / count, pre / count
@@ -141,7 +142,7 @@ class Executor:
 
 
 def _answering(
-    pipeline: Pipeline, prepared: Sequence[Tensors | Exception]
+    pipeline: Pipeline, prepared: Sequence[Tensors | Exception], options: Sequence[Options | None] | None
 ) -> Callable[[int, int], tuple[dict[str, Array], Group]]:
     def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
         rows = [row for row in prepared[first:last] if not isinstance(row, Exception)]
@@ -153,11 +154,41 @@ def _answering(
         start = time.perf_counter()
         raw = pipeline.net(batch)
         middle = time.perf_counter()
-        answer = pipeline.post(raw)
+        for name in pipeline.carried:
+            raw[name] = batch[name]
+        answer = _posted(pipeline, raw, options and options[first:last])
         group.net, group.post = middle - start, time.perf_counter() - middle
         return _checked(answer, last - first), group
 
     return run
+
+
+def _by_row(
+    options: Sequence[Options | None] | None, rows: Sequence[int], first: int, last: int
+) -> list[Options | None] | None:
+    """The options of every row of neighbouring submissions."""
+    if options is None:
+        return None
+    return [options[at] for at in range(first, last) for _ in range(rows[at])]
+
+
+def _posted(
+    pipeline: Pipeline, raw: dict[str, Array], options: Sequence[Options | None] | None
+) -> dict[str, Array]:
+    """The answer, each row by its own options; rows that chose the same go through `post` together."""
+    if options is None:
+        return pipeline.post(raw)
+    alike: dict[frozenset[tuple[str, float]], list[int]] = {}
+    for row, chosen in enumerate(options):
+        alike.setdefault(frozenset((chosen or {}).items()), []).append(row)
+    if len(alike) == 1:
+        return pipeline.post(raw, options[0])
+    parts = []
+    for rows in alike.values():
+        part = {name: array[rows] for name, array in raw.items()}
+        parts.append(_checked(pipeline.post(part, options[rows[0]]), len(rows)))
+    order = np.argsort([row for rows in alike.values() for row in rows])
+    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
 
 def _halving(

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..errors import InputError, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
@@ -26,7 +27,7 @@ from .pool import ExecutorPool
 from .scheduler import Scheduler
 from .settings import EngineSettings
 from .submission import Done, Lane, Result, Submission
-from .wire import Kind, TensorHead, pack_tensor
+from .wire import Kind, Options, TensorHead, pack_tensor
 
 log = logging.getLogger("modelport.engine")
 
@@ -143,6 +144,7 @@ class LiveModel:
         deadline: float = math.inf,
         slot: Slot | None = None,
         starts: Sequence[int] = (),
+        options: Options | None = None,
     ) -> Submission:
         """Queue bytes that fit `lane`; `done` is called with the result or the error, perhaps at once."""
         now = time.monotonic()
@@ -152,7 +154,7 @@ class LiveModel:
                 deadline = asking.deadline
             latest = now + self.settings.timeout
             deadline = min(deadline, latest)
-        submission = Submission(lane, rows, data, done, now, deadline, slot, starts)
+        submission = Submission(lane, rows, data, done, now, deadline, slot, starts, options)
         self.enqueue(submission)
         return submission
 
@@ -165,16 +167,23 @@ class LiveModel:
             self.mirror(submission, self)
         self._scheduler.submit(submission)
 
-    async def answer(self, encoded: bytes | memoryview, *, deadline: float = math.inf) -> Answered:
+    async def answer(
+        self, encoded: bytes | memoryview, *, deadline: float = math.inf, options: Options | None = None
+    ) -> Answered:
         """Decode one encoded item and answer it.
+
+        Args:
+            options: what `check_options` made of the caller's; None for the bundle's own.
 
         Raises:
             InputError, TooLarge, UnsupportedMedia: the bytes are not such an item.
             Unavailable: it would not be answered by `deadline` (seconds on `time.monotonic`'s clock).
         """
-        return answered(await self.ask(self.lane("encoded"), 1, [encoded], deadline))
+        return answered(await self.ask(self.lane("encoded"), 1, [encoded], deadline, options=options))
 
-    async def answer_decoded(self, decoded: Tensors, *, deadline: float = math.inf) -> Answered:
+    async def answer_decoded(
+        self, decoded: Tensors, *, deadline: float = math.inf, options: Options | None = None
+    ) -> Answered:
         """Answer one item that the caller has decoded (`image`: uint8[H, W, 3], say).
 
         Raises:
@@ -183,7 +192,7 @@ class LiveModel:
         self.check_decoded(decoded)
         heads = tuple(TensorHead(name, dtype_name(array), array.shape) for name, array in decoded.items())
         data = [pack_tensor(array) for array in decoded.values()]
-        return answered(await self.ask(self.lane("decoded", heads), 1, data, deadline))
+        return answered(await self.ask(self.lane("decoded", heads), 1, data, deadline, options=options))
 
     async def infer(self, batch: Tensors, *, deadline: float = math.inf) -> dict[str, Array]:
         """Run the network alone on a batch of prepared tensors.
@@ -194,7 +203,9 @@ class LiveModel:
         self.bundle.manifest.graphs.net.signature.check_inputs(batch)
         return (await self._ask_rows("net", batch, deadline)).arrays()
 
-    async def answer_rows(self, batch: Tensors, *, deadline: float = math.inf) -> dict[str, Array]:
+    async def answer_rows(
+        self, batch: Tensors, *, deadline: float = math.inf, options: Options | None = None
+    ) -> dict[str, Array]:
         """Answer a batch of items that need no decoding (a bundle of kind `tensors`), keeping its batch axis.
 
         Raises:
@@ -203,10 +214,11 @@ class LiveModel:
         if self.bundle.manifest.steps.pre:
             rows = check_rows(batch)
             items = [{name: array[row] for name, array in batch.items()} for row in range(rows)]
-            done = await asyncio.gather(*(self.answer_decoded(item, deadline=deadline) for item in items))
+            work = [self.answer_decoded(item, deadline=deadline, options=options) for item in items]
+            done = await asyncio.gather(*work)
             return stack([each.tensors for each in done])
         self.bundle.manifest.graphs.net.signature.check_inputs(batch)
-        return (await self._ask_rows("rows", batch, deadline)).arrays()
+        return (await self._ask_rows("rows", batch, deadline, options)).arrays()
 
     def check_decoded(self, decoded: Tensors) -> None:
         """Raises InputError or TooLarge where a decoded item is not what `pre` takes."""
@@ -218,15 +230,25 @@ class LiveModel:
             if manifest.decode.kind == "image" and array.size > 3 * manifest.decode.max_pixels:
                 raise TooLarge(f"more than {manifest.decode.max_pixels} pixels", at=f"$.inputs.{name}")
 
+    def check_options(self, given: Mapping[str, Any]) -> Options | None:
+        """What a caller gave as options (text from an address is converted); None for nothing.
+
+        Raises:
+            InputError: an unknown name, with those that there are, or a value out of its range.
+        """
+        return check_options(self.bundle.manifest, given) if given else None
+
     def readable(self, tensors: Tensors) -> list[dict[str, Any]] | dict[str, Any]:
         """One item's answer for people and JSON: labels with scores, or nested lists by name."""
         return readable(tensors)
 
-    async def _ask_rows(self, kind: Kind, batch: Tensors, deadline: float) -> Result:
+    async def _ask_rows(
+        self, kind: Kind, batch: Tensors, deadline: float, options: Options | None = None
+    ) -> Result:
         rows = check_rows(batch)
         heads = tuple(TensorHead(name, dtype_name(array), array.shape[1:]) for name, array in batch.items())
         data = [pack_tensor(array) for array in batch.values()]
-        return await self.ask(self.lane(kind, heads), rows, data, deadline)
+        return await self.ask(self.lane(kind, heads), rows, data, deadline, options=options)
 
     async def ask(
         self,
@@ -237,6 +259,7 @@ class LiveModel:
         *,
         slot: Slot | None = None,
         starts: Sequence[int] = (),
+        options: Options | None = None,
     ) -> Result:
         """`submit`, and wait for the result; who is cancelled meanwhile is dropped before it is computed.
 
@@ -253,7 +276,9 @@ class LiveModel:
             else:
                 future.set_result(result)
 
-        submission = self.submit(lane, rows, data, done, deadline=deadline, slot=slot, starts=starts)
+        submission = self.submit(
+            lane, rows, data, done, deadline=deadline, slot=slot, starts=starts, options=options
+        )
         try:
             return await future
         except asyncio.CancelledError:

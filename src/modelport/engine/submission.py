@@ -9,7 +9,7 @@ from typing import Any
 from ..tensors import Array
 from .arena import Slot
 from .cost import CostModel
-from .wire import Group, Kind, OutHead, TensorHead, unpack_tensor
+from .wire import Group, Kind, Options, OutHead, TensorHead, unpack_tensor
 
 log = logging.getLogger("modelport.engine")
 
@@ -40,6 +40,7 @@ class Submission:
         deadline: when the caller stops waiting, on the same.
         slot: the arena's slot in which all of `data` lies, released when the submission is settled.
         starts: where in the slot each of `data` begins.
+        options: what the caller chose of the bundle's options, for `post`.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Submission:
         "done",
         "estimate",
         "lane",
+        "options",
         "rows",
         "slot",
         "started",
@@ -69,6 +71,7 @@ class Submission:
         deadline: float,
         slot: Slot | None = None,
         starts: Sequence[int] = (),
+        options: Options | None = None,
     ) -> None:
         self.lane = lane
         self.rows = rows
@@ -77,6 +80,7 @@ class Submission:
         self.deadline = deadline
         self.slot = slot
         self.starts = starts
+        self.options = options
         self.arrived = arrived
         self.started = 0.0
         self.cancelled = False
@@ -108,6 +112,13 @@ class Submission:
         done(result)
 
 
+def options_of(batch: Sequence[Submission]) -> list[Options | None] | None:
+    """Each submission's options; None where none has any, as for the network alone."""
+    if batch[0].lane.kind == "net" or all(each.options is None for each in batch):
+        return None
+    return [each.options for each in batch]
+
+
 class Record:
     """A batch on its way through an executor."""
 
@@ -123,7 +134,7 @@ class Record:
 class Run:
     """One group of a reply, as its results share it."""
 
-    __slots__ = ("group", "line", "payload", "places", "rows", "shapes")
+    __slots__ = ("group", "line", "payload", "places", "rows", "shapes", "texts")
 
     def __init__(self, group: Group, payload: memoryview, start: int, rows: int) -> None:
         self.group = group
@@ -138,6 +149,17 @@ class Run:
             start += head.size
         self.shapes = tuple([head.shape[1:] for head in group.outputs])
         """The shape of a row of each output."""
+        self.texts: dict[int, Array] = {}
+        """Outputs of text by place, unpacked once for all results that share them."""
+
+    def text(self, index: int) -> Array:
+        """An output of text, all rows of it."""
+        whole = self.texts.get(index)
+        if whole is None:
+            head, start = self.group.outputs[index], self.places[index][0]
+            data = self.payload[start : start + head.size]
+            whole = self.texts[index] = unpack_tensor(data, "string", head.shape)
+        return whole
 
 
 class Result:
@@ -175,9 +197,7 @@ class Result:
         found = {}
         for index, head in enumerate(self.heads):
             if head.dtype == "string":
-                start = self.run.places[index][0]
-                whole = unpack_tensor(self.run.payload[start : start + head.size], "string", head.shape)
-                found[head.name] = whole[self._first : self._first + self.rows]
+                found[head.name] = self.run.text(index)[self._first : self._first + self.rows]
             else:
                 found[head.name] = unpack_tensor(self.blob(index), head.dtype, (self.rows, *head.shape[1:]))
         return found

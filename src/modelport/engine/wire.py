@@ -56,8 +56,15 @@ class TensorHead(msgspec.Struct, array_like=True, frozen=True):
     shape: tuple[int, ...]
 
 
+Options = dict[str, float | int | bool]
+"""What a caller chose of the bundle's options, by name; judged before it comes here."""
+
+
 class Job(msgspec.Struct, array_like=True):
-    """One batch for an executor: for every submission its rows, and a place for each of its tensors."""
+    """One batch for an executor: for every submission its rows, a place for each of its tensors, its options.
+
+    The network knows nothing of options, so that submissions with different ones share a batch.
+    """
 
     number: int
     kind: Kind
@@ -65,6 +72,8 @@ class Job(msgspec.Struct, array_like=True):
     rows: list[int]
     places: list[tuple[int, int]]
     wide: bool = False
+    options: list[Options | None] | None = None
+    """None where no submission has any."""
 
 
 class OutHead(msgspec.Struct, array_like=True, frozen=True):

@@ -80,7 +80,10 @@ class Steering:
         lane = shadow.lane(submission.lane.kind, submission.lane.tensors)
         # Bytes of its own: the caller's memory is gone when the caller has its answer.
         data = [bytes(each) for each in submission.data]
-        shadow.submit(lane, submission.rows, data, pair.second, deadline=submission.deadline + 5.0)
+        offered = {option.name for option in shadow.bundle.manifest.options}
+        options = {name: value for name, value in (submission.options or {}).items() if name in offered}
+        until = submission.deadline + 5.0
+        shadow.submit(lane, submission.rows, data, pair.second, deadline=until, options=options or None)
         return pair
 
 
