@@ -1,0 +1,182 @@
+"""Frames from whatever the user names: pictures, folders, video files, cameras and streams.
+
+    open_source("photo.jpg" | "folder" | "*.png" | "film.mp4" | "0" | "rtsp://…" | "http://…")
+
+Reading and decoding run ahead in a thread. A file gives every frame; a live source gives the newest, and
+counts those that nobody was ready for.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ..bundle.manifest import Decode
+from ..errors import InputError, NotFound, TooLarge
+from ..steps.decode import decode_image
+from .decoder import Decoder
+from .fetch import content_type, fetch, is_url, shown
+from .frames import Frame, Sampling, Source
+from .live import Live, open_camera
+
+__all__ = ["Frame", "Source", "kind_of", "open_source"]
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv"}
+    | {".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".hevc", ".m3u8"}
+)
+
+Kind = Literal["picture", "pictures", "video", "stream", "camera"]
+
+
+class Pictures(Source):
+    """Files and addresses of pictures, one frame each; `fps` is the rate they are taken to stand for."""
+
+    def __init__(self, name: str, files: list[str], *, fps: float | None, decode: Decode) -> None:
+        super().__init__(name)
+        self.fps = fps or self.fps
+        self.total = len(files)
+        self._files = files
+        self._decode = decode
+
+    def _frames(self) -> Iterator[Frame]:
+        for index, name in enumerate(self._files):
+            data = read_picture(name, self._decode.max_bytes)
+            try:
+                picture = decode_image(data, self._decode)
+            except InputError as problem:
+                raise type(problem)(f"{shown(name)}: {problem.message}", hint=problem.hint) from problem
+            yield Frame(index, index / self.fps, picture, shown(name))
+
+
+class Video(Source):
+    """A video file: every frame, or `fps` of them a second."""
+
+    def __init__(self, address: str, *, fps: float | None = None, decoder: Decoder | None = None) -> None:
+        self._decoder = decoder or Decoder(address)
+        super().__init__(self._decoder.name)
+        self._sampling = Sampling(fps)
+        self.fps = min(fps or self._decoder.fps, self._decoder.fps)
+        if self._decoder.total:
+            self.total = max(1, round(self._decoder.total * self.fps / self._decoder.fps))
+
+    @property
+    def corrupt(self) -> int:
+        return self._decoder.corrupt
+
+    def _frames(self) -> Iterator[Frame]:
+        try:
+            for index, seconds, picture in self._decoder.pictures(self._sampling.wants):
+                yield Frame(index, seconds, picture, self.name)
+        finally:
+            self._decoder.close()
+
+    def close(self) -> None:
+        super().close()
+        if self._thread is None:
+            self._decoder.close()
+
+
+def kind_of(text: str) -> Kind:
+    """What a name is, by its form alone: nothing is opened or asked for."""
+    if is_url(text):
+        scheme, suffix = urlsplit(text).scheme.lower(), Path(urlsplit(text).path).suffix.lower()
+        return "picture" if scheme in ("http", "https") and suffix in PICTURE_SUFFIXES else "stream"
+    path = Path(text)
+    if path.is_dir() or (not path.exists() and glob.has_magic(text)):
+        return "pictures"
+    if (text.isdecimal() and not path.exists()) or text.startswith("/dev/video"):
+        return "camera"
+    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
+
+
+def open_source(
+    text: str,
+    *,
+    fps: float | None = None,
+    reconnects: int = 5,
+    timeout: float = 10.0,
+    decode: Decode | None = None,
+) -> Source:
+    """Frames of what `text` names; `with open_source(…) as frames: for frame in frames: …`.
+
+    Args:
+        text: a picture, a directory or glob of pictures, a video file, a camera's number, or an address:
+            http(s) of a picture, a video or a stream (MJPEG, HLS), rtsp, rtmp, …
+        fps: at most so many frames a second; for pictures in a directory: the rate they stand for.
+        reconnects: how often in a row a cut stream is tried again before it is given up.
+        timeout: seconds without data after which a stream counts as cut.
+        decode: the limits of pictures.
+
+    Raises:
+        NotFound, InputError, TooLarge, Unavailable: it is not there, or not what can be read.
+        Unsupported: a video, and PyAV is not installed.
+    """
+    if fps is not None and not 0 < fps <= 1000:
+        raise InputError(f"expected 0 < fps <= 1000, got {fps}")
+    kind = kind_of(text)
+    if kind == "stream" and text.lower().startswith("http") and content_type(text).startswith("image/"):
+        kind = "picture"
+    if kind == "video":
+        return Video(text, fps=fps)
+    if kind in ("picture", "pictures"):
+        files = pictures_in(text) if kind == "pictures" else [text]
+        return Pictures(shown(text), files, fps=fps, decode=decode or Decode())
+    if kind == "camera":
+        return Live(lambda: open_camera(text, timeout), fps=fps, reconnects=reconnects)
+    return _of_address(text, fps, reconnects, timeout)
+
+
+def _of_address(address: str, fps: float | None, reconnects: int, timeout: float) -> Source:
+    """A stream; one that says how long it is, is a video file: every frame counts."""
+
+    def connect() -> Decoder:
+        options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
+        return Decoder(address, options=options, timeout=timeout, live=True)
+
+    first = [connect()]
+    if first[0].seconds is not None:
+        return Video(address, fps=fps, decoder=first[0])
+    return Live(lambda: first.pop() if first else connect(), fps=fps, reconnects=reconnects)
+
+
+def pictures_in(text: str) -> list[str]:
+    """The picture files in a directory (at any depth) or of a glob, sorted by name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if Path(text).is_dir():
+        names = [str(path) for path in Path(text).rglob("*") if path.is_file()]
+    else:
+        names = [name for name in glob.glob(text, recursive=True) if os.path.isfile(name)]
+    found = sorted(name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise NotFound(f"no file in {text!r} has one of the endings {', '.join(sorted(PICTURE_SUFFIXES))}")
+    return found
+
+
+def read_picture(name: str, limit: int) -> bytes:
+    """The bytes of a file or of an http(s) address, at most `limit`.
+
+    Raises:
+        NotFound, InputError, TooLarge, Unavailable: as it says.
+    """
+    if is_url(name):
+        return fetch(name, limit)
+    try:
+        if Path(name).is_dir():
+            raise InputError(f"{name} is a directory; expected a file")
+        with open(name, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise NotFound(f"cannot read {name!r}: {reason}") from problem
+    if len(data) > limit:
+        raise TooLarge(f"{name} is over {limit} bytes, the most this bundle decodes")
+    return data
