@@ -1,0 +1,1 @@
+"""Objects followed through a video: detections become identities, identities become counts and events."""

@@ -1,0 +1,215 @@
+"""From boxes of single pictures to identities: the trackers of two libraries behind one call.
+
+ByteTrack, OC-SORT and SORT are those of `trackers`; DeepSORT is that of `deep-sort-realtime`, with the
+vectors of an embedding bundle in the place of its own network. Nothing of them is written again here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from ..errors import InputError, Unsupported, UsageError
+from ..tensors import Array
+
+INSTALL = "pip install 'modelport[track]'"
+TRACKERS = ("bytetrack", "ocsort", "sort", "deepsort")
+"""What `tracker` may be."""
+
+
+class Following(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How boxes become identities. Times in seconds, scores from 0 to 1."""
+
+    tracker: str = "bytetrack"
+    high_score: float = 0.5
+    """Boxes at least this good are matched first; ByteTrack looks at the others only for known objects."""
+    new_score: float = 0.5
+    """Boxes at least this good may begin a track."""
+    min_frames: int = 2
+    """Frames in a row in which an object must be seen before it has an identity."""
+    min_iou: float = 0.1
+    """Overlap (intersection over union) that a box needs with where its object is expected."""
+    lost_seconds: float = 1.0
+    """An object that is not seen for longer comes back as another."""
+    max_distance: float = 0.2
+    """DeepSORT: cosine distance beyond which two looks are of two objects."""
+    fps: float = 30.0
+    """Pictures a second, where the source is asked for no times of its own."""
+
+    def checked(self) -> Following:
+        """The same, if its values are possible.
+
+        Raises:
+            UsageError: which is not, and what it may be.
+        """
+        if self.tracker not in TRACKERS:
+            raise UsageError(f"no tracker is called {self.tracker!r}", hint=f"known: {', '.join(TRACKERS)}")
+        ranges = {
+            "high_score": (0.0, math.inf),
+            "new_score": (0.0, math.inf),
+            "min_frames": (1, 1000),
+            "min_iou": (0.0, 1.0),
+            "lost_seconds": (0.0, 3600.0),
+            "max_distance": (0.0, 2.0),
+            "fps": (0.01, 1000.0),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high or not math.isfinite(value):
+                raise UsageError(f"expected {name} from {low:g} to {high:g}, got {value:g}")
+        return self
+
+
+class Association(Protocol):
+    """One video's identities."""
+
+    needs_vectors: bool
+    """Whether `update` asks for what the objects look like."""
+
+    def update(self, boxes: Array, scores: Array, seconds: float, vectors: Array | None) -> list[int]:
+        """The identity of each box of the next picture; 0 for one that has none (yet).
+
+        Args:
+            boxes: float32[n, 4], x1 y1 x2 y2.
+            scores: float32[n].
+            seconds: its time; later than the one before.
+            vectors: float32[n, k] where `needs_vectors`.
+        """
+        ...
+
+    def alive(self) -> Collection[int]:
+        """The identities that are seen or may still come back."""
+        ...
+
+
+def follow(following: Following) -> Association:
+    """A tracker for one video.
+
+    Raises:
+        Unsupported: its library is not installed. UsageError: impossible settings.
+    """
+    following = following.checked()
+    return _Appearance(following) if following.tracker == "deepsort" else _Overlap(following)
+
+
+class _Overlap:
+    """The trackers of the library `trackers`, which look at boxes alone."""
+
+    needs_vectors = False
+
+    def __init__(self, following: Following) -> None:
+        trackers = _library("trackers")
+        self._detections: Any = _library("supervision").Detections
+        common = {
+            # The library counts its buffer in frames at 30 a second, and means seconds by it.
+            "lost_track_buffer": round(following.lost_seconds * 30),
+            "frame_rate": following.fps,
+            "minimum_consecutive_frames": following.min_frames,
+            "minimum_iou_threshold": following.min_iou,
+        }
+        if following.tracker == "bytetrack":
+            self._tracker: Any = trackers.ByteTrackTracker(
+                track_activation_threshold=following.new_score,
+                high_conf_det_threshold=following.high_score,
+                **common,
+            )
+        elif following.tracker == "ocsort":
+            self._tracker = trackers.OCSORTTracker(high_conf_det_threshold=following.high_score, **common)
+        else:
+            self._tracker = trackers.SORTTracker(track_activation_threshold=following.new_score, **common)
+        self._start: float | None = None
+
+    def update(self, boxes: Array, scores: Array, seconds: float, vectors: Array | None) -> list[int]:
+        """As `Association.update`; `vectors` are not looked at."""
+        if self._start is None:
+            self._start = seconds
+        given = self._detections(
+            xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
+            confidence=np.asarray(scores, np.float32),
+            data={"place": np.arange(len(boxes))},
+        )
+        with warnings.catch_warnings():
+            # What the library warns of (times that stand still) cannot be changed by whoever reads it.
+            warnings.simplefilter("ignore")
+            found = self._tracker.update(given, timestamp=seconds - self._start)
+        identities = [0] * len(boxes)
+        for place, identity in zip(found.data.get("place", ()), found.tracker_id, strict=False):
+            # The library counts from 0, and has -1 for none.
+            identities[int(place)] = int(identity) + 1
+        return identities
+
+    def alive(self) -> Collection[int]:
+        """As `Association.alive`."""
+        return {int(track.tracker_id) + 1 for track in self._tracker.tracks if track.tracker_id >= 0}
+
+
+class _Appearance:
+    """DeepSORT: a Kalman filter for where an object is, cosine distances of vectors for its look."""
+
+    needs_vectors = True
+
+    def __init__(self, following: Following) -> None:
+        library = _library("deep_sort_realtime.deepsort_tracker")
+        self._new_score = following.new_score
+        self._tracker: Any = library.DeepSort(
+            embedder=None,
+            max_age=max(1, round(following.lost_seconds * following.fps)),
+            n_init=following.min_frames,
+            max_cosine_distance=following.max_distance,
+            max_iou_distance=1.0 - following.min_iou,
+            nn_budget=100,
+        )
+        self._identities: dict[str, int] = {}
+
+    def update(self, boxes: Array, scores: Array, seconds: float, vectors: Array | None) -> list[int]:
+        """As `Association.update`; `seconds` are not looked at: DeepSORT counts frames."""
+        if vectors is None or len(vectors) != len(boxes):
+            raise InputError(f"DeepSORT needs one vector for each of {len(boxes)} boxes")
+        corners = np.asarray(boxes, float).reshape(-1, 4)
+        sizes = corners[:, 2:] - corners[:, :2]
+        taken = [
+            place
+            for place in range(len(boxes))
+            # It divides by the height; and it has no second look at weak boxes.
+            if sizes[place].min() > 0 and float(scores[place]) >= self._new_score
+        ]
+        given = [
+            ([*corners[place, :2].tolist(), *sizes[place].tolist()], float(scores[place]), None)
+            for place in taken
+        ]
+        look = [np.asarray(vectors[place], np.float32) for place in taken]
+        identities = [0] * len(boxes)
+        for track in self._tracker.update_tracks(given, embeds=look, others=taken):
+            if track.is_confirmed():
+                identity = self._identities.setdefault(track.track_id, len(self._identities) + 1)
+                if track.time_since_update == 0 and track.get_det_supplementary() is not None:
+                    identities[int(track.get_det_supplementary())] = identity
+        return identities
+
+    def alive(self) -> Collection[int]:
+        """As `Association.alive`."""
+        tracks = self._tracker.tracker.tracks
+        return {self._identities[track.track_id] for track in tracks if track.track_id in self._identities}
+
+
+def required(tracker: str) -> Sequence[str]:
+    """The modules that a tracker is made of."""
+    return ("deep_sort_realtime.deepsort_tracker",) if tracker == "deepsort" else ("trackers", "supervision")
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as problem:
+        raise Unsupported(
+            f"tracking needs {name.partition('.')[0]}, which does not load: {problem}", hint=INSTALL
+        ) from problem
