@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from modelport.serve.frame import STATIC, page
+from modelport.serve.frame import STATIC, page, sent
 from modelport.serve.pages import PAGES
 
 FILES = sorted(STATIC.iterdir())
-MAX_PACKED = 50_000  # bytes of all files together, compressed
+MAX_PACKED = 50_000  # bytes of all files together as they are sent, compressed
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -56,7 +56,17 @@ def test_a_page_is_whole(name: str) -> None:
 
 
 def test_all_of_it_together_is_small() -> None:
-    assert sum(len(gzip.compress(file.read_bytes())) for file in FILES) < MAX_PACKED
+    assert sum(len(gzip.compress(sent(file))) for file in FILES) < MAX_PACKED
+
+
+def test_comments_are_not_sent_and_lines_stay_where_they_are() -> None:
+    for file in FILES:
+        text, left = file.read_text().splitlines(), sent(file).decode().splitlines()
+        assert len(text) == len(left)
+        for line, kept in zip(text, left, strict=True):
+            comment = re.match(r"\s*(//|/?\*)", line) and file.suffix in (".js", ".css")
+            assert kept == line or (comment and not kept), line
+        assert not re.search(rb"^\s*(//|/\*)", sent(file), re.M)
 
 
 def schemes() -> dict[str, dict[str, str]]:

@@ -7,12 +7,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from ..bundle.manifest import GoldenCase
 from ..engine.repository import Entry, Repository
 from ..errors import NotFound
-from .frame import STATIC, page
+from .frame import STATIC, Files, page
 from .predict import json_response
 
 PAGES = {
@@ -67,6 +66,7 @@ async def describe_model(request: Request) -> Response:
     source = manifest.lineage.source
     about = {
         "labels": bundle.labels(),
+        "options": manifest.options,
         "samples": [
             {"name": case.name, "url": f"/api/models/{entry.name}/{entry.version}/samples/{number}"}
             for number, case in enumerate(_cases(entry))
@@ -132,7 +132,7 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
     }
 
 
-FILES: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC))]
+FILES: list[BaseRoute] = [Mount("/static", Files(directory=STATIC))]
 """What pages are made of."""
 
 ROUTES: list[BaseRoute] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...bundle.manifest import Option
 from ...tensors import TensorSpec
 from ..watch import Figures
 from .build import (
@@ -44,6 +45,7 @@ SCHEMAS: Fragment = {
         _SUMMARY
         | {
             "labels": array(TEXT),
+            "options": array(Option) | {"description": "What a caller may set for one request."},
             "samples": array(struct({"name": TEXT, "url": TEXT})),
             "card": TEXT | {"description": "The model card, Markdown."},
             "source": _OR_NULL | {"properties": {"format": TEXT, "framework": TEXT}},

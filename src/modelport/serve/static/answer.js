@@ -47,12 +47,12 @@ function hedge(score) {
   return score >= 0.9 ? "Looks like" : score >= 0.5 ? "Probably" : "Perhaps";
 }
 
-/** What a request took, in one line. `roundTrip` and `timing` are in milliseconds. */
-export function showTiming(roundTrip, timing) {
+/** What a request took, in one line. `roundTrip` and `timing` are in milliseconds; `more` comes last. */
+export function showTiming(roundTrip, timing, ...more) {
   const parts = [`round trip ${milliseconds(roundTrip)}`];
   if (Number.isFinite(timing?.total)) parts.push(`server ${milliseconds(timing.total)}`);
   if (Number.isFinite(timing?.net)) parts.push(`network ${milliseconds(timing.net)}`);
-  byId("timing").textContent = parts.join(" · ");
+  byId("timing").textContent = [...parts, ...more].join(" · ");
 }
 
 function milliseconds(value) {

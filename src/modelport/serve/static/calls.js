@@ -8,13 +8,21 @@ export function shellQuote(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Calls that send a picture; `sample` is the address of one, so that they run as they stand. */
-export function pictureCalls(predict, file, sample) {
+/**
+ * Calls that send a picture; `sample` is the address of one, so that they run as they stand.
+ *
+ * With `boxes` the answer is a list of objects, and there is a call for the picture with its boxes.
+ */
+export function pictureCalls(predict, file, sample, boxes = false) {
   const url = new URL(predict, location.href).href;
   const type = file.endsWith(".png") ? "image/png" : "image/jpeg";
   const fetchSample = sample ? `curl -so ${file} ${shellQuote(new URL(sample, location.href).href)}\n` : "";
+  const curl = `${fetchSample}curl -F file=@${file} ${shellQuote(url)}`;
+  const annotated = `\n\n# the picture with its boxes\ncurl -F file=@${file} -H 'Accept: image/jpeg' -o boxes.jpg \\\n  ${shellQuote(url)}`;
+  const python = `    best = json.load(response)["answer"][0]\nprint(best["label"], best["score"])`;
+  const pythonBoxes = `    for found in json.load(response)["answer"]:\n        print(found["label"], found["score"], found["box"])`;
   return {
-    curl: `${fetchSample}curl -F file=@${file} ${shellQuote(url)}`,
+    curl: curl + (boxes ? annotated : ""),
     Python: `import json
 import urllib.request
 
@@ -25,14 +33,13 @@ with open("${file}", "rb") as picture:
         headers={"Content-Type": "${type}"},
     )
 with urllib.request.urlopen(call) as response:
-    best = json.load(response)["answer"][0]
-print(best["label"], best["score"])`,
+${boxes ? pythonBoxes : python}`,
     JavaScript: `const response = await fetch(${JSON.stringify(url)}, {
   method: "POST",
   body: picture, // a Blob or File
 });
 const { answer } = await response.json();
-console.log(answer[0].label, answer[0].score);`,
+${boxes ? "for (const { label, score, box } of answer) console.log(label, score, ...box);" : "console.log(answer[0].label, answer[0].score);"}`,
   };
 }
 
