@@ -6,6 +6,7 @@
       + InputError          what was sent cannot be used                      exit 3   HTTP 400
         - TooLarge          … because it is over a stated limit               exit 3   HTTP 413
         - UnsupportedMedia  … because nothing here decodes it                 exit 3   HTTP 415
+        - NotAcceptable     … because nothing here answers in that form       exit 3   HTTP 406
       + NotFound            no such model, version or file                    exit 3   HTTP 404
       + Unsupported         nothing installed here can do this                exit 4   HTTP 501
       + Unauthorized        no key, or one that is not known here             exit 3   HTTP 401
@@ -78,6 +79,12 @@ class UnsupportedMedia(InputError):
     """Nothing here decodes these bytes."""
 
     http_status = 415
+
+
+class NotAcceptable(InputError):
+    """Nothing here answers in a form that the caller accepts."""
+
+    http_status = 406
 
 
 class NotFound(ModelportError):

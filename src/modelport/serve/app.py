@@ -22,8 +22,10 @@ from ..engine.settings import EngineSettings
 from ..errors import ModelportError
 from ..monitor.metrics import Metrics
 from . import openapi, pages, rollout, v2, watch
+from .drawing import Drawing
 from .guard.guard import Guard
 from .guard.rate import Rate
+from .guard.shared import SharedBuckets
 from .guard.scope import scope_of, scoped
 from .predict import json_response
 from .refusal import refusal
@@ -97,6 +99,7 @@ def open_guard(settings: ServeSettings) -> Guard:
         settings.keys,
         open_to_all=settings.open_to_all,
         per_client=Rate.parse(settings.rate_per_client) if settings.rate_per_client else None,
+        shared=SharedBuckets(settings.shared_rates) if settings.shared_rates else None,
     )
 
 
@@ -146,6 +149,7 @@ def _fill(app: Starlette, repository: Repository, settings: ServeSettings) -> No
     app.state.settings = settings
     app.state.max_body = settings.limits.max_body
     app.state.home = settings.home
+    app.state.drawing = Drawing()
     app.state.traffic = None
     app.state.stopping = lambda: False
 

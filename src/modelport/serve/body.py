@@ -28,8 +28,25 @@ LOOP_BYTES = 64 << 10
 """Bytes that are parsed on the event loop; more are parsed in a thread."""
 
 
+class Item(msgspec.Struct, frozen=True):
+    """The one item of a body, and the fields beside it."""
+
+    data: bytes
+    fields: dict[str, Any] = {}
+    """A form's other fields, or the JSON's `parameters`."""
+
+
 class _Picture(msgspec.Struct):
     image: str
+    parameters: msgspec.Raw = msgspec.Raw()
+
+
+class _Parameters(msgspec.Struct):
+    parameters: msgspec.Raw = msgspec.Raw()
+
+
+MAX_PARAMETERS = 4 << 10
+"""Bytes of JSON that `parameters` may take."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -82,24 +99,27 @@ async def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
     return await asyncio.to_thread(decompress, body, encoding, limit)
 
 
-async def encoded_item(body: bytes, headers: Headers, *, picture: bool) -> bytes:
+async def encoded_item(body: bytes, headers: Headers, *, picture: bool, fields: bool = False) -> Item:
     """The one item that a body holds: the file itself, a form's file, or the base64 in a JSON object.
 
     Args:
         headers: those of the request; Content-Type tells a form and JSON from a file.
         picture: whether the item is a picture; then JSON is `{"image": base64}`, else it is the item.
+        fields: whether to read what else the body says; else that is passed over.
 
     Raises:
         InputError: an empty body, a malformed form, or JSON without a picture.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await multipart_file(body, headers)
+        return await multipart_item(body, headers)
     if not body:
         raise InputError("the body is empty", hint="send a picture: curl --data-binary @picture.png …")
-    if kind != "application/json" or not picture:
-        return body
-    return await off_loop(_picture, body)
+    if kind != "application/json":
+        return Item(body)
+    if picture:
+        return await off_loop(lambda data: _picture(data, fields), body)
+    return Item(body, await off_loop(_parameters, body) if fields else {})
 
 
 async def off_loop(work: Callable[[bytes], T], data: bytes) -> T:
@@ -107,7 +127,7 @@ async def off_loop(work: Callable[[bytes], T], data: bytes) -> T:
     return await asyncio.to_thread(work, data) if len(data) > LOOP_BYTES else work(data)
 
 
-def _picture(body: bytes) -> bytes:
+def _picture(body: bytes, fields: bool) -> Item:
     try:
         # Only the one field is built: what else a body holds costs no memory.
         data = msgspec.json.decode(body, type=_Picture)
@@ -116,11 +136,36 @@ def _picture(body: bytes) -> bytes:
             f'expected JSON, {{"image": "<base64 of an image file>"}}: {problem}',
             hint="or send the file itself",
         ) from problem
-    return decode_base64(data.image, "$.image")
+    return Item(decode_base64(data.image, "$.image"), _fields(data.parameters) if fields else {})
 
 
-async def multipart_file(body: bytes, headers: Headers) -> bytes:
-    """The bytes of the form's field `file` (or of its only file).
+def _parameters(body: bytes) -> dict[str, Any]:
+    """The `parameters` beside tensors; what is no JSON object is judged by whoever reads the tensors."""
+    try:
+        return _fields(msgspec.json.decode(body, type=_Parameters).parameters)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _fields(raw: msgspec.Raw) -> dict[str, Any]:
+    """`parameters` as values by name.
+
+    Raises:
+        InputError: no object, or longer than options ever are.
+    """
+    text = bytes(raw)
+    if not text or text == b"null":
+        return {}
+    if len(text) > MAX_PARAMETERS:
+        raise InputError(f"{len(text)} bytes of parameters; at most {MAX_PARAMETERS}", at="$.parameters")
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InputError(f"expected an object: {problem}", at="$.parameters") from problem
+
+
+async def multipart_item(body: bytes, headers: Headers) -> Item:
+    """The bytes of the form's field `file` (or of its only file), and its other fields.
 
     Raises:
         InputError: not a multipart form, or no file in it.
@@ -140,7 +185,8 @@ async def multipart_file(body: bytes, headers: Headers) -> bytes:
                 f"the form has {len(files)} files and none in the field `file`",
                 hint="curl -F file=@picture.png …",
             )
-        return await upload.read()
+        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        return Item(await upload.read(), fields)
     finally:
         await form.close()
 

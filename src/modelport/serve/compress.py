@@ -121,12 +121,12 @@ def _wishes(accept: str) -> Iterable[tuple[str, float]]:
     for item in accept.lower().split(","):
         name, _, parameter = item.partition(";")
         key, _, value = parameter.partition("=")
-        quality = 1.0 if not parameter else _quality(value.strip()) if key.strip() == "q" else 0.0
-        yield _NAMES.get(name.strip(), name.strip()), quality
+        liked = 1.0 if not parameter else quality(value.strip()) if key.strip() == "q" else 0.0
+        yield _NAMES.get(name.strip(), name.strip()), liked
 
 
-def _quality(text: str) -> float:
-    """`q` by RFC 9110 (0 to 1, at most three decimals); anything else counts as a refusal."""
+def quality(text: str) -> float:
+    """A `q` by RFC 9110 (0 to 1, at most three decimals); anything else counts as a refusal."""
     whole, _, decimals = text.partition(".")
     digits = whole in ("0", "1") and len(decimals) <= 3 and (not decimals or decimals.isdecimal())
     value = float(text) if digits and text.isascii() else 0.0

@@ -5,6 +5,7 @@ One place for HTTP and gRPC alike. Knows nothing of either.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .._version import __version__
@@ -31,14 +32,30 @@ def server() -> dict[str, Any]:
 
 
 def model(repository: Repository, entry: Entry, net: bool) -> dict[str, Any]:
-    """A model's metadata."""
+    """A model's metadata; `parameters`, where it has options, says what a request's may hold."""
     inputs, outputs = specs(entry, net)
-    return {
+    found = {
         "name": entry.name + NET * net,
         "versions": repository.versions(entry.name),
         "platform": platform(net),
         "inputs": metadata(inputs),
         "outputs": metadata(outputs),
+    }
+    offered = options(entry, net)
+    return found | {"parameters": offered} if offered else found
+
+
+def options(entry: Entry, net: bool) -> dict[str, dict[str, Any]]:
+    """The bundle's options by name, each with its dtype, default, range and words; the network has none."""
+    return {
+        option.name: {
+            "dtype": option.dtype,
+            "default": option.default,
+            "minimum": option.minimum,
+            "maximum": option.maximum,
+            "description": option.description,
+        }
+        for option in (() if net else entry.bundle.manifest.options)
     }
 
 
@@ -88,6 +105,10 @@ def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
         "output": [_tensor(spec, batches) for spec in outputs],
         "model_transaction_policy": {"decoupled": False},
     }
+    if offered := options(entry, net):
+        found["parameters"] = {
+            name: {"string_value": json.dumps(option["default"])} for name, option in offered.items()
+        }
     if batches:
         found["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
     return found

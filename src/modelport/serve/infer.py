@@ -12,9 +12,11 @@ import asyncio
 from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.model import LiveModel, stack
 from ..engine.repository import Entry, Repository
+from ..engine.wire import Options
 from ..errors import InputError, NotFound
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
 from .oip import InferRequest
+from .options import of_parameters
 
 MAX_ITEMS = 256
 """Items in one request to a whole bundle."""
@@ -63,12 +65,15 @@ async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float)
     """
     if net:
         return await model.infer(_as_text(asked.inputs), deadline=deadline)
+    options = of_parameters(model, asked.parameters)
     if model.bundle.manifest.decode.kind == "tensors":
-        return await model.answer_rows(_as_text(asked.inputs), deadline=deadline)
-    return await _whole(model, asked.inputs, deadline)
+        return await model.answer_rows(_as_text(asked.inputs), deadline=deadline, options=options)
+    return await _whole(model, asked.inputs, deadline, options)
 
 
-async def _whole(model: LiveModel, inputs: Tensors, deadline: float) -> dict[str, Array]:
+async def _whole(
+    model: LiveModel, inputs: Tensors, deadline: float, options: Options | None
+) -> dict[str, Array]:
     """Pictures: `image` as UINT8[H, W, 3], UINT8[n, H, W, 3], or BYTES[n] of encoded files."""
     if set(inputs) != {"image"}:
         raise InputError(f"expected one input `image`, got {', '.join(inputs) or 'none'}", at="$.inputs")
@@ -83,13 +88,14 @@ async def _whole(model: LiveModel, inputs: Tensors, deadline: float) -> dict[str
             at="$.inputs.image",
         )
     if not encoded and image.ndim == 3:
-        return (await model.answer_decoded({"image": image}, deadline=deadline)).tensors
+        one = await model.answer_decoded({"image": image}, deadline=deadline, options=options)
+        return one.tensors
     if not 1 <= len(image) <= MAX_ITEMS:
         raise InputError(f"{len(image)} items; expected 1 to {MAX_ITEMS}", at="$.inputs.image")
     if encoded:
-        work = [model.answer(item, deadline=deadline) for item in image]
+        work = [model.answer(item, deadline=deadline, options=options) for item in image]
     else:
-        work = [model.answer_decoded({"image": item}, deadline=deadline) for item in image]
+        work = [model.answer_decoded({"image": item}, deadline=deadline, options=options) for item in image]
     done = await asyncio.gather(*work)
     return stack([answered.tensors for answered in done])
 

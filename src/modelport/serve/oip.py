@@ -67,6 +67,8 @@ class InferRequest(msgspec.Struct, frozen=True):
     """Whether outputs that do not say otherwise are sent in binary."""
     timeout: float | None
     """How long the caller would wait, in seconds, or None."""
+    parameters: dict[str, Any] = {}
+    """All that the request says beside tensors; the bundle's options are among them."""
 
 
 def parse_request(body: bytes, header_length: str | None = None) -> InferRequest:
@@ -99,6 +101,7 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
         tuple(request.outputs) if request.outputs is not None else None,
         bool(request.parameters.get("binary_data_output", False)),
         timeout_of(request.parameters.get("timeout")),
+        request.parameters,
     )
 
 

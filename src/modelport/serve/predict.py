@@ -1,7 +1,12 @@
-"""`POST /predict/{name}[/{version}]`: a picture, a form or JSON in, a labelled answer out."""
+"""`POST /predict/{name}[/{version}]`: a picture, a form or JSON in, a labelled answer out.
+
+The bundle's options come as query parameters, as a form's fields, or in the JSON's `parameters`. A detector
+answers with the picture itself, annotated, where `Accept` prefers one.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -9,13 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ..engine.model import LiveModel
 from ..engine.repository import Repository
+from .accept import preferred
 from .body import encoded_item, read_body
+from .drawing import KINDS, draws
+from .options import chosen, of_query
+
+JSON = "application/json"
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Any value msgspec can encode, as JSON."""
-    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, headers, media_type=JSON)
 
 
 async def predict(request: Request) -> Response:
@@ -23,17 +34,37 @@ async def predict(request: Request) -> Response:
     repository: Repository = request.app.state.repository
     body = await read_body(request, request.app.state.max_body)
     model = repository.model(request.path_params["name"], request.path_params.get("version"))
-    picture = model.bundle.manifest.decode.kind == "image"
-    answered = await model.answer(await encoded_item(body, request.headers, picture=picture))
-    return json_response(
-        {
-            "model": model.name,
-            "version": model.version,
-            "answer": model.readable(answered.tensors),
-            "timing_ms": answered.timing,
-        },
-        headers={"Server-Timing": server_timing(answered.timing)},
-    )
+    manifest = model.bundle.manifest
+    kind = reply_kind(model, ", ".join(request.headers.getlist("accept")))
+    picture, optional = manifest.decode.kind == "image", bool(manifest.options)
+    item = await encoded_item(body, request.headers, picture=picture, fields=optional)
+    options = chosen(model, of_query(request.scope["query_string"]), item.fields) if optional else None
+    answered = await model.answer(item.data, options=options)
+    answer = model.readable(answered.tensors)
+    headers = {"Server-Timing": server_timing(answered.timing)}
+    if draws(manifest):
+        headers["Vary"] = "Accept"
+    if kind != JSON and isinstance(answer, list):
+        began = time.perf_counter()
+        drawn = await request.app.state.drawing(item.data, manifest.decode, answer, kind)
+        headers["Server-Timing"] += f", draw;dur={(time.perf_counter() - began) * 1e3:.3f}"
+        return Response(drawn, 200, headers, media_type=kind)
+    said = {
+        "model": model.name,
+        "version": model.version,
+        "answer": answer,
+        "timing_ms": answered.timing,
+    }
+    return json_response(said, headers=headers)
+
+
+def reply_kind(model: LiveModel, accept: str | None) -> str:
+    """The media type of a reply; only detectors have a choice, everything else is JSON whatever is accepted.
+
+    Raises:
+        NotAcceptable: a detector's caller accepts neither JSON nor a picture.
+    """
+    return preferred(accept, (JSON, *KINDS)) if draws(model.bundle.manifest) else JSON
 
 
 def server_timing(timing: Any) -> str:

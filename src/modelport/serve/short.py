@@ -21,15 +21,20 @@ from ..engine.repository import Repository
 from ..engine.submission import Result
 from ..errors import InputError, ModelportError
 from .binary import MAX_KNOWN, BinaryTensors, Plans
+from .drawing import draws
 from .exchange import JSON, Exchange
 from .guard.guard import Guard
 from .guard.origin import check_site
+from .options import chosen, of_query
+from .predict import JSON as JSON_KIND
+from .predict import reply_kind
 from .short_replies import refuse, told
 
 Route = Callable[[Exchange], bool]
 
 _INFER = re.compile(rb"/v2/models/([^/%]+?)(?:/versions/([^/%]+))?/infer")
 _PREDICT = re.compile(rb"/predict/([^/%]+)(?:/([^/%]+))?")
+_VARY = b"Vary: Accept\r\n"
 _LONG_WAY = (b"application/json", b"multipart/form-data")
 
 
@@ -109,6 +114,11 @@ class ShortPath:
             return False
         self._authorize(exchange, name)
         model = self._repository.model(name, version)
+        options = None
+        if model.bundle.manifest.options:
+            if reply_kind(model, exchange.get("accept")) != JSON_KIND:
+                return False
+            options = chosen(model, of_query(exchange.head.query))
 
         def done(result: Result | Exception) -> None:
             if isinstance(result, Result):
@@ -119,7 +129,14 @@ class ShortPath:
         starts = (exchange.slot_start,)
         slot, exchange.slot = exchange.slot, None
         exchange.submission = model.submit(
-            model.lane("encoded"), 1, [body], done, deadline=exchange.deadline, slot=slot, starts=starts
+            model.lane("encoded"),
+            1,
+            [body],
+            done,
+            deadline=exchange.deadline,
+            slot=slot,
+            starts=starts,
+            options=options,
         )
         return True
 
@@ -152,7 +169,7 @@ def reply_answer(exchange: Exchange, model: LiveModel, result: Result) -> None:
         b"Server-Timing: decode;dur=%.3f, pre;dur=%.3f, queue;dur=%.3f, net;dur=%.3f, post;dur=%.3f, "
         b"batch;desc=%d\r\n"
     ) % (timing.decode, timing.pre, timing.queue, timing.net, timing.post, result.run.rows)
-    exchange.reply(200, body, JSON + line)
+    exchange.reply(200, body, JSON + line + (_VARY if draws(model.bundle.manifest) else b""))
 
 
 def deadline_of(exchange: Exchange) -> float:

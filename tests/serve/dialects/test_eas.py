@@ -288,10 +288,12 @@ async def test_eas_has_its_own_words_for_too_much_and_too_late(problem: Unavaila
     class Model:
         class bundle:
             class manifest:
+                options = ()
+
                 class decode:
                     kind = "image"
 
-        async def answer(self, encoded: bytes) -> None:
+        async def answer(self, encoded: bytes, options: object = None) -> None:
             raise problem
 
     class Repository:

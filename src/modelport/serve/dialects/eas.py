@@ -20,6 +20,7 @@ from ...engine.repository import Repository
 from ...errors import DeadlineExceeded, InputError, QueueFull, Unavailable
 from ...tensors import Tensors, TensorSpec
 from ..body import encoded_item, off_loop, read_body
+from ..options import chosen, of_query
 from ..predict import json_response
 from .eas_tensors import DT_NAMES, SIGNATURE, Asked, encode, parse
 
@@ -86,8 +87,11 @@ async def _item(model: LiveModel, request: Request, body: bytes) -> Response:
             "processor",
             hint=f"GET {request.url.path} shows what the network takes",
         )
-    picture = model.bundle.manifest.decode.kind == "image"
-    answered = await model.answer(await encoded_item(body, request.headers, picture=picture))
+    manifest = model.bundle.manifest
+    picture, optional = manifest.decode.kind == "image", bool(manifest.options)
+    item = await encoded_item(body, request.headers, picture=picture, fields=optional)
+    options = chosen(model, of_query(request.scope["query_string"]), item.fields) if optional else None
+    answered = await model.answer(item.data, options=options)
     answer = model.readable(answered.tensors)
     return json_response({"model": model.name, "version": model.version, "answer": answer})
 

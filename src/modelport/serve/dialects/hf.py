@@ -1,8 +1,10 @@
-"""Hugging Face's inference API: image classification, as `huggingface_hub.InferenceClient` asks for it.
+"""Hugging Face's inference API: image classification and object detection, as `InferenceClient` asks.
 
 `POST /hf/NAME` and `POST /models/NAME` (the hosted API's path) take a picture's bytes, whatever the
-Content-Type says, or JSON `{"inputs": base64, "parameters": {"top_k", "function_to_apply"}}`, and answer
-`[{"label", "score"}]`, best first.
+Content-Type says, or JSON `{"inputs": base64, "parameters": {…}}`. A classifier knows the parameters `top_k`
+and `function_to_apply` and answers `[{"label", "score"}]`; a detector knows `threshold` and its bundle's
+options and answers `[{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}]`, in whole pixels. Best
+first.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from ...engine.repository import Entry, Repository
 from ...errors import InputError, Unavailable
 from ...tensors import Tensors
 from ..body import decode_base64, off_loop, read_body
+from ..options import chosen, of_query
 from ..predict import json_response
+from .items import DETECTION
 
 Function = Literal["softmax", "sigmoid", "none"]
+THRESHOLD = "score_threshold"
+"""The bundle's option that a detection's `threshold` means."""
 TOP_K = 5
 """Labels in an answer where the caller does not say how many, as in transformers' pipeline."""
 
@@ -42,10 +48,10 @@ class Asked(msgspec.Struct):
     """The JSON form of a request; `options` and the like are the hosted API's and mean nothing here."""
 
     inputs: str
-    parameters: Parameters | None = None
+    parameters: dict[str, Any] | None = None
 
 
-async def classify(request: Request) -> Response:
+async def answer(request: Request) -> Response:
     """POST /hf/{name}[/{version}], /models/{name}[/{version}]"""
     repository: Repository = request.app.state.repository
     name, version = request.path_params["name"], request.path_params.get("version")
@@ -56,9 +62,14 @@ async def classify(request: Request) -> Response:
     model = repository.model(name, version)
     check_task(model.bundle.manifest)
     kind = request.headers.get("content-type", "")
-    picture, parameters = await off_loop(lambda data: parse(data, kind), body)
+    picture, given = await off_loop(lambda data: parse(data, kind), body)
+    query = of_query(request.scope["query_string"]) if model.bundle.manifest.options else {}
+    if model.bundle.manifest.task == DETECTION:
+        options = chosen(model, query, of_detection(model.bundle.manifest, given))
+        return json_response(detections(model, (await model.answer(picture, options=options)).tensors))
+    parameters = of_classification(given)
     check_function(model.bundle.manifest, parameters.function_to_apply)
-    answered = await model.answer(picture)
+    answered = await model.answer(picture, options=chosen(model, query))
     ranking = ranked(model, answered.tensors)
     return json_response(ranking[: parameters.top_k or TOP_K])
 
@@ -82,26 +93,77 @@ async def info(request: Request) -> Response:
     )
 
 
-def parse(body: bytes, content_type: str) -> tuple[bytes, Parameters]:
+def parse(body: bytes, content_type: str) -> tuple[bytes, dict[str, Any]]:
     """The picture and the parameters. A picture is told by its first bytes, whatever it is declared as.
 
     Raises:
-        InputError: an empty body, malformed JSON, an unknown parameter, or inputs that are not base64.
+        InputError: an empty body, malformed JSON, or inputs that are not base64.
     """
     if not body:
         raise InputError("the body is empty", hint="send the bytes of a picture")
     declared = "json" in content_type.lower()
     if body.startswith(_PICTURES) or not (declared or body[:64].lstrip().startswith(b"{")):
-        return body, Parameters()
+        return body, {}
     asked = _decode(body)
-    parameters = asked.parameters or Parameters()
-    if parameters.top_k is not None and parameters.top_k < 1:
-        raise InputError(f"top_k is {parameters.top_k}; expected 1 or more", at="$.parameters.top_k")
     if asked.inputs.startswith(("http://", "https://")):
         raise InputError(
             "inputs is an address, and this server fetches nothing", at="$.inputs", hint="send the picture"
         )
-    return decode_base64(asked.inputs, "$.inputs"), parameters
+    return decode_base64(asked.inputs, "$.inputs"), asked.parameters or {}
+
+
+def of_classification(given: dict[str, Any]) -> Parameters:
+    """The parameters of an image classification.
+
+    Raises:
+        InputError: an unknown one, or one out of its range.
+    """
+    try:
+        parameters = msgspec.convert(given, Parameters)
+    except msgspec.ValidationError as problem:
+        known = ", ".join(Parameters.__struct_fields__)
+        raise InputError(f"{problem}", at="$.parameters", hint=f"known: {known}") from problem
+    if parameters.top_k is not None and parameters.top_k < 1:
+        raise InputError(f"top_k is {parameters.top_k}; expected 1 or more", at="$.parameters.top_k")
+    return parameters
+
+
+def of_detection(manifest: Manifest, given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an object detection as the bundle's options; a null counts as left out.
+
+    Raises:
+        InputError: the threshold is given by both of its names.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    if "threshold" in found and "threshold" not in {option.name for option in manifest.options}:
+        if THRESHOLD in found:
+            raise InputError(
+                f"threshold and {THRESHOLD} are one option; expected one of them", at="$.parameters"
+            )
+        found[THRESHOLD] = found.pop("threshold")
+    return found
+
+
+def detections(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
+    """One item's answer as Hugging Face's pipeline has it: whole pixels, cut off as it cuts them off.
+
+    Raises:
+        InputError: the bundle's answer holds no boxes.
+    """
+    found = model.readable(tensors)
+    if not isinstance(found, list) or not all("box" in each for each in found):
+        raise InputError(
+            f"the answer of {model.name!r} ({', '.join(tensors)}) is no detection",
+            hint=f"POST /predict/{model.name}",
+        )
+    return [
+        {
+            "score": each["score"],
+            "label": each["label"],
+            "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(int, each["box"]), strict=True)),
+        }
+        for each in found
+    ]
 
 
 def check_task(manifest: Manifest) -> None:
@@ -112,7 +174,7 @@ def check_task(manifest: Manifest) -> None:
     """
     if manifest.decode.kind != "image":
         raise InputError(
-            f"{manifest.name!r} takes tensors; this API answers image classification",
+            f"{manifest.name!r} takes tensors; this API answers image classification and object detection",
             hint=f"POST /predict/{manifest.name}, or /v2/models/{manifest.name}/infer",
         )
 
@@ -148,10 +210,10 @@ def ranked(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
     Raises:
         InputError: the bundle's answer is no classification.
     """
-    answer = model.readable(tensors)
-    if not isinstance(answer, list):
-        answer = _classes(model, tensors)
-    return sorted(answer, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
+    ranking = model.readable(tensors)
+    if not isinstance(ranking, list):
+        ranking = _classes(model, tensors)
+    return sorted(ranking, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
 
 
 def _classes(model: LiveModel, tensors: Tensors) -> list[dict[str, Any]]:
@@ -180,10 +242,9 @@ def _decode(body: bytes) -> Asked:
     try:
         return msgspec.json.decode(body, type=Asked)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        known = ", ".join(Parameters.__struct_fields__)
         raise InputError(
             f"the body is neither a picture nor a request for one: {problem}",
-            hint=f'send a picture, or {{"inputs": "<base64>", "parameters": {{…}}}} with {known}',
+            hint='send a picture, or {"inputs": "<base64>", "parameters": {…}}',
         ) from problem
 
 
@@ -197,7 +258,7 @@ ROUTES = [
     *(Route(path + "/health", health, methods=["GET"]) for path in _PATHS),
     *(Route(path + "/info", info, methods=["GET"]) for path in _PATHS),
     *(
-        Route(path, classify, methods=["POST"])
+        Route(path, answer, methods=["POST"])
         for path in (*_PATHS, "/models/{name}", "/models/{name}/{version}")
     ),
 ]

@@ -22,6 +22,7 @@ from ...bundle.manifest import Manifest
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.model import Answered, LiveModel, stack
 from ...engine.repository import Repository
+from ...engine.wire import Options
 from ...errors import InputError, NotFound, did_you_mean
 from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
 from ..body import decode_base64
@@ -29,6 +30,8 @@ from ..infer import MAX_ITEMS
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+DETECTION = "object-detection"
+"""The task whose answers are boxes with labels."""
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_RANK = 16
 _BYTES = "_bytes"
@@ -240,9 +243,12 @@ def tensor_of(value: Any, dtype: str, at: str) -> Array:
 
 
 async def answer_items(
-    model: LiveModel, items: Sequence[bytes | Array], *, at: str
+    model: LiveModel, items: Sequence[bytes | Array], *, at: str, options: Options | None = None
 ) -> list[dict[str, Array]]:
     """Encoded or decoded items answered side by side, in order, without a batch axis.
+
+    Args:
+        options: what `LiveModel.check_options` made of the caller's; for all items.
 
     Raises:
         InputError: none, more than MAX_ITEMS, or one that cannot be used, with its place; nobody waits for
@@ -251,7 +257,7 @@ async def answer_items(
     if not 1 <= len(items) <= MAX_ITEMS:
         raise InputError(f"{len(items)} items; expected 1 to {MAX_ITEMS}", at=at)
     work = [
-        asyncio.ensure_future(_placed(_answer(model, item), f"{at}[{number}]"))
+        asyncio.ensure_future(_placed(_answer(model, item, options), f"{at}[{number}]"))
         for number, item in enumerate(items)
     ]
     try:
@@ -261,12 +267,15 @@ async def answer_items(
             each.cancel()
 
 
-async def answer_rows(model: LiveModel, net: bool, rows: Any, *, at: str) -> list[dict[str, Array]]:
+async def answer_rows(
+    model: LiveModel, net: bool, rows: Any, *, at: str, options: Options | None = None
+) -> list[dict[str, Array]]:
     """JSON rows answered, each without a batch axis.
 
     Args:
         net: the network alone.
         at: where the rows are in the request.
+        options: as `answer_items` takes them; the network alone knows none.
 
     Raises:
         InputError: not a list of rows, or rows that do not fit.
@@ -278,29 +287,36 @@ async def answer_rows(model: LiveModel, net: bool, rows: Any, *, at: str) -> lis
         if len(rows) > MAX_ITEMS:  # before anything is decoded
             raise InputError(f"{len(rows)} items; expected 1 to {MAX_ITEMS}", at=at)
         items = [picture_of(row, f"{at}[{number}]") for number, row in enumerate(rows)]
-        return await answer_items(model, items, at=at)
-    return rows_of(await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at)))
+        return await answer_items(model, items, at=at, options=options)
+    return rows_of(await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at), options))
 
 
-async def answer_columns(model: LiveModel, net: bool, columns: Any, *, at: str) -> dict[str, Array]:
+async def answer_columns(
+    model: LiveModel, net: bool, columns: Any, *, at: str, options: Options | None = None
+) -> dict[str, Array]:
     """JSON columns answered, with a batch axis in front of every output.
+
+    Args:
+        options: as `answer_rows` takes them.
 
     Raises:
         InputError: columns that do not fit.
     """
     manifest = model.bundle.manifest
     if is_picture(manifest, net):
-        return stack(await answer_items(model, pictures_of(columns, at), at=at))
-    return await answer_batch(model, net, batch_of_columns(columns, row_specs(manifest, net), at))
+        return stack(await answer_items(model, pictures_of(columns, at), at=at, options=options))
+    return await answer_batch(model, net, batch_of_columns(columns, row_specs(manifest, net), at), options)
 
 
-async def answer_batch(model: LiveModel, net: bool, batch: Tensors) -> dict[str, Array]:
+async def answer_batch(
+    model: LiveModel, net: bool, batch: Tensors, options: Options | None = None
+) -> dict[str, Array]:
     """A batch of tensors answered by the network alone or by a bundle that takes tensors.
 
     Raises:
         InputError: they do not fit.
     """
-    return await (model.infer(batch) if net else model.answer_rows(batch))
+    return await (model.infer(batch) if net else model.answer_rows(batch, options=options))
 
 
 # -- answers to values ---------------------------------------------------------------------------------------
@@ -327,10 +343,10 @@ def values_of(answer: Tensors) -> Any:
     return next(iter(values.values())) if len(values) == 1 else values
 
 
-async def _answer(model: LiveModel, item: bytes | Array) -> Answered:
+async def _answer(model: LiveModel, item: bytes | Array, options: Options | None) -> Answered:
     if isinstance(item, bytes):
-        return await model.answer(item)
-    return await model.answer_decoded({"image": item})
+        return await model.answer(item, options=options)
+    return await model.answer_decoded({"image": item}, options=options)
 
 
 async def _placed(work: Coroutine[Any, Any, Answered], at: str) -> Answered:

@@ -14,9 +14,11 @@ from starlette.routing import BaseRoute, Route
 
 from ..._version import __version__
 from ...engine.model import LiveModel
+from ...engine.wire import Options
 from ...errors import InputError, ModelportError, UnsupportedMedia
 from ...tensors import Array, Tensors
 from ..body import read_body
+from ..options import chosen, of_query
 from ..predict import json_response
 from ..refusal import refusal
 from .items import (
@@ -86,13 +88,17 @@ async def invocations(request: Request) -> Response:
     model, net = find_live(request, name, request.path_params.get("version"))
     kind = _media_type(request)
     body = await read_body(request, request.app.state.max_body)
+    query = of_query(request.scope["query_string"]) if model.bundle.manifest.options else {}
     if kind == "text/csv":
         top_k: int | None = None
-        answers = await _table(model, net, of_csv(body), "$")
+        options = None if net else chosen(model, query)
+        answers = await _table(model, net, of_csv(body), "$", options)
     else:
         asked = decode_object(body)
-        top_k = _top_k(asked.get("params"))
-        answers = await _asked(model, net, asked)
+        params = _params(asked.get("params"), model, net)
+        top_k = _top_k(params.pop("top_k", None))
+        options = None if net else chosen(model, query, params)
+        answers = await _asked(model, net, asked, options)
     predictions = [_prediction(model, net, answer, top_k) for answer in answers]
     return json_reply({"predictions": predictions}, answers)
 
@@ -118,7 +124,9 @@ def _media_type(request: Request) -> str:
     return kind
 
 
-async def _asked(model: LiveModel, net: bool, asked: dict[str, Any]) -> list[dict[str, Array]]:
+async def _asked(
+    model: LiveModel, net: bool, asked: dict[str, Any], options: Options | None
+) -> list[dict[str, Array]]:
     given = [form for form in FORMATS if form in asked]
     unknown = [key for key in asked if key not in (*FORMATS, "params")]
     if len(given) != 1 or unknown:
@@ -127,37 +135,49 @@ async def _asked(model: LiveModel, net: bool, asked: dict[str, Any]) -> list[dic
     (form,) = given
     value, at = asked[form], f"$.{form}"
     if form == "dataframe_split":
-        return await _table(model, net, of_split(value, at), at)
+        return await _table(model, net, of_split(value, at), at, options)
     if form == "dataframe_records":
-        return await _table(model, net, of_records(value, at), at)
+        return await _table(model, net, of_records(value, at), at, options)
     if form == "instances":
-        return await answer_rows(model, net, value, at=at)
+        return await answer_rows(model, net, value, at=at, options=options)
     if is_picture(model.bundle.manifest, net):
-        return await answer_items(model, pictures_of(value, at), at=at)
-    return rows_of(await answer_columns(model, net, value, at=at))
+        return await answer_items(model, pictures_of(value, at), at=at, options=options)
+    return rows_of(await answer_columns(model, net, value, at=at, options=options))
 
 
-async def _table(model: LiveModel, net: bool, table: Table, at: str) -> list[dict[str, Array]]:
+async def _table(
+    model: LiveModel, net: bool, table: Table, at: str, options: Options | None
+) -> list[dict[str, Array]]:
     manifest = model.bundle.manifest
     picture = is_picture(manifest, net)
     rows = rows_of_table(table, row_specs(manifest, net), picture=picture, at=at)
-    return await answer_rows(model, net, rows, at=at)
+    return await answer_rows(model, net, rows, at=at, options=options)
 
 
-def _top_k(params: Any) -> int | None:
-    """The one parameter there is: how many labels a prediction has.
+def _params(params: Any, model: LiveModel, net: bool) -> dict[str, Any]:
+    """The parameters by name: `top_k` and the bundle's options.
 
     Raises:
-        InputError: another one, or no positive number.
+        InputError: no object, or an unknown name.
     """
     if params is None:
-        return None
+        return {}
     if not isinstance(params, dict):
         raise InputError(f"expected an object, got {kind_of(params)}", at="$.params")
+    known = ["top_k", *([] if net else [option.name for option in model.bundle.manifest.options])]
     for name in params:
-        if name != "top_k":
-            raise InputError(f"unknown parameter {name!r}", at="$.params", hint="known: top_k")
-    top = params.get("top_k")
+        if name not in known:
+            hint = f"known: {', '.join(known)}"
+            raise InputError(f"unknown parameter {name[:64]!r}", at="$.params", hint=hint)
+    return dict(params)
+
+
+def _top_k(top: Any) -> int | None:
+    """How many labels a prediction has.
+
+    Raises:
+        InputError: no positive number.
+    """
     if top is not None and (type(top) is not int or top < 1):
         raise InputError(f"expected a number of 1 or more, got {str(top)[:40]}", at="$.params.top_k")
     return top

@@ -17,11 +17,14 @@ from ...bundle.manifest import Manifest
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.model import LiveModel
 from ...engine.repository import Entry
+from ...engine.wire import Options
 from ...errors import InputError, NotFound
 from ...tensors import Tensors, TensorSpec
 from ..body import read_body
+from ..options import chosen, of_query
 from ..predict import json_response
 from .items import (
+    DETECTION,
     answer_columns,
     answer_rows,
     decode_object,
@@ -60,10 +63,11 @@ async def predict(request: Request) -> Response:
     asked = await _asked(request)
     if len(asked.keys() & {"instances", "inputs"}) != 1:
         raise InputError("expected either `instances` (rows) or `inputs` (columns)", at="$")
+    options = _options(model, net, request)
     if "instances" in asked:
-        answers = await answer_rows(model, net, asked["instances"], at="$.instances")
+        answers = await answer_rows(model, net, asked["instances"], at="$.instances", options=options)
         return json_reply({"predictions": [values_of(answer) for answer in answers]}, answers)
-    outputs = await answer_columns(model, net, asked["inputs"], at="$.inputs")
+    outputs = await answer_columns(model, net, asked["inputs"], at="$.inputs", options=options)
     return json_reply({"outputs": values_of(outputs)}, [outputs])
 
 
@@ -73,7 +77,7 @@ async def classify(request: Request) -> Response:
     result = []
     for answer in answers:
         ranked = model.readable(answer)
-        if net or not isinstance(ranked, list):
+        if net or not isinstance(ranked, list) or model.bundle.manifest.task == DETECTION:
             raise _no_such_method("classify", "classification")
         result.append([[row["label"], row["score"]] for row in ranked])
     return json_reply({"result": result}, answers)
@@ -219,7 +223,13 @@ async def _examples(request: Request) -> tuple[LiveModel, bool, list[dict[str, A
     if not isinstance(examples, list) or not all(isinstance(each, dict) for each in examples):
         raise InputError("expected a list of objects with values by name", at="$.examples")
     rows = [context | example for example in examples]
-    return model, net, await answer_rows(model, net, rows, at="$.examples")
+    options = _options(model, net, request)
+    return model, net, await answer_rows(model, net, rows, at="$.examples", options=options)
+
+
+def _options(model: LiveModel, net: bool, request: Request) -> Options | None:
+    """The bundle's options, which this protocol has no words for: from the address's query."""
+    return None if net else chosen(model, of_query(request.scope["query_string"]))
 
 
 def _number(answer: Tensors) -> float:

@@ -17,8 +17,10 @@ from starlette.routing import BaseRoute, Route
 from ...engine.model import LiveModel
 from ...errors import InputError
 from ...tensors import Tensors
-from ..body import decode_base64, multipart_file, read_body
+from ..body import decode_base64, multipart_item, read_body
+from ..options import chosen, of_query
 from .items import (
+    DETECTION,
     answer_items,
     answer_rows,
     decode_json,
@@ -83,8 +85,12 @@ def _live(request: Request) -> tuple[LiveModel, bool]:
 async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) -> Tensors:
     """One item's answer, whatever form the body has."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    optional = bool(model.bundle.manifest.options) and not net
+    given: list[dict[str, Any]] = [of_query(request.scope["query_string"])] if optional else []
     if kind == "multipart/form-data":
-        body = await multipart_file(body, request.headers)
+        form = await multipart_item(body, request.headers)
+        body = form.data
+        given.append(form.fields)
     elif kind == "application/x-www-form-urlencoded" and body.startswith(
         tuple(f"{field}=".encode() for field in FIELDS)
     ):
@@ -92,17 +98,19 @@ async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) ->
         if is_picture(model.bundle.manifest, net):
             body = decode_base64(body.decode(), "$.data")
     # curl's --data-binary says that it is a form, whatever it sends: only the bytes tell.
+    options = chosen(model, *given) if optional else None
     json = kind == "application/json" or body[:64].lstrip()[:1] in (b"{", b"[")
     if is_picture(model.bundle.manifest, net):
         if json:
-            return (await answer_rows(model, net, [_unwrapped(decode_json(body))], at="$"))[0]
-        return (await answer_items(model, [body], at="$"))[0]
+            row = _unwrapped(decode_json(body))
+            return (await answer_rows(model, net, [row], at="$", options=options))[0]
+        return (await answer_items(model, [body], at="$", options=options))[0]
     if not json and not net:
-        return (await model.answer(body)).tensors
+        return (await model.answer(body, options=options)).tensors
     row = _unwrapped(decode_json(body))
     if isinstance(row, dict) and set(row) == {"inputs"}:
         row = row["inputs"]
-    return (await answer_rows(model, net, [row], at="$"))[0]
+    return (await answer_rows(model, net, [row], at="$", options=options))[0]
 
 
 def _form_field(body: bytes) -> bytes:
@@ -133,6 +141,8 @@ def _row(model: LiveModel, net: bool, answer: Tensors) -> Any:
     ranked = None if net else model.readable(answer)
     if not isinstance(ranked, list):
         return values_of(answer)
+    if model.bundle.manifest.task == DETECTION:
+        return [{row["label"]: row["box"], "score": row["score"]} for row in ranked]
     best = sorted(ranked, key=lambda row: math.inf if math.isnan(row["score"]) else -row["score"])
     return {row["label"]: row["score"] for row in best[:TOP]}
 

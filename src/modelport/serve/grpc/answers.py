@@ -20,7 +20,7 @@ from ...engine.arena import MIN_SLOT, Slot
 from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...engine.submission import Lane, Result
-from ...engine.wire import TensorHead
+from ...engine.wire import Options, TensorHead
 from ...errors import InputError
 from ...protos.open_inference import ModelInferRequest, ModelInferResponse
 from ...tensors import OIP_DATATYPES, dtype_name
@@ -28,6 +28,7 @@ from ..dialects.protobuf import varint
 from ..exchange import Told
 from ..infer import live, run
 from ..oip import InferRequest
+from ..options import of_parameters
 from ..short_replies import told
 from .codec import read_request, write_response
 
@@ -73,10 +74,18 @@ class Pieces:
 class Plan:
     """What a head means for one version of a model."""
 
-    __slots__ = ("answers", "lane", "rows", "sizes", "timeout", "wanted")
+    __slots__ = ("answers", "lane", "options", "rows", "sizes", "timeout", "wanted")
 
-    def __init__(self, lane: Lane, rows: int, sizes: tuple[int, ...], asked: InferRequest) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        rows: int,
+        sizes: tuple[int, ...],
+        asked: InferRequest,
+        options: Options | None,
+    ) -> None:
         self.lane = lane
+        self.options = options
         self.rows = rows
         self.sizes = sizes
         self.timeout = asked.timeout
@@ -146,7 +155,9 @@ class Answers:
         if plan.timeout is not None:
             deadline = min(deadline, time.monotonic() + plan.timeout)
         slot, starts = self._place(pieces)
-        result = await model.ask(plan.lane, plan.rows, pieces.tensors, deadline, slot=slot, starts=starts)
+        result = await model.ask(
+            plan.lane, plan.rows, pieces.tensors, deadline, slot=slot, starts=starts, options=plan.options
+        )
         if asking.telling:
             asking.told = told(model, result)
         shapes = result.run.shapes
@@ -260,7 +271,8 @@ def _plan(asked: InferRequest, model: LiveModel, net: bool) -> tuple[LiveModel, 
     )
     sizes = tuple(array.nbytes for array in asked.inputs.values())
     rows = len(next(iter(asked.inputs.values())))
-    return model, Plan(model.lane("net" if net else "rows", heads), rows, sizes, asked)
+    options = None if net else of_parameters(model, asked.parameters)
+    return model, Plan(model.lane("net" if net else "rows", heads), rows, sizes, asked, options)
 
 
 def _answer_head(

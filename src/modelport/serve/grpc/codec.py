@@ -71,9 +71,9 @@ def read_request(message: ModelInferRequest) -> InferRequest:
             raise InputError("`contents` beside raw_input_contents; expected one of them", at=at)
         else:
             inputs[tensor.name] = tensor_of_bytes(memoryview(raw[index]), dtype, shape, at)
-    parameters = message.parameters
-    timeout = _value(parameters["timeout"]) if parameters and "timeout" in parameters else None
-    return InferRequest(inputs, message.id or None, _outputs(message), True, timeout_of(timeout))
+    parameters = {name: _value(value) for name, value in message.parameters.items()}
+    timeout = timeout_of(parameters.get("timeout"))
+    return InferRequest(inputs, message.id or None, _outputs(message), True, timeout, parameters)
 
 
 def write_response(

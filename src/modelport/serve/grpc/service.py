@@ -67,7 +67,9 @@ class OpenInference:
     async def ModelMetadata(self, request: oi.ModelMetadataRequest) -> oi.ModelMetadataResponse:
         """A model's versions, inputs and outputs."""
         entry, net = self._find(request)
-        return _message(oi.ModelMetadataResponse, describe.model(self.repository, entry, net))
+        found = describe.model(self.repository, entry, net)
+        found.pop("parameters", None)  # the message has no place for options; ModelConfig's has
+        return _message(oi.ModelMetadataResponse, found)
 
     async def ModelConfig(self, request: oi.ModelConfigRequest) -> oi.ModelConfigResponse:
         """A model's configuration."""
