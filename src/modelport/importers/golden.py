@@ -127,6 +127,7 @@ def record(
     net: Reference,
     post: Post,
     raw: Sequence[TensorSpec],
+    carried: Sequence[str] = (),
 ) -> Iterator[Recorded]:
     """One recording for each input, as long as the arrays fit into `MAX_DECODED_BYTES`; at least one.
 
@@ -134,6 +135,7 @@ def record(
         decode, pre, post: native code.
         net: the source framework.
         raw: what the network's outputs are to be, of a batch.
+        carried: of what `pre` makes, that which goes around the network to `post`.
 
     Raises:
         InputError: an input cannot be decoded; `at` is its file.
@@ -149,10 +151,11 @@ def record(
         if size > MAX_DECODED_BYTES and size != sum(array.nbytes for array in decoded.values()):
             return
         prepared = pre(decoded)
-        outputs = net({name: array[None] for name, array in prepared.items()})
+        rows = {name: array[None] for name, array in prepared.items()}
+        outputs = net({name: array for name, array in rows.items() if name not in carried})
         _check_outputs(outputs, raw)
         batch = {spec.name: outputs[spec.name] for spec in raw}
-        answer = post(batch)
+        answer = post(batch | {name: rows[name] for name in carried})
         yield Recorded(
             item,
             decoded,

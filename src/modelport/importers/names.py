@@ -8,6 +8,7 @@ import msgspec
 import onnx
 
 from ..steps.compile import ANSWER_NAMES, IMAGE
+from ..steps.placement import PLACEMENT
 from ..tensors import Array, Signature, Tensors
 from .canonical import rename
 from .onnx import one_file
@@ -46,9 +47,10 @@ def clashes(signature: Signature, *, pictures: bool, answers: bool) -> dict[str,
     """The names that the steps need for themselves -> what the network's own are called instead."""
     new: dict[str, str] = {}
     taken = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    own = {IMAGE.name, PLACEMENT.name} if pictures else set()
     for specs, clash, prefix in (
-        (signature.inputs, {IMAGE.name} if pictures else set(), "net"),
-        (signature.outputs, set(ANSWER_NAMES) if answers else set(), "raw"),
+        (signature.inputs, own, "net"),
+        (signature.outputs, {*ANSWER_NAMES, PLACEMENT.name} if answers else set(), "raw"),
     ):
         for spec in specs:
             if spec.name in clash:

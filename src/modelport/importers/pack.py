@@ -21,9 +21,11 @@ from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import ParityFailed, Unsupported, UsageError
 from ..steps.compile import (
     CompiledGraph,
+    carried_by,
     compile_identity,
     compile_post,
     compile_pre,
+    reference_carried,
     reference_post,
     reference_pre,
 )
@@ -183,12 +185,14 @@ def _prepare(
     )
     for note in resolved.notes:
         tell(note)
+    carried = carried_by(resolved.post)
     if pictures:
-        pre = compile_pre(resolved.pre, imported.signature.inputs[0].name)
+        pre = compile_pre(resolved.pre, imported.signature.inputs[0].name, carried=carried)
     else:
         pre = compile_identity([_item(spec) for spec in imported.signature.inputs])
     # The answer is worked out for any number of rows, also where the network takes one at a time.
     raw = [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape[1:])) for spec in imported.signature.outputs]
+    raw += [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape)) for spec in carried]
     post = compile_post(resolved.post, raw, resolved.labels)
     return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, resolved.labels)
 
@@ -199,11 +203,14 @@ def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Rec
     pictures = recipe.decode.kind == "image"
     items = [_item(spec) for spec in signature.inputs]
     input_name = signature.inputs[0].name
+    around = [spec.name for spec in carried_by(prepared.post_steps)]
 
     def pre(decoded: Tensors) -> dict[str, Array]:
         if not pictures:
             return dict(decoded)
-        return {input_name: reference_pre(prepared.pre_steps, decoded["image"])}
+        image = decoded["image"]
+        beside = reference_carried(prepared.pre_steps, image, around)
+        return {input_name: reference_pre(prepared.pre_steps, image)} | beside
 
     if golden is not None:
         inputs, notes = cases.given_inputs(golden, recipe.decode)
@@ -221,6 +228,7 @@ def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Rec
             net=prepared.imported.reference,
             post=lambda raw: reference_post(prepared.post_steps, raw, prepared.labels),
             raw=signature.outputs,
+            carried=around,
         )
     )
     if len(recorded) < len(inputs):
@@ -376,6 +384,7 @@ def _manifest(
             post=GraphInfo("post.onnx", True, prepared.post.signature),
         ),
         steps=Steps(tuple(step_data(prepared.pre_steps)), tuple(step_data(prepared.post_steps))),
+        options=prepared.post.options,
         labels="labels.txt" if prepared.labels else None,
         golden=proof,
         lineage=Lineage(source=origin),

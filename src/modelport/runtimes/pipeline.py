@@ -20,7 +20,7 @@ from ..bundle.manifest import GraphInfo
 from ..bundle.options import option_tensors
 from ..bundle.store import Bundle
 from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
-from ..steps.compile import PRE_STEPS, check_growth
+from ..steps.compile import PRE_STEPS, check_growth, reference_carried
 from ..steps.decode import decode_image
 from ..steps.lowering import Lowering
 from ..steps.step import parse_steps
@@ -136,7 +136,9 @@ class Pipeline:
             height, width, _ = decoded["image"].shape
             check_growth(self._steps, height, width, self.bundle.manifest.decode.max_pixels)
             if self._lowering is not None:
-                return self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded))
+                prepared = self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded))
+                missing = [name for name in self._carried if name not in prepared]
+                return prepared | reference_carried(self._steps, decoded["image"], missing)
         return self._pre.run(decoded)
 
     @property

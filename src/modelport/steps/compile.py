@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from ..bundle.manifest import Option
 from ..errors import TooLarge, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
-from . import image, ink, post, resize
+from . import heads, image, ink, nms, placement, post, resize
 from .graph import Graph, Value
 from .step import PostStep, PreStep
 
@@ -44,11 +45,22 @@ PRE_STEPS: dict[str, type[PreStep]] = {
 """Every step before the network, by the name it has in recipes."""
 
 POST_STEPS: dict[str, type[PostStep]] = {
-    step.name: step for step in (post.Squeeze, post.Softmax, post.Sigmoid, post.TopK, post.Labels)
+    step.name: step
+    for step in (
+        post.Squeeze,
+        post.Softmax,
+        post.Sigmoid,
+        post.TopK,
+        post.Labels,
+        heads.YoloV5,
+        nms.Nms,
+        nms.Best,
+        placement.ToOriginal,
+    )
 }
 """Every step after the network, by the name it has in recipes."""
 
-ANSWER_NAMES = ("scores", "indices", "labels")
+ANSWER_NAMES = ("scores", "indices", "labels", "boxes", "classes", "count")
 """What the steps after the network call what they make; its own outputs need other names."""
 
 
@@ -57,18 +69,31 @@ class CompiledGraph(msgspec.Struct, frozen=True):
 
     data: bytes
     signature: Signature
+    options: tuple[Option, ...] = ()
 
 
-def compile_pre(steps: Sequence[PreStep], output: str, *, graph_name: str = "pre") -> CompiledGraph:
+def carried_by(post: Sequence[PostStep]) -> tuple[TensorSpec, ...]:
+    """What `pre` has to carry around the network for these steps, for one item."""
+    return (placement.PLACEMENT,) if any(isinstance(step, placement.ToOriginal) for step in post) else ()
+
+
+def compile_pre(
+    steps: Sequence[PreStep],
+    output: str,
+    *,
+    carried: Sequence[TensorSpec] = (),
+    graph_name: str = "pre",
+) -> CompiledGraph:
     """The graph from `image` uint8[height, width, 3] to one item of the network's input `output`.
 
-    The result has no batch axis, and a number for every axis that the steps fix.
+    What is to be `carried` around the network (see `carried_by`) comes out beside it. The result has no
+    batch axis, and a number for every axis that the steps fix.
 
     Raises:
         UsageError: a step cannot take what the one before it gives; `at` holds the step's index.
     """
     graph = Graph()
-    value = graph.input(IMAGE)
+    value = picture = graph.input(IMAGE)
     done = 0
     while done < len(steps):
         try:
@@ -83,7 +108,9 @@ def compile_pre(steps: Sequence[PreStep], output: str, *, graph_name: str = "pre
         )
     spec = TensorSpec(output, value.dtype, value.shape)
     graph.output(spec, value.name)
-    return CompiledGraph(graph.build(graph_name), Signature((IMAGE,), (spec,)))
+    for beside in carried:
+        graph.output(beside, placement.compile_placement(graph, steps, picture))
+    return CompiledGraph(graph.build(graph_name), Signature((IMAGE,), (spec, *carried)))
 
 
 def compile_identity(specs: Sequence[TensorSpec], *, graph_name: str = "pre") -> CompiledGraph:
@@ -101,7 +128,7 @@ def compile_post(
     *,
     graph_name: str = "post",
 ) -> CompiledGraph:
-    """The graph from the network's outputs (first axis the batch) to the answer.
+    """The graph from `raw`, the network's outputs and what was carried (first axis the batch), to the answer.
 
     With no steps the outputs pass through under their own names.
 
@@ -118,7 +145,7 @@ def compile_post(
             raise _placed(problem, f"$.post[{index}]") from problem
     outputs = []
     for name, value in tensors.items():
-        if name == post.LOGITS:
+        if name.startswith("("):
             continue
         spec = TensorSpec(name, value.dtype, value.shape)
         if name != value.name and any(name == given.name for given in raw):
@@ -129,7 +156,7 @@ def compile_post(
             )
         graph.output(spec, value.name)
         outputs.append(spec)
-    return CompiledGraph(graph.build(graph_name), Signature(tuple(raw), tuple(outputs)))
+    return CompiledGraph(graph.build(graph_name), Signature(tuple(raw), tuple(outputs)), graph.options)
 
 
 def reference_pre(steps: Sequence[PreStep], image: Array) -> Array:
@@ -140,12 +167,18 @@ def reference_pre(steps: Sequence[PreStep], image: Array) -> Array:
     return np.ascontiguousarray(value)
 
 
+def reference_carried(steps: Sequence[PreStep], image: Array, carried: Sequence[str]) -> dict[str, Array]:
+    """What `compile_pre` carries around the network for this picture, in native code."""
+    height, width = image.shape[:2]
+    return {name: placement.reference_placement(steps, height, width) for name in carried}
+
+
 def reference_post(steps: Sequence[PostStep], raw: Tensors, labels: Sequence[str] = ()) -> dict[str, Array]:
     """What `compile_post` computes, in native code; the first axis is the batch."""
     tensors = dict(raw)
     for step in steps:
         tensors = step.reference(tensors, labels)
-    return {name: value for name, value in tensors.items() if name != post.LOGITS}
+    return {name: value for name, value in tensors.items() if not name.startswith("(")}
 
 
 def check_growth(steps: Sequence[PreStep], height: int, width: int, max_pixels: int) -> None:

@@ -11,7 +11,8 @@ import msgspec
 
 from ..errors import UsageError
 from ..tensors import Signature, TensorSpec
-from .compile import compile_post, compile_pre
+from .compile import carried_by, compile_post, compile_pre
+from .heads import Head
 from .image import Cast, CenterCrop, both_sides
 from .post import Labels, Sigmoid, Softmax, Squeeze, TopK
 from .resize import Resize
@@ -113,7 +114,13 @@ def fit(
     steps = _pre_for(pre, net.inputs[0], said) if pictures else tuple(pre)
     names = labels or _own_labels(post, own_labels, net, said)
     after = _post_for(post, net, names, normalised_output, said)
-    compile_post(after, net.outputs, names)
+    carried = carried_by(after)
+    if carried and not pictures:
+        raise UsageError("boxes are mapped back to a picture, and the recipe takes tensors", at="$.post")
+    if carried:
+        compile_pre(steps, net.inputs[0].name, carried=carried)
+    around = [TensorSpec(spec.name, spec.dtype, ("batch", *spec.shape)) for spec in carried]
+    compile_post(after, [*net.outputs, *around], names)
     return Resolved(steps, after, tuple(said), names)
 
 
@@ -174,10 +181,12 @@ def _own_labels(
     post: Sequence[PostStep], own: tuple[str, ...], net: Signature, notes: list[str]
 ) -> tuple[str, ...]:
     """The recipe's class names, where the network has as many classes."""
-    output = _scored_output(post, net)
-    if not own or output is None:
+    output, heads = _scored_output(post, net), [step for step in post if isinstance(step, Head)]
+    if not own or (output is None and not heads):
         return ()
-    classes = _classes(output)
+    classes = heads[0].classes(net.outputs) if heads else _classes(output) if output else None
+    if heads and classes == len(own):
+        notes.append(f"the network has {classes} classes and no names for them: the recipe's are used")
     if classes in (None, len(own)):
         return own
     notes.append(f"the network has {classes} classes, so the recipe's {len(own)} labels are not used")
@@ -200,15 +209,13 @@ def _post_for(
         elif isinstance(step, Labels) and not labels:
             steps.remove(step)
             notes.append("`labels` was dropped: there are no class names, the answer has indices only")
+    for head in post:
+        if isinstance(head, Head):
+            _check_labels(labels, head.classes(net.outputs), f"`{head.name}`")
     if output is None:
         return tuple(steps)
     classes = _classes(output)
-    if labels and classes is not None and len(labels) != classes:
-        raise UsageError(
-            f"{len(labels)} labels for the {classes} classes of the output {output.name!r} ({output})",
-            at="labels",
-            hint="one line for each class, in the network's order" + _off_by_one(labels, classes),
-        )
+    _check_labels(labels, classes, f"the output {output.name!r} ({output})")
     if classes == 1 and any(isinstance(step, Softmax) for step in steps):
         raise UsageError(
             f"the output {output.name!r} ({output}) has one class, and the softmax of one number is always 1",
@@ -219,6 +226,15 @@ def _post_for(
         steps.insert(0, Squeeze(output.name))
         notes.append(f"output {output.name} {output}: the axes of size 1 are dropped")
     return tuple(steps)
+
+
+def _check_labels(labels: Sequence[str], classes: int | None, where: str) -> None:
+    if labels and classes is not None and len(labels) != classes:
+        raise UsageError(
+            f"{len(labels)} labels for the {classes} classes of {where}",
+            at="labels",
+            hint="one line for each class, in the network's order" + _off_by_one(labels, classes),
+        )
 
 
 def _scored_output(post: Sequence[PostStep], net: Signature) -> TensorSpec | None:

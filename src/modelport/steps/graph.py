@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..tensors import TensorSpec
+from ..bundle.manifest import Option
+from ..tensors import TensorSpec, numpy_dtype
 
 OPSET = 18
 IR_VERSION = 8
@@ -55,11 +56,26 @@ class Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._options: dict[str, Option] = {}
 
     def input(self, spec: TensorSpec) -> Value:
         """Declare a graph input."""
         self._inputs.append(_value_info(spec))
         return Value(spec.name, spec.dtype, spec.shape)
+
+    def option(self, option: Option) -> str:
+        """Declare a scalar input that has a default, and return its name; once for each name."""
+        if option.name not in self._options:
+            self._options[option.name] = option
+            self._inputs.append(_value_info(TensorSpec(option.name, option.dtype, ())))
+            default = np.asarray(option.default, numpy_dtype(option.dtype))
+            self._initializers.append(numpy_helper.from_array(default, option.name))
+        return option.name
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The inputs that have a default, in the order in which they were declared."""
+        return tuple(self._options.values())
 
     def output(self, spec: TensorSpec, value: str) -> None:
         """Declare a graph output; an Identity gives the tensor its public name.

@@ -132,7 +132,8 @@ class TopK(PostStep, frozen=True, forbid_unknown_fields=True):
 
 
 class Labels(PostStep, frozen=True, forbid_unknown_fields=True):
-    """The names of the classes in `indices` -> `labels` string [batch, k]; comes after `top_k`.
+    """The names of the classes in `indices` or `classes` -> `labels` string [batch, k]; comes after `top_k`
+    or `nms`. A class of -1, where there is no object, has the empty name.
 
     No parameters: the names are the bundle's labels, one line for each class.
     """
@@ -144,16 +145,20 @@ class Labels(PostStep, frozen=True, forbid_unknown_fields=True):
             raise UsageError(
                 "labels needs class names, there are none", hint="--labels FILE, or drop the step"
             )
-        indices = tensors.get("indices")
+        indices = tensors.get("indices", tensors.get("classes"))
         if indices is None:
             raise UsageError(
-                "labels names the classes in `indices`; there are none", hint="`top_k` makes them"
+                "labels names the classes in `indices` or `classes`; there are none",
+                hint="`top_k` and `nms` make them",
             )
-        names = graph.op("Gather", graph.constant(list(labels), "string"), indices.name)
+        # ONNX counts negative indices from the end, so that -1 is the empty name there.
+        known = [*labels, ""] if "classes" in tensors else list(labels)
+        names = graph.op("Gather", graph.constant(known, "string"), indices.name)
         return tensors | {"labels": Value(names, "string", indices.shape)}
 
     def reference(self, tensors: Tensors, labels: Sequence[str]) -> dict[str, Array]:
-        return dict(tensors) | {"labels": np.array(labels, dtype=object)[tensors["indices"]]}
+        indices = tensors["indices"] if "indices" in tensors else tensors["classes"]
+        return dict(tensors) | {"labels": np.array([*labels, ""], dtype=object)[indices]}
 
 
 def _pick(step: str, of: str | None, tensors: dict[str, Value]) -> tuple[str, Value]:

@@ -82,6 +82,21 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         height, width = self.target(x.shape[0], x.shape[1])
         return resize_reference(x, height, width, self.kernel, self.order)
 
+    def compile_placement(self, graph: Graph, x: Value) -> tuple[str, str, str, str]:
+        """Scale of x and y, and the column and row where the picture begins: float64[1] each."""
+        rows, columns = self._sides(graph, x)
+        scales = [
+            graph.op("Div", graph.cast(side.target, "float64"), graph.cast(side.source, "float64"))
+            for side in (columns, rows)
+        ]
+        none = graph.constant([0.0], "float64")
+        return scales[0], scales[1], none, none
+
+    def reference_placement(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The same in Python."""
+        rows, columns = self.target(height, width)
+        return columns / width, rows / height, 0.0, 0.0
+
     def target(self, height: int, width: int) -> tuple[int, int]:
         """The height and width that a picture of `height` x `width` gets."""
         if self.size is not None:
@@ -150,7 +165,8 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
 
     `size`: the frame's sides, both or [height, width]. `fill`: the border's value in every channel.
     `kernel`: as in `resize`. `scaleup`: whether small pictures grow. `center`: whether the picture is in
-    the middle or at the top left.
+    the middle or at the top left. `rounding`: how the picture's sides become whole numbers; "down" is what
+    YOLOX does.
 
     r = min(h / H, w / W); the picture becomes round(H * r) x round(W * r), the rest is shared out with
     round(d / 2 - 0.1) above and left and round(d / 2 + 0.1) below and right; all in float64 with halves
@@ -164,29 +180,20 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
     kernel: Kernel = "opencv-linear"
     scaleup: bool = True
     center: bool = True
+    rounding: Literal["nearest", "down"] = "nearest"
 
     def __post_init__(self) -> None:
         both_sides(self.size)
 
     def compile(self, graph: Graph, x: Value) -> Value:
         op, f64 = graph.op, partial(graph.constant, dtype="float64")
-        sources = graph.size(_picture(x, self.name), 0), graph.size(x, 1)
-        ratios = [
-            op("Div", f64([float(side)]), graph.cast(source, "float64"))
-            for source, side in zip(sources, both_sides(self.size), strict=True)
-        ]
-        ratio = op("Min", *ratios, *([] if self.scaleup else [f64([1.0])]))
         inner: list[sampling.Side] = []
         before, after = [], []
-        for source, side in zip(sources, both_sides(self.size), strict=True):
-            size = op("Max", op("Round", op("Mul", graph.cast(source, "float64"), ratio)), f64([1.0]))
-            margin = op("Sub", f64([float(side)]), size)
-            if self.center:
-                margin = op("Mul", margin, f64([0.5]))
-                start = op("Round", op("Sub", margin, f64([0.1])))
-            else:
-                start = f64([0.0])
-            end = op("Round", op("Add", margin, f64([0.1])))
+        ratio = self._ratio(graph, _picture(x, self.name))
+        for axis in (0, 1):
+            size, margin, start = self._inner(graph, x, axis, ratio)
+            end = op("Round", op("Add", margin, f64([0.1]))) if self.center else margin
+            source = graph.size(x, axis)
             inner.append(sampling.Side(source, graph.cast(size, "int64"), f"inner_{len(inner)}"))
             before.append(graph.cast(start, "int64"))
             after.append(graph.cast(end, "int64"))
@@ -195,6 +202,38 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         pads = op("Concat", *before, none, *after, none, axis=0)
         framed = op("Pad", inside.name, pads, graph.constant(self.fill, "uint8"))
         return Value(framed, "uint8", (*both_sides(self.size), x.shape[2]))
+
+    def compile_placement(self, graph: Graph, x: Value) -> tuple[str, str, str, str]:
+        """Scale of x and y, and the column and row where the picture begins: float64[1] each."""
+        ratio = self._ratio(graph, x)
+        top, left = (self._inner(graph, x, axis, ratio)[2] for axis in (0, 1))
+        return ratio, ratio, left, top
+
+    def reference_placement(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The same in Python."""
+        ratio = self._ratio_of(height, width)
+        _, _, top, left = self.placement(height, width)
+        return ratio, ratio, float(left), float(top)
+
+    def _ratio(self, graph: Graph, x: Value) -> str:
+        """float64[1]"""
+        op, f64 = graph.op, partial(graph.constant, dtype="float64")
+        ratios = [
+            op("Div", f64([float(side)]), graph.cast(graph.size(x, axis), "float64"))
+            for axis, side in enumerate(both_sides(self.size))
+        ]
+        return op("Min", *ratios, *([] if self.scaleup else [f64([1.0])]))
+
+    def _inner(self, graph: Graph, x: Value, axis: int, ratio: str) -> tuple[str, str, str]:
+        """Of one axis: the picture's size inside the frame, the margin on either side, the first pixel."""
+        op, f64 = graph.op, partial(graph.constant, dtype="float64")
+        made = op("Mul", graph.cast(graph.size(x, axis), "float64"), ratio)
+        size = op("Max", op("Round" if self.rounding == "nearest" else "Floor", made), f64([1.0]))
+        margin = op("Sub", f64([float(both_sides(self.size)[axis])]), size)
+        if not self.center:
+            return size, margin, f64([0.0])
+        margin = op("Mul", margin, f64([0.5]))
+        return size, margin, op("Round", op("Sub", margin, f64([0.1])))
 
     def reference(self, x: Array) -> Array:
         height, width, top, left = self.placement(x.shape[0], x.shape[1])
@@ -207,14 +246,18 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
     def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The inner height and width and the rows above and columns left of a `height` x `width` picture."""
         h, w = both_sides(self.size)
-        ratio = min(h / height, w / width)
-        if not self.scaleup:
-            ratio = min(ratio, 1.0)
-        inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+        ratio = self._ratio_of(height, width)
+        whole = round if self.rounding == "nearest" else math.floor
+        inner_height, inner_width = max(1, whole(height * ratio)), max(1, whole(width * ratio))
         if not self.center:
             return inner_height, inner_width, 0, 0
         top, left = (round((side - inner) / 2 - 0.1) for side, inner in ((h, inner_height), (w, inner_width)))
         return inner_height, inner_width, top, left
+
+    def _ratio_of(self, height: int, width: int) -> float:
+        h, w = both_sides(self.size)
+        ratio = min(h / height, w / width)
+        return ratio if self.scaleup else min(ratio, 1.0)
 
 
 def _middle(graph: Graph, side: sampling.Side, kept: int) -> sampling.Side:

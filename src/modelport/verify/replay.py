@@ -158,11 +158,12 @@ def read_taps(data: bytes, at: str) -> dict[str, dict[str, Array]]:
 def _replay(pipeline: Pipeline, golden: Golden, case: GoldenCase) -> list[_Finding]:
     encoded = pipeline.bundle.read(case.input)
     taps = read_taps(pipeline.bundle.read(case.taps), case.taps)
+    carried = _batch({name: taps["pre"][name] for name in pipeline.carried if name in taps["pre"]})
     stages: tuple[tuple[str, Callable[[], Tensors], Tensors, Tolerance], ...] = (
         ("decode", lambda: pipeline.decode(encoded), taps["decoded"], golden.decode),
         ("pre", lambda: pipeline.pre(taps["decoded"]), taps["pre"], golden.pre),
         ("net", lambda: pipeline.net(_batch(taps["pre"])), taps["raw"], golden.net),
-        ("post", lambda: pipeline.post(taps["raw"]), taps["answer"], golden.post),
+        ("post", lambda: pipeline.post(taps["raw"] | carried), taps["answer"], golden.post),
         (
             "end_to_end",
             lambda: _batch(pipeline.answer(pipeline.decode(encoded))),
