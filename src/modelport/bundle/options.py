@@ -29,13 +29,13 @@ def check_options(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, flo
     known = {option.name: option for option in manifest.options}
     checked: dict[str, float | int | bool] = {}
     for name, value in given.items():
-        at = f"$.parameters.{name}"
+        at = f"$.parameters.{name[:64]}"
         if name not in known:
             offered = ", ".join(known)
             raise InputError(
-                f"{manifest.name} has no option {name!r}; it has {offered or 'none'}",
+                f"{manifest.name} has no option {name[:64]!r}; it has {offered or 'none'}",
                 at=at,
-                hint=did_you_mean(name, known) if known else None,
+                hint=did_you_mean(name[:64], known) if known else None,
             )
         checked[name] = _checked(known[name], value, at)
     return checked
@@ -66,7 +66,7 @@ def _checked(option: Option, value: Any, at: str) -> float | int | bool:
         (low is not None and number < low) or (high is not None and number > high)
     )
     if number is None or outside:
-        raise InputError(f"{option.name} is {expected}, got {value!r}", at=at)
+        raise InputError(f"{option.name} is {expected}, got {_shown(value)}", at=at)
     return number
 
 
@@ -84,8 +84,19 @@ def _converted(dtype: str, value: Any) -> float | int | bool | None:
             return None
     if dtype == "bool":
         return value if isinstance(value, bool) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not (abs(value) < 2**64 if isinstance(value, int) else math.isfinite(value)):
         return None
     if dtype == "int64":
         return int(value) if value == int(value) and abs(value) < 2**63 else None
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in an error's words: short, however long it is."""
+    if isinstance(value, int) and abs(value) >= 2**64:
+        return "a whole number beyond 64 bits"
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    return repr(value[:40] if isinstance(value, str) else value)

@@ -1,0 +1,138 @@
+"""Options of a request in the engine: they share the network's batches; each caller has its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelport.engine.model import LiveModel
+from modelport.engine.repository import Repository
+from modelport.engine.settings import EngineSettings
+from modelport.errors import InputError
+from modelport.runtimes.pipeline import Pipeline
+
+from ..boxes import SCENE, pack_boxes, picture_with, pixels_with
+
+SETTINGS = EngineSettings(executors=1, wide=False)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_boxes(tmp_path_factory.mktemp("options"))
+
+
+def count(model: LiveModel, answer: dict[str, np.ndarray]) -> int:
+    found = model.readable(answer)
+    assert isinstance(found, list)
+    return len(found)
+
+
+async def test_each_caller_has_its_own_options_in_one_batch(repo: Path) -> None:
+    repository = Repository(repo, SETTINGS)
+    await repository.open()
+    try:
+        model = repository.model("boxes")
+        picture = picture_with(SCENE)
+        wanted = [{"score_threshold": 0.9}, None, {"iou_threshold": 1.0}, {"score_threshold": 0.75}] * 16
+        answers = await asyncio.gather(*(model.answer(picture, options=each) for each in wanted))
+        assert [count(model, each.tensors) for each in answers] == [0, 3, 6, 3] * 16
+        assert len({each.tensors["boxes"].shape for each in answers}) == 1
+        # One run for several callers with different options: there are fewer runs than callers.
+        counted = repository.metrics.snapshot().model("boxes", "1")
+        assert counted is not None
+        statistics = counted.statistics()
+        assert statistics["inference_count"] == 64 and statistics["execution_count"] < 32
+    finally:
+        await repository.close()
+
+
+async def test_an_answer_does_not_depend_on_its_neighbours(repo: Path) -> None:
+    """Pictures of different sizes, each with options of its own, against the plain pipeline one by one."""
+    pictures = [
+        picture_with([("red", 5, 5, 40, 60)], size=(100, 140)),
+        picture_with(SCENE),
+        picture_with([("blue", 400, 10, 600, 300), ("green", 1, 1, 90, 90)], size=(640, 320), strength=0.6),
+        picture_with([], size=(33, 20)),
+    ]
+    wanted = [None, {"iou_threshold": 0.99}, {"score_threshold": 0.55}, {"multi_label": True}]
+    repository = Repository(repo, SETTINGS)
+    await repository.open()
+    try:
+        model = repository.model("boxes")
+        asked = list(zip(pictures * 4, wanted * 4, strict=True))
+        answers = await asyncio.gather(*(model.answer(item, options=each) for item, each in asked))
+        with Pipeline.open(repo / "boxes" / "1") as pipeline:
+            for (item, options), answered in zip(asked, answers, strict=True):
+                alone = pipeline.answer(pipeline.decode(item), options)
+                assert alone.keys() == answered.tensors.keys()
+                for name, array in alone.items():
+                    assert np.array_equal(array, answered.tensors[name]), name
+    finally:
+        await repository.close()
+
+
+async def test_a_thousand_thresholds_are_one_lane(repo: Path) -> None:
+    repository = Repository(repo, SETTINGS)
+    await repository.open()
+    try:
+        model = repository.model("boxes")
+        small = picture_with([("red", 2, 2, 9, 9)], size=(16, 16))
+        for start in range(0, 1000, 100):
+            thresholds = [number / 1000 for number in range(start, start + 100)]
+            work = [model.answer(small, options={"score_threshold": each}) for each in thresholds]
+            found = [count(model, each.tensors) for each in await asyncio.gather(*work)]
+            assert found == [int(each < 0.8) for each in thresholds]
+        assert list(model._lanes) == [("encoded", ())]
+        assert set(model.costs()) == {"net", "encoded"}
+    finally:
+        await repository.close()
+
+
+async def test_decoded_items_take_options_too(repo: Path) -> None:
+    repository = Repository(repo, SETTINGS)
+    await repository.open()
+    try:
+        model = repository.model("boxes")
+        pixels = {"image": pixels_with(SCENE)}
+        one, two = await asyncio.gather(
+            model.answer_decoded(pixels), model.answer_decoded(pixels, options={"score_threshold": 0.85})
+        )
+        assert (count(model, one.tensors), count(model, two.tensors)) == (3, 0)
+    finally:
+        await repository.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"threshold": "0.5"}, "score_threshold"),
+        ({"score_threshold": "nan"}, "0 to 1"),
+        ({"score_threshold": "inf"}, "0 to 1"),
+        ({"score_threshold": "1e400"}, "0 to 1"),
+        ({"score_threshold": "9" * 5000}, "0 to 1"),
+        ({"score_threshold": 10**400}, "0 to 1"),
+        ({"score_threshold": float("nan")}, "0 to 1"),
+        ({"score_threshold": -0.1}, "0 to 1"),
+        ({"score_threshold": True}, "0 to 1"),
+        ({"score_threshold": [0.5]}, "0 to 1"),
+        ({"score_threshold": None}, "0 to 1"),
+        ({"score_threshold": ""}, "0 to 1"),
+        ({"class_agnostic": "perhaps"}, "true or false"),
+        ({"class_agnostic": 1}, "true or false"),
+    ],
+)
+async def test_what_is_no_option_is_refused_at_the_door(
+    repo: Path, given: dict[str, object], says: str
+) -> None:
+    repository = Repository(repo, SETTINGS)
+    await repository.open()
+    try:
+        with pytest.raises(InputError, match=says) as caught:
+            repository.model("boxes").check_options(given)
+        assert caught.value.at == f"$.parameters.{next(iter(given))}"
+        assert len(str(caught.value)) < 1000
+    finally:
+        await repository.close()
