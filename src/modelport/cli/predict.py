@@ -1,163 +1,237 @@
-"""`modelport predict`: files, directories, globs or names on standard input; one answer each."""
+"""`modelport predict`: pictures, videos, cameras and streams from the shell; one answer each."""
 
 from __future__ import annotations
 
-import glob
+import contextlib
+import statistics
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
+from ..bundle.options import check_options
 from ..bundle.store import Bundle
-from ..errors import InputError, ModelportError, NotFound, TooLarge
+from ..errors import InputError
+from .predict_inputs import Item, item_of, items_of
 from .render import console, grid, json_option, tracked, write_json
+from .stopping import Stop
 
 if TYPE_CHECKING:
-    from ..runtimes.pipeline import Pipeline
+    from .predict_run import Answering, Line
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-TENSOR_SUFFIXES = {".npy", ".npz", ".json"}
 TABLE_LINES = 40
 """A table of more answers than this is printed line by line as they come."""
+_SHOWN = 5
+
+F = TypeVar("F", bound=Callable[..., Any])
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_SHARE = click.FloatRange(0, 1)
 
 
-class Line(msgspec.Struct, omit_defaults=True):
-    """One file's answer, or why there is none."""
-
-    file: str
-    model: str = ""
-    version: str = ""
-    answer: Any = None
-    ms: float = 0.0
-    error: str = ""
+def _saving(function: F) -> F:
+    """The options that keep something beside the answers."""
+    for option in (
+        click.option("--timing", is_flag=True, help="Write the time of each answer on what --save keeps."),
+        click.option("--save-crops", type=_FOLDER, help="What is in each box: DIRECTORY/LABEL/NAME-N.jpg."),
+        click.option("--save-coco", type=_FILE, help="All boxes in one COCO JSON file."),
+        click.option("--save-conf", is_flag=True, help="Scores as a sixth column of --save-txt."),
+        click.option("--save-txt", type=_FOLDER, help="Boxes as YOLO label files."),
+        click.option("--save", type=_FOLDER, help="Annotated pictures and .mp4 videos."),
+    ):
+        function = option(function)
+    return function
 
 
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--top", type=click.IntRange(1), help="Show the best N labels only.")
-@click.option("--threads", type=click.IntRange(1), help="Files answered side by side. [default: cores]")
+@click.option("--top", type=click.IntRange(1), help="Show the best N labels or boxes only.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the bundle.")
+@click.option("--conf", type=_SHARE, help="Least score of a box: --option score_threshold=…")
+@click.option("--iou", type=_SHARE, help="Overlap above which one box yields: --option iou_threshold=…")
+@click.option("--classes", metavar="NAME,…", help="Keep boxes of these classes only, by name or number.")
+@_saving
+@click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), help="Frames a second to look at.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames of each video or stream.")
+@click.option(
+    "--reconnect", type=click.IntRange(0), default=5, show_default=True, help="Tries for a cut stream."
+)
+@click.option("--threads", type=click.IntRange(1), help="Items answered side by side. [default: cores]")
 @json_option
-def command(bundle: str, inputs: tuple[str, ...], top: int | None, threads: int | None, as_json: bool) -> int:
-    """Answer each INPUT with BUNDLE: files, directories, globs, or - for one file name a line on stdin.
+def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool, **given: Any) -> int:
+    """Answer each INPUT with BUNDLE.
 
-    With - every line is answered as soon as it is read. A file that cannot be answered gives an error in
-    its own place and the rest go on; the exit code is then 3.
+    An INPUT is a file, a directory, a glob, a video, the number of a camera, an http, https or rtsp
+    address, or - for one name or address a line on stdin. Videos and streams give one answer a frame.
+
+    With - every line is answered as soon as it is read. What cannot be answered gives an error in its own
+    place and the rest go on; the exit code is then 3. Ctrl-C ends with everything written so far.
     """
-    from ..runtimes.pipeline import Pipeline
-
-    with Pipeline.open(Bundle.open(bundle)) as pipeline:
+    if "-" in inputs and len(inputs) > 1:
+        raise click.UsageError("- reads the names from standard input: give no other INPUT")
+    stop = Stop()
+    with contextlib.ExitStack() as opened:
+        loaded = Bundle.open(bundle)
+        kind = loaded.manifest.decode.kind
+        items = [] if "-" in inputs else list(items_of(inputs, kind))
+        run = _opened(opened, loaded, stop, items, given)
+        opened.enter_context(stop.listening())
+        report = Report(top, as_json=as_json, table="-" not in inputs and not any(i.moving for i in items))
         if "-" in inputs:
-            if len(inputs) > 1:
-                raise click.UsageError("- reads the names from standard input: give no other INPUT")
-            lines: Iterable[Line] = _stream(pipeline)
+            lines: Iterable[Line] = _streamed(run, kind)
         else:
-            files = list(_expand(inputs, pipeline.bundle.manifest.decode.kind))
-            lines = tracked(_in_parallel(pipeline, files, threads), len(files), "predict")
-        return _print(lines, top, as_json, table="-" not in inputs)
+            still = 0 if any(item.moving for item in items) else len(items)
+            lines = tracked(run.lines(items), still, "predict")
+        report.show(lines)
+    return report.end(run, interrupted=stop.wanted)
 
 
-def _stream(pipeline: Pipeline) -> Iterator[Line]:
-    """One answer for each line, before the next line is read."""
-    while line := sys.stdin.readline():
-        if name := line.rstrip("\r\n"):
-            yield _answer(pipeline, name)
-
-
-def _in_parallel(pipeline: Pipeline, files: list[str], threads: int | None) -> Iterator[Line]:
-    """Answers in the order of the files, a few of them under way at a time."""
+def _opened(
+    opened: contextlib.ExitStack, bundle: Bundle, stop: Stop, items: list[Item], given: dict[str, Any]
+) -> Answering:
+    """The bundle loaded, with the user's options judged before anything is read."""
     from ..engine.settings import usable_cores
+    from ..media.sources import kind_of
+    from ..runtimes.pipeline import Pipeline
+    from .predict_keep import Keeper, Wanted
+    from .predict_run import Answering, Playing, classes_of
 
-    workers = threads or usable_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[Line]] = deque()
-        for name in files:
-            under_way.append(pool.submit(_answer, pipeline, name))
-            if len(under_way) > 2 * workers:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-
-
-def _answer(pipeline: Pipeline, name: str) -> Line:
-    manifest = pipeline.bundle.manifest
-    start = time.perf_counter()
-    try:
-        answer = pipeline.readable(pipeline.answer(pipeline.decode(_read(name, manifest.decode.max_bytes))))
-    except ModelportError as problem:
-        return Line(name, manifest.name, manifest.version, error=str(problem))
-    ms = round((time.perf_counter() - start) * 1e3, 2)
-    return Line(name, manifest.name, manifest.version, answer, ms)
-
-
-def _read(name: str, limit: int) -> bytes:
-    path = Path(name)
-    try:
-        if path.is_dir():
-            raise InputError(f"{name} is a directory; expected a file")
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise NotFound(f"cannot read {name!r}: {reason}") from problem
-    if len(data) > limit:
-        raise TooLarge(f"{name} is over {limit} bytes, the most this bundle decodes")
-    return data
+    options = _options(bundle, given)
+    classes = classes_of(bundle, given["classes"]) if given["classes"] else None
+    wanted = Wanted(
+        save=given["save"],
+        txt=given["save_txt"],
+        scores=given["save_conf"],
+        coco=given["save_coco"],
+        crops=given["save_crops"],
+        timing=given["timing"],
+    )
+    keeper = opened.enter_context(Keeper(wanted, bundle))
+    # Frames of a live source are answered one at a time: there the network gets all threads.
+    live = any(item.moving and kind_of(item.name) in ("stream", "camera") for item in items)
+    threads = given["threads"] or usable_cores()
+    pipeline = opened.enter_context(Pipeline.open(bundle, threads=threads if live else 1))
+    playing = Playing(given["fps"], given["frames"], given["reconnect"])
+    return Answering(
+        pipeline, keeper, stop, options=options, classes=classes, playing=playing, threads=threads
+    )
 
 
-def _expand(inputs: tuple[str, ...], kind: str) -> Iterator[str]:
-    """The files that the arguments mean; what is not there stays, to give its error in its place.
+def _options(bundle: Bundle, given: dict[str, Any]) -> dict[str, Any]:
+    """What `post` is given, by name.
 
     Raises:
-        NotFound: a directory or a glob with no file of a kind that the bundle decodes.
+        click.UsageError: the bundle has no such option, or not such a value.
     """
-    suffixes = IMAGE_SUFFIXES if kind == "image" else TENSOR_SUFFIXES
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-        elif not path.exists() and glob.has_magic(given):
-            found = sorted(name for name in glob.glob(given, recursive=True) if Path(name).is_file())
-        else:
-            found = [given]
-        if not found:
-            raise NotFound(f"no file in {given!r} has one of the endings {', '.join(sorted(suffixes))}")
-        yield from found
+    options: dict[str, Any] = {}
+    for text in given["options"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--option {text}: expected NAME=VALUE")
+        options[name] = value
+    for flag, name in (("conf", "score_threshold"), ("iou", "iou_threshold")):
+        if given[flag] is not None:
+            options[name] = given[flag]
+    try:
+        return dict(check_options(bundle.manifest, options))
+    except InputError as problem:
+        hint = f" ({problem.hint})" if problem.hint else ""
+        raise click.UsageError(f"{problem.message}{hint}") from problem
 
 
-def _print(lines: Iterable[Line], top: int | None, as_json: bool, *, table: bool) -> int:
-    failed = 0
-    shown: list[Line] = []
-    for line in lines:
-        failed += bool(line.error)
-        if isinstance(line.answer, list) and top:
-            line.answer = line.answer[:top]
-        if as_json:
+def _streamed(run: Answering, kind: str) -> Iterator[Line]:
+    """The lines of each name on standard input, before the next name is read."""
+    while not run.stop.wanted:
+        try:
+            with run.stop.interrupting():
+                text = sys.stdin.readline()
+        except KeyboardInterrupt:
+            run.stop.wanted = True
+            return
+        if not text:
+            return
+        if name := text.rstrip("\r\n"):
+            yield from run.one(item_of(name, kind))
+
+
+class Report:
+    """Prints lines as they come, a table of few ones at the end, and how fast it went."""
+
+    def __init__(self, top: int | None, *, as_json: bool, table: bool) -> None:
+        self._top = top
+        self._as_json = as_json
+        self._table = table
+        self._shown: list[Line] = []
+        self._times: list[float] = []
+        self._start = time.perf_counter()
+        self._answered = 0
+
+    def show(self, lines: Iterable[Line]) -> None:
+        """Print them all."""
+        for line in lines:
+            if not line.error:
+                self._answered += 1
+                self._times.append(line.ms)
+            self._line(line)
+
+        if self._shown and len(self._shown) < TABLE_LINES:
+            self._print_table()
+
+    def end(self, run: Answering, *, interrupted: bool) -> int:
+        """Say on standard error how it went; the exit code."""
+        for note in run.notes:
+            click.echo(note, err=True)
+        if self._answered > 1:
+            seconds = time.perf_counter() - self._start
+            click.echo(
+                f"{self._answered} answered in {seconds:.1f} s: {self._answered / seconds:.1f} a second, "
+                f"{statistics.median(self._times):.1f} ms each (median)",
+                err=True,
+            )
+        if run.failures:
+            click.echo(f"{len(run.failures)} could not be answered", err=True)
+        if interrupted:
+            click.echo("interrupted", err=True)
+            return 130
+        return max(run.failures) if run.failures else 0
+
+    def _line(self, line: Line) -> None:
+        if isinstance(line.answer, list) and self._top:
+            line.answer = line.answer[: self._top]
+        if self._as_json:
             write_json(line, lines=True)
-        elif not table or len(shown) >= TABLE_LINES:
-            click.echo("\t".join(_cells(line)))
+        elif not self._table or len(self._shown) >= TABLE_LINES:
+            click.echo("\t".join(_cells(line, "  ")))
         else:
-            shown.append(line)
-            if len(shown) == TABLE_LINES:
-                console().print(grid(["file", "answer", "ms"], map(_cells, shown)))
-    if shown and len(shown) < TABLE_LINES:
-        console().print(grid(["file", "answer", "ms"], map(_cells, shown)))
-    if failed:
-        click.echo(f"{failed} could not be answered", err=True)
-    return InputError.exit_code if failed else 0
+            self._shown.append(line)
+            if len(self._shown) == TABLE_LINES:
+                self._print_table()
+
+    def _print_table(self) -> None:
+        rows = [_cells(line, "\n") for line in self._shown]
+        console().print(grid(["file", "answer", "ms"], rows))
 
 
-def _cells(line: Line) -> tuple[str, str, str]:
+def _cells(line: Line, between: str) -> tuple[str, ...]:
+    where = line.file
+    if line.frame is not msgspec.UNSET:
+        where = f"{line.file}\t{line.frame}\t{line.seconds:.2f}"
     if line.error:
-        return line.file, f"error: {line.error}", ""
-    if isinstance(line.answer, list):
-        text = "  ".join(f"{entry['label']} {entry['score']:.3f}" for entry in line.answer[:5])
-    else:
-        text = msgspec.json.encode(line.answer).decode()
-    return line.file, text, f"{line.ms:.1f}"
+        return where, f"error: {line.error}", ""
+    if not isinstance(line.answer, list):
+        return where, msgspec.json.encode(line.answer).decode(), f"{line.ms:.1f}"
+    found = line.answer
+    if all("box" not in entry for entry in found):
+        text = "  ".join(f"{entry['label']} {entry['score']:.3f}" for entry in found[:_SHOWN])
+        return where, text, f"{line.ms:.1f}"
+    texts = [f"{one['label']} {one['score']:.3f} {_box(one['box'])}" for one in found]
+    return where, between.join(texts) or "nothing found", f"{line.ms:.1f}"
+
+
+def _box(box: list[float]) -> str:
+    return "[" + " ".join(f"{value:.0f}" for value in box) + "]"

@@ -67,9 +67,12 @@ class Decoder:
             self._container.duration / self._av.time_base if self._container.duration else None
         )
         """How long it is; None: it does not say, as a live stream."""
-        announced = self._stream.frames or (round(self.seconds * self.fps) if self.seconds else 0)
-        self.total: int | None = announced or None
-        """How many pictures it says that it has."""
+        self.announced: int | None = self._stream.frames or None
+        """How many pictures its index lists; None: it has none."""
+        self.total: int | None = self.announced or (round(self.seconds * self.fps) if self.seconds else None)
+        """About how many pictures it has."""
+        self.count = 0
+        """Pictures that came so far, the damaged ones among them."""
 
     def close(self) -> None:
         """Free it."""
@@ -82,9 +85,8 @@ class Decoder:
             Unavailable: no data came in time, or the connection was lost.
         """
         first: float | None = None
-        number = -1
-        for frame in self._frames():
-            number += 1
+        for number, frame in enumerate(self._frames()):
+            self.count = number + 1
             if frame is None:
                 continue
             time = frame.time

@@ -54,6 +54,11 @@ class Source:
         """Frames that were damaged and skipped."""
         return 0
 
+    @property
+    def missing(self) -> int:
+        """Frames that a file announces and that did not come; meant once it was read to its end."""
+        return 0
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 

@@ -69,6 +69,10 @@ class Video(Source):
     def corrupt(self) -> int:
         return self._decoder.corrupt
 
+    @property
+    def missing(self) -> int:
+        return max(0, (self._decoder.announced or 0) - self._decoder.count)
+
     def _frames(self) -> Iterator[Frame]:
         try:
             for index, seconds, picture in self._decoder.pictures(self._sampling.wants):
@@ -95,6 +99,18 @@ def kind_of(text: str) -> Kind:
     return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
 
 
+def settled_kind(text: str) -> Kind:
+    """As `kind_of`, but an http(s) address that does not tell by its ending is asked for its media type.
+
+    Raises:
+        NotFound, Unavailable: the address does not answer.
+    """
+    kind = kind_of(text)
+    if kind == "stream" and text.lower().startswith(("http://", "https://")):
+        return "picture" if content_type(text).startswith("image/") else "stream"
+    return kind
+
+
 def open_source(
     text: str,
     *,
@@ -119,9 +135,7 @@ def open_source(
     """
     if fps is not None and not 0 < fps <= 1000:
         raise InputError(f"expected 0 < fps <= 1000, got {fps}")
-    kind = kind_of(text)
-    if kind == "stream" and text.lower().startswith("http") and content_type(text).startswith("image/"):
-        kind = "picture"
+    kind = settled_kind(text)
     if kind == "video":
         return Video(text, fps=fps)
     if kind in ("picture", "pictures"):

@@ -1,0 +1,258 @@
+"""Answers of pictures side by side, and of videos with decoding, network and encoding overlapped."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..bundle.store import Bundle
+from ..errors import ModelportError, Unsupported, UsageError, did_you_mean
+from ..media.frames import Frame, Source
+from ..media.sources import open_source, read_picture, settled_kind
+from ..runtimes.pipeline import Pipeline
+from ..tensors import Array
+from .predict_inputs import Item
+from .predict_keep import Keeper
+from .render import progress
+from .stopping import Stop
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One picture's or frame's answer, or why there is none."""
+
+    file: str
+    model: str = ""
+    version: str = ""
+    frame: int | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
+    answer: Any = None
+    ms: float = 0.0
+    error: str = ""
+
+
+class Playing(msgspec.Struct, frozen=True):
+    """How videos and streams are read."""
+
+    fps: float | None = None
+    frames: int | None = None
+    reconnects: int = 5
+
+
+class Answering:
+    """A loaded bundle with the user's options: items in, lines out, outputs kept on the way."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keeper: Keeper,
+        stop: Stop,
+        *,
+        options: Mapping[str, Any],
+        classes: frozenset[int] | None,
+        playing: Playing,
+        threads: int,
+    ) -> None:
+        self.pipeline = pipeline
+        self.keeper = keeper
+        self.stop = stop
+        self.options = dict(options)
+        self.classes = classes
+        self.playing = playing
+        self.threads = threads
+        self.failures: list[int] = []
+        """The exit code of each error that stands in a line."""
+        self.notes: list[str] = []
+        """What was noticed about the sources, a line each: frames that were damaged or dropped."""
+
+    def lines(self, items: Iterable[Item]) -> Iterator[Line]:
+        """A line for each picture and frame, in order; ends early where the user wants an end."""
+        still: list[Item] = []
+        for item in items:
+            if not item.moving:
+                still.append(item)
+                continue
+            yield from self._pictures(still)
+            still = []
+            yield from self.one(item)
+        yield from self._pictures(still)
+
+    def one(self, item: Item) -> Iterator[Line]:
+        """The lines of one item: one for a picture, one for each frame of a video."""
+        if self.stop.wanted:
+            return
+        try:
+            if not item.moving or settled_kind(item.name) == "picture":
+                yield from self._pictures([msgspec.structs.replace(item, moving=False)])
+            else:
+                yield from self._video(item)
+        except (Unsupported, UsageError):
+            raise
+        except ModelportError as problem:
+            yield self._failed(item, problem)
+
+    def _pictures(self, items: list[Item]) -> Iterator[Line]:
+        for item in items:
+            self.keeper.reserve(item)
+        work = side_by_side(self._picture, items, self.threads, 2 * self.threads, self.stop)
+        for item, (line, size) in work:
+            if size is not None:
+                self.keeper.count(item, None, size, line.answer)
+            yield line
+
+    def _picture(self, item: Item) -> tuple[Line, tuple[int, int] | None]:
+        """One file's line and its picture's height and width."""
+        manifest = self.pipeline.bundle.manifest
+        start = time.perf_counter()
+        try:
+            decoded = self.pipeline.decode(read_picture(item.name, manifest.decode.max_bytes))
+            answer = self._answer(decoded)
+        except ModelportError as problem:
+            return self._failed(item, problem), None
+        ms = round((time.perf_counter() - start) * 1e3, 2)
+        line = Line(item.name, manifest.name, manifest.version, answer=answer, ms=ms)
+        if not self.keeper.wanted.anything:
+            return line, None
+        picture = decoded["image"]
+        self.keeper.picture(item, picture, answer, self._caption(ms))
+        return line, picture.shape[:2]
+
+    def _video(self, item: Item) -> Iterator[Line]:
+        """A line for each frame; what is written is finished however it ends, unless by an error."""
+        playing = self.playing
+        self.keeper.reserve(item)
+        decode = self.pipeline.bundle.manifest.decode
+        with (
+            open_source(item.name, fps=playing.fps, reconnects=playing.reconnects, decode=decode) as source,
+            self.stop.calling(source.stop),
+        ):
+            film = self.keeper.video(item, source)
+            total = min(source.total or playing.frames or 0, playing.frames or source.total or 0) or None
+            try:
+                with progress(source.name, total) as bar:
+                    for line, picture, seconds in self._frames(item, source):
+                        if film is not None and picture is not None:
+                            film.write(picture, seconds)
+                        bar.advance(bar.task_ids[0])
+                        yield line
+            except ModelportError:
+                # A stream that is gone leaves what came before.
+                if film is not None:
+                    film.close()
+                raise
+            except BaseException:
+                if film is not None:
+                    film.close(keep=False)
+                raise
+            finally:
+                self._note(source)
+            if film is not None:
+                film.close()
+
+    def _frames(self, item: Item, source: Source) -> Iterator[tuple[Line, Array | None, float]]:
+        """Frames answered in order: side by side those of a file, each at once those of a live source."""
+
+        def bounded() -> Iterator[Frame]:
+            for number, frame in enumerate(source, 1):
+                yield frame
+                if number == self.playing.frames:
+                    return
+
+        def answered(frame: Frame) -> tuple[Line, Array | None]:
+            return self._frame(item, source, frame)
+
+        workers, ahead = (1, 0) if source.live else (self.threads, self.threads)
+        first: float | None = None
+        for frame, (line, picture) in side_by_side(answered, bounded(), workers, ahead, self.stop):
+            first = frame.seconds if first is None else first
+            if not line.error:
+                self.keeper.count(item, frame.index, frame.picture.shape[:2], line.answer)
+            yield line, picture, frame.seconds - first
+
+    def _frame(self, item: Item, source: Source, frame: Frame) -> tuple[Line, Array | None]:
+        manifest = self.pipeline.bundle.manifest
+        start = time.perf_counter()
+        seconds = round(frame.seconds, 4)
+        try:
+            answer = self._answer({"image": frame.picture})
+        except ModelportError as problem:
+            line = self._failed(item, problem)
+            line.frame, line.seconds = frame.index, seconds
+            return line, frame.picture if self.keeper.wanted.save else None
+        ms = round((time.perf_counter() - start) * 1e3, 2)
+        line = Line(source.name, manifest.name, manifest.version, frame.index, seconds, answer, ms)
+        return line, self.keeper.frame(item, frame.index, frame.picture, answer, self._caption(ms))
+
+    def _answer(self, decoded: Mapping[str, Array]) -> Any:
+        answer = self.pipeline.readable(self.pipeline.answer(decoded, self.options))
+        if self.classes is not None and isinstance(answer, list):
+            answer = [found for found in answer if found.get("class") in self.classes]
+        return answer
+
+    def _caption(self, ms: float) -> str:
+        return f"{ms:.1f} ms" if self.keeper.wanted.timing else ""
+
+    def _failed(self, item: Item, problem: ModelportError) -> Line:
+        manifest = self.pipeline.bundle.manifest
+        self.failures.append(problem.exit_code)
+        return Line(item.name, manifest.name, manifest.version, error=str(problem))
+
+    def _note(self, source: Source) -> None:
+        """What the user should know of a source that was read."""
+        counts = {
+            "damaged and skipped": source.corrupt,
+            "not taken in time": source.dropped,
+            "connected anew": source.reconnects,
+        }
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        if source.missing and not self.stop.wanted and self.playing.frames is None:
+            words.append(f"it ends {source.missing} frames before the end that it announces")
+        if words:
+            self.notes.append(f"{source.name}: {', '.join(words)}")
+
+
+def side_by_side(
+    work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int, stop: Stop
+) -> Iterator[tuple[T, R]]:
+    """Each item with its result, in order, up to `ahead` more under way; none is begun after `stop`."""
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[tuple[T, Future[R]]] = deque()
+        for item in items:
+            if stop.wanted:
+                break
+            under_way.append((item, pool.submit(work, item)))
+            if len(under_way) > ahead:
+                done, future = under_way.popleft()
+                yield done, future.result()
+        while under_way:
+            done, future = under_way.popleft()
+            yield done, future.result()
+
+
+def classes_of(bundle: Bundle, names: str) -> frozenset[int]:
+    """The class numbers of `person,bus` or `0,5`.
+
+    Raises:
+        UsageError: the bundle has no such class, or its answers have no classes.
+    """
+    if "classes" not in {spec.name for spec in bundle.manifest.outputs}:
+        raise UsageError(f"the answers of {bundle.manifest.name} are no detections with classes")
+    labels = bundle.labels()
+    found = set()
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name in labels:
+            found |= {index for index, label in enumerate(labels) if label == name}
+        elif name.isdecimal():
+            found.add(int(name))
+        else:
+            raise UsageError(f"{bundle.manifest.name} has no class {name!r}", hint=did_you_mean(name, labels))
+    if not found:
+        raise UsageError("--classes names no class")
+    return frozenset(found)
