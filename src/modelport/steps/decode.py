@@ -69,6 +69,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
 
 
 def decode_image(data: bytes, decode: Decode) -> Array:
@@ -109,6 +110,25 @@ def decode_image(data: bytes, decode: Decode) -> Array:
             hint="does it open in a picture viewer? Then save it again as PNG",
         ) from problem
     return np.ascontiguousarray(pixels)
+
+
+def picture_size(data: bytes, decode: Decode) -> tuple[int, int]:
+    """Width and height of the picture that `decode_image` would give, from its header alone.
+
+    Raises:
+        InputError, TooLarge, UnsupportedMedia: as `decode_image`, where the header says so.
+    """
+    kind, opener = _recognise(data)
+    try:
+        image = opener(BytesIO(data))
+        if kind == "TIFF":
+            image.load()  # only then has Pillow turned it
+        turn = _turn(image, kind)
+    except _DAMAGED as problem:
+        raise InputError(f"the {kind} picture of {len(data)} bytes is damaged: {problem}") from problem
+    _check_size(image.size, decode)
+    width, height = image.size
+    return (height, width) if turn in _SIDEWAYS else (width, height)
 
 
 def _recognise(data: bytes) -> tuple[str, Callable[[BytesIO], ImageFile.ImageFile]]:

@@ -1,0 +1,77 @@
+"""Two models on the same items: is one better, or is it chance? Paired bootstrap and McNemar's test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..errors import InputError
+from .bootstrap import changes, check
+from .scorers import scorer_of
+from .values import Classified, Comparison, Evaluation, McNemar, Outcome, Resampling
+
+_SHOWN = 100
+
+
+def compare(first: Evaluation, second: Evaluation, resampling: Resampling | None = None) -> Comparison:
+    """What changes from `first` to `second`, from the items that both answered.
+
+    Args:
+        resampling: how intervals are made; None: as in `first`.
+
+    Raises:
+        InputError: of different tasks, no item in common, or the same item with two truths.
+    """
+    if first.task != second.task:
+        raise InputError(f"a {first.task} cannot be compared with a {second.task}")
+    resampling = resampling or first.resampling
+    check(resampling)
+    theirs = {outcome.item: outcome for outcome in second.outcomes}
+    pairs = [(outcome, theirs[outcome.item]) for outcome in first.outcomes if outcome.item in theirs]
+    if not pairs:
+        raise InputError("the two evaluations have no item in common", hint="use the same --data for both")
+    labels = first.labels if len(first.labels) >= len(second.labels) else second.labels
+    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    found = changes(scorer_of(before, len(labels)), scorer_of(after, len(labels)), len(pairs), resampling)
+    test, differing = _mcnemar(before, after)
+    names = [f"{each.model} {each.version}" for each in (first, second)]
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        items=len(pairs),
+        left_out=len(first.outcomes) + len(second.outcomes) - 2 * len(pairs),
+        changes=found,
+        resampling=resampling,
+        mcnemar=test,
+        differing=differing,
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p-value: how often a fair coin falls so far apart, or farther.
+
+    Args:
+        only_first, only_second: items that one of the two alone has right.
+    """
+    thrown, less = only_first + only_second, min(only_first, only_second)
+    if thrown == 0:
+        return 1.0
+    logs = [
+        math.lgamma(thrown + 1) - math.lgamma(k + 1) - math.lgamma(thrown - k + 1) - thrown * math.log(2)
+        for k in range(less + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(each) for each in logs))
+
+
+def _mcnemar(before: Sequence[Outcome], after: Sequence[Outcome]) -> tuple[McNemar | None, tuple[str, ...]]:
+    lost, won = [], []
+    for one, two in zip(before, after, strict=True):
+        if not isinstance(one, Classified) or not isinstance(two, Classified):
+            return None, ()
+        if one.truth != two.truth:
+            raise InputError(f"{one.item} is {one.truth} in one evaluation and {two.truth} in the other")
+        if one.correct and not two.correct:
+            lost.append(one.item)
+        elif two.correct and not one.correct:
+            won.append(one.item)
+    return McNemar(len(lost), len(won), mcnemar(len(lost), len(won))), tuple((lost + won)[:_SHOWN])

@@ -1,0 +1,1 @@
+"""Data with known answers, read from the forms in which people keep them."""

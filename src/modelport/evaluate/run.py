@@ -1,0 +1,257 @@
+"""An evaluation from beginning to end: data in, answers by whoever gives them, outcomes, figures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..bundle.store import Bundle
+from ..client.many import in_order
+from ..engine.settings import usable_cores
+from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageError
+from .answers import Answer, Answerer, Subject, at_server, here, subject_at, subject_of
+from .bootstrap import Scorer, check, with_intervals
+from .data.item import Data, Item, some
+from .data.names import Classes
+from .data.read import read_data
+from .outcomes import Judge, boxes_judge, classes_judge, plan_targets, targets_judge
+from .scorers import figures_of, scorer_of
+from .values import Evaluation, Failure, Outcome, Resampling
+
+T = TypeVar("T")
+Track = Callable[[Iterable[T], int], Iterable[T]]
+"""Shows how far the items are: (items, how many) -> the same items."""
+
+DETECTION_OPTIONS: dict[str, float | int | bool] = {
+    "score_threshold": 0.001,
+    "iou_threshold": 0.7,
+    "multi_label": True,
+}
+"""As Ultralytics' `val` sets them: mean average precision wants every box, and its score."""
+CONNECTIONS = 16
+KINDS = {"boxes": "detection", "classes": "classification"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an evaluation is made; the arguments of `evaluate` tell what each is."""
+
+    url: str | None = None
+    key: str | None = None
+    runtime: str = "onnxruntime"
+    concurrency: int | None = None
+    options: Mapping[str, float | int | bool] = {}
+    split: str | None = None
+    target: str | None = None
+    images: str | os.PathLike[str] | None = None
+    output: str | None = None
+    kind: str | None = None
+    renamed: Mapping[str, str] = {}
+    limit: int | None = None
+    replicates: int = 1000
+    seed: int = 0
+    level: float = 0.95
+
+
+def evaluate(
+    bundle: Bundle | str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    track: Track[Any] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Answer every item of `data` with the whole bundle, and compare with what is known of it.
+
+    Args:
+        bundle: a bundle, or where it is; with `url` it may be the name of a model (or NAME/VERSION) there.
+        data: a folder or a file; `docs/how-to/evaluate.md` lists the forms.
+        track: shows progress.
+        settings: further ones by name.
+            url, key: a running server that answers in place of this process, and its key.
+            runtime: the engine that runs the graphs here.
+            concurrency: items under way at a time; the machine's cores (16 for a server) unless said.
+            options: of the bundle (`score_threshold`, …); for detection those of `DETECTION_OPTIONS` else.
+            split: a part of the data set: val, test or train.
+            target: the column or array of a table with the right answers.
+            images: the folder of the pictures of a COCO file.
+            output: the tensor with the scores, or the number, where a bundle gives several.
+            kind: `classification` or `regression`, for a bundle of tensors where it cannot be told.
+            renamed: the data's class -> the model's; "" leaves a class out.
+            limit: at most so many items, evenly picked.
+            replicates, seed, level: of the bootstrap that makes the intervals; 0 replicates for none.
+
+    Raises:
+        NotFound: no such bundle or data. InputError: data that makes no sense, with its place; or no item
+        that could be answered. UsageError: what to do has to be said. Unsupported: something is not
+        installed. Unavailable and its kin: the server.
+    """
+    try:
+        how = Settings(**settings)
+    except TypeError as problem:
+        raise UsageError(f"evaluate: {problem}") from None
+    resampling = Resampling(how.replicates, how.seed, how.level)
+    check(resampling)
+    start = time.monotonic()
+    with contextlib.ExitStack() as opened:
+        subject, answerer, options = _answerer(bundle, how, opened)
+        known = _data(subject, Path(data), how)
+        outcomes, failed, task = _outcomes(subject, known, answerer, how, track)
+    labels = _labels(subject, known)
+    scorer: Scorer = scorer_of(outcomes, len(labels))
+    metrics = with_intervals(scorer, len(outcomes), resampling)
+    return Evaluation(
+        model=subject.name,
+        version=subject.version,
+        digest=subject.digest,
+        task=task,
+        data=known.name,
+        via=how.url or how.runtime,
+        items=len(outcomes) + len(failed),
+        metrics=metrics,
+        resampling=resampling,
+        labels=labels,
+        classes=figures_of(scorer, labels),
+        failed=tuple(failed),
+        notes=known.notes,
+        options=options,
+        outcomes=tuple(outcomes),
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def _answerer(
+    bundle: Bundle | str | os.PathLike[str], how: Settings, opened: contextlib.ExitStack
+) -> tuple[Subject, Answerer, dict[str, float | int | bool]]:
+    """Who is evaluated, what answers for it, and the options that it is asked with."""
+    if isinstance(bundle, Bundle):
+        local: Bundle | None = bundle
+    elif how.url is None or os.path.lexists(bundle):
+        local = Bundle.open(bundle)
+    else:
+        local = None
+    if local is not None:
+        subject = subject_of(local)
+        offered = [option.name for option in local.manifest.options]
+    else:
+        name, _, version = str(bundle).partition("/")
+        headers = {"Authorization": f"Bearer {how.key}"} if how.key else {}
+        subject = subject_at(how.url or "", name, version or None, headers)
+        offered = list(DETECTION_OPTIONS)
+    options: dict[str, float | int | bool] = {}
+    if subject.task == "object-detection":
+        options = {name: value for name, value in DETECTION_OPTIONS.items() if name in offered}
+    options |= how.options
+    if how.url is not None:
+        connections = how.concurrency or CONNECTIONS
+        served = at_server(subject, how.url, key=how.key, connections=connections, options=options)
+        return subject, opened.enter_context(served), options
+    if local is None:
+        raise NotFound(f"no bundle at {bundle!r}")
+    return subject, opened.enter_context(here(local, runtime=how.runtime, options=options)), options
+
+
+def _data(subject: Subject, path: Path, how: Settings) -> Data:
+    data = read_data(
+        path,
+        subject.task,
+        inputs=() if subject.pictures else subject.inputs,
+        split=how.split,
+        target=how.target,
+        images=None if how.images is None else Path(how.images),
+    )
+    if how.limit is None or how.limit >= len(data.items):
+        return data
+    if how.limit < 1:
+        raise UsageError(f"limit={how.limit}: expected 1 or more")
+    places = [place * len(data.items) // how.limit for place in range(how.limit)]
+    note = f"{how.limit} of {len(data.items)} items, evenly picked"
+    picked = [data.items[place] for place in places]
+    return msgspec.structs.replace(data, items=picked, notes=(*data.notes, note))
+
+
+def _outcomes(
+    subject: Subject, data: Data, answerer: Answerer, how: Settings, track: Track[Any] | None
+) -> tuple[list[Outcome], list[Failure], str]:
+    """Every item's outcome or failure, and the kind of task."""
+    classes = Classes(_labels(subject, data), how.renamed)
+    concurrency = how.concurrency or (usable_cores() if how.url is None else CONNECTIONS)
+    failed = list(data.failed)
+    if data.kind == "targets":
+        answered = list(_answers(data.items, answerer, concurrency, track, failed))
+        _check_any([answer for _, answer in answered], failed)
+        plan = plan_targets([answer for _, answer in answered], data.items, how.kind, how.output)
+        judge = targets_judge(plan, data.items, classes)
+        return list(_judged(answered, judge, failed)), failed, plan.kind
+    judge, items = (boxes_judge if data.kind == "boxes" else classes_judge)(data, classes)
+    if not items:
+        raise InputError("no item is left: every class of the data is left out")
+    pairs = _answers(items, answerer, concurrency, track, failed)
+    outcomes = list(_judged(pairs, judge, failed))
+    _check_any(outcomes, failed)
+    return outcomes, failed, KINDS[data.kind]
+
+
+def _answers(
+    items: Sequence[Item],
+    answerer: Answerer,
+    concurrency: int,
+    track: Track[Any] | None,
+    failed: list[Failure],
+) -> Iterator[tuple[Item, Answer]]:
+    """Items with their answers, in order; those that fail go to `failed`.
+
+    Raises:
+        ModelportError: what is no item's fault: no server, no right to ask it, no such model.
+    """
+
+    def one(item: Item) -> Answer | ModelportError:
+        try:
+            return answerer(item)
+        except (InputError, ModelFailed, NotFound) as problem:
+            return problem
+
+    answers = in_order(one, items, concurrency, raises=False)
+    shown = track(answers, len(items)) if track else answers
+    for item, answer in zip(items, shown, strict=True):
+        if not isinstance(answer, ModelportError):
+            yield item, answer
+        elif isinstance(answer, NotFound) and isinstance(item.source, Path) and item.source.is_file():
+            raise answer  # the server has no such model
+        else:
+            failed.append(Failure(item.name, str(answer)))
+
+
+def _judged(
+    answered: Iterable[tuple[Item, Answer]], judge: Judge, failed: list[Failure]
+) -> Iterator[Outcome]:
+    for item, answer in answered:
+        try:
+            yield judge(item, answer)
+        except InputError as problem:
+            failed.append(Failure(item.name, str(problem)))
+
+
+def _check_any(outcomes: Sequence[object], failed: Sequence[Failure]) -> None:
+    if outcomes:
+        return
+    if not failed:
+        raise InputError("the data has no items")
+    raise InputError(
+        f"none of {len(failed)} items could be answered ({some([each.item for each in failed], 3)}); the "
+        f"first: {failed[0].error}"
+    )
+
+
+def _labels(subject: Subject, data: Data) -> tuple[str, ...]:
+    """The model's labels; for a model without any, those of the data where its indices are the model's."""
+    if subject.labels:
+        return subject.labels
+    if data.kind == "boxes":
+        return data.names
+    texts = {item.truth for item in data.items if isinstance(item.truth, str)}
+    return tuple(sorted(texts)) if data.kind == "targets" else ()
