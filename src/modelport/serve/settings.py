@@ -38,6 +38,8 @@ class ServeSettings(msgspec.Struct, frozen=True):
     """The file of keys; without one everybody may ask for answers, and nobody may administrate."""
     open_to_all: tuple[str, ...] = ()
     rate_per_client: str | None = None
+    shared_rates: Path | None = None
+    """The file of token buckets that all workers take from; None where one process serves."""
     allow_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     tls_cert: Path | None = None

@@ -22,6 +22,7 @@ import msgspec
 from ..engine.repository import Entry
 from ..engine.settings import usable_cores
 from ..errors import ModelportError
+from .guard.shared import SharedBuckets
 from .logs import configure
 from .server import listen, serve, source_of
 from .settings import ServeSettings
@@ -65,6 +66,9 @@ def supervise(
         engine = msgspec.structs.replace(engine, executors=max(1, cores // settings.workers))
     settings = msgspec.structs.replace(settings, engine=engine, port=sock.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
+        rates = Path(folder) / "rates"
+        SharedBuckets.create(rates)
+        settings = msgspec.structs.replace(settings, shared_rates=rates)
         return asyncio.run(_Supervisor(path, settings, Path(folder), on_ready).run())
 
 
@@ -90,11 +94,13 @@ class _Supervisor:
         keepers = [asyncio.ensure_future(self._keep(number, first[number])) for number in range(count)]
         ready = asyncio.gather(*first)
         stop = asyncio.ensure_future(self._stopping.wait())
-        both: list[asyncio.Future[Any]] = [ready, stop]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        any_of: list[asyncio.Future[Any]] = [ready, stop, *keepers]
+        await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
         if ready.done() and not self._stopping.is_set():
             self._on_ready(ready.result()[0])
-        await stop
+        # A keeper ends only when all do, or by a fault of ours, which must not leave a server half alive.
+        await asyncio.wait([stop, *keepers], return_when=asyncio.FIRST_COMPLETED)
+        self._stopping.set()
         ready.cancel()
         await asyncio.gather(ready, return_exceptions=True)
         self._pass_on(signal.SIGTERM)
@@ -126,7 +132,12 @@ class _Supervisor:
     async def _once(self, number: int, first: asyncio.Future[list[State]]) -> int:
         spec = Spec(str(self._path), self._settings, str(self._folder), number)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "modelport.serve.workers", msgspec.json.encode(spec).decode()),
+            *(
+                sys.executable,
+                "-m",
+                "modelport.serve.workers",
+                msgspec.json.encode(spec, enc_hook=str).decode(),
+            ),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C comes to the supervisor, which passes it on once
         )
@@ -149,7 +160,7 @@ class _Supervisor:
 
 def main() -> int:
     """One worker; its parent reads the first line of its output."""
-    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    spec = msgspec.json.decode(sys.argv[1], type=Spec, dec_hook=lambda kind, value: kind(value))
     settings = spec.settings
     configure("json" if settings.log_format == "json" else "text")
     siblings = Siblings(Path(spec.folder), spec.number, settings.workers)

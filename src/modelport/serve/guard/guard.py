@@ -11,8 +11,9 @@ from typing import Literal, NoReturn
 from ...errors import Forbidden, RateLimited, Unauthorized
 from . import eas
 from .eas import Headers
-from .rate import Bucket, Callers, Rate
+from .rate import Bucket, Callers, Rate, network
 from .ring import KeyRing, Known, Principal
+from .shared import SharedBuckets
 
 Needs = Literal["open", "infer", "metrics", "admin"]
 """What a route asks of its caller; `open` is for everybody, always: health, pages and their files."""
@@ -32,6 +33,7 @@ class Guard:
             nobody may administrate.
         open_to_all: scopes that need no key although there are keys (`infer` and `metrics`, say).
         per_client: how often one address may ask, whatever key it has; None for no limit.
+        shared: buckets that other processes of this server take from too; None where it is the only one.
         key_headers: lower-case names of headers that may hold a key, beside `Authorization`.
         clock: seconds, monotonic. wall: seconds since 1970, for what expires.
     """
@@ -42,13 +44,14 @@ class Guard:
         *,
         open_to_all: Collection[str] = (),
         per_client: Rate | None = None,
+        shared: SharedBuckets | None = None,
         key_headers: Iterable[str] = KEY_HEADERS,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._ring = ring
         self._open = frozenset(open_to_all) | {"open"} | ({"infer", "metrics"} if ring is None else set())
-        self._callers = Callers(per_client) if per_client else None
+        self._callers = _callers(per_client, shared)
         self._key_headers = ("authorization", *key_headers)
         self._clock = clock
         self._wall = wall
@@ -60,15 +63,20 @@ class Guard:
 
     @classmethod
     def open(
-        cls, path: Path | None, *, open_to_all: Collection[str] = (), per_client: Rate | None = None
+        cls,
+        path: Path | None,
+        *,
+        open_to_all: Collection[str] = (),
+        per_client: Rate | None = None,
+        shared: SharedBuckets | None = None,
     ) -> Guard:
         """A guard with the keys of a file.
 
         Raises:
             UsageError: the file cannot be read or is damaged.
         """
-        ring = KeyRing.open(path) if path else None
-        return cls(ring, open_to_all=open_to_all, per_client=per_client)
+        ring = KeyRing.open(path, shared) if path else None
+        return cls(ring, open_to_all=open_to_all, per_client=per_client, shared=shared)
 
     def authorize(
         self,
@@ -109,7 +117,7 @@ class Guard:
         self, headers: Headers, scope: Needs, model: str | None, client: str, method: str, path: str
     ) -> Principal:
         now = self._clock()
-        if self._callers is not None and (wait := self._callers.take(client, now)):
+        if self._callers is not None and (wait := self._callers(client, now)):
             raise RateLimited("too many requests from this address", retry_after=wait)
         if scope in self._open:
             return ANYBODY
@@ -171,3 +179,12 @@ class Guard:
             )
         scopes = ", ".join(sorted(known.scopes))
         raise Forbidden(f"this needs the scope {scope}; the key {name!r} has {scopes}")
+
+
+def _callers(rate: Rate | None, shared: SharedBuckets | None) -> Callable[[str, float], float] | None:
+    """Takes a token of the caller at an address at a moment: 0.0, or the seconds until there is one."""
+    if rate is None:
+        return None
+    if shared is None:
+        return Callers(rate).take
+    return lambda client, now: shared.take(f"client {network(client)}", rate, now)

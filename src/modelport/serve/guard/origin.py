@@ -78,7 +78,7 @@ def check_site(method: str, headers: Headers, origins: Collection[str] = ()) -> 
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site in ("same-origin", "none") or (site is None and origin is None) or origin in origins:
         return
-    if site is None and origin is not None and _same(origin, headers.get("host")):
+    if site is None and origin is not None and same_origin(origin, headers.get("host")):
         return
     who = f"pages of {origin[:120]!r}" if origin else "a page of another origin"
     raise Forbidden(f"{who} may not do this", hint="serve with --cors-origin to allow an origin")
@@ -133,6 +133,6 @@ def preflight(headers: Headers, origins: Collection[str], methods: str) -> list[
     ]
 
 
-def _same(origin: str, host: str | None) -> bool:
+def same_origin(origin: str, host: str | None) -> bool:
     """Whether an origin is this server, by its own `Host`. The scheme is left out: a proxy may end TLS."""
     return host is not None and origin.partition("://")[2].lower() == host.lower()

@@ -48,17 +48,17 @@ class Bucket:
     length sees more than twice the rate, and no long run more than the rate.
     """
 
-    __slots__ = ("_each", "_full_at", "_span", "rate")
+    __slots__ = ("_each", "_span", "full_at", "rate")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, full_at: float = -inf) -> None:
         self.rate = rate
         self._each = rate.seconds / rate.requests
         self._span = rate.seconds
-        self._full_at = -inf
+        self.full_at = full_at
 
     def take(self, now: float) -> float:
         """Take a token: 0.0 if there was one, else the seconds until there is (and nothing is taken)."""
-        full_at = self._full_at
+        full_at = self.full_at
         if full_at < now:
             full_at = now
         full_at += self._each
@@ -66,7 +66,7 @@ class Bucket:
         wait = full_at - now - self._span
         if wait > self._span * 1e-9:
             return wait
-        self._full_at = full_at
+        self.full_at = full_at
         return 0.0
 
 
@@ -87,7 +87,7 @@ class Callers:
 
     def take(self, client: str, now: float) -> float:
         """As `Bucket.take`, for the caller at `client` (an IP address)."""
-        caller = client if ":" not in client else _network(client)
+        caller = network(client)
         bucket = self._buckets.get(caller)
         if bucket is None:
             bucket = self._buckets[caller] = Bucket(self._rate)
@@ -98,9 +98,16 @@ class Callers:
         return bucket.take(now)
 
 
+def network(client: str) -> str:
+    """Whom an address stands for: itself, or the /64 of an IPv6 address, all of which one subscriber holds.
+
+    Text that is no address stays as it is.
+    """
+    return client if ":" not in client else _network(client)
+
+
 @lru_cache(4096)
 def _network(client: str) -> str:
-    """The /64 of an IPv6 address: one subscriber holds all of it. Text that is no address stays as it is."""
     try:
         address = ip_address(client.partition("%")[0])
     except ValueError:

@@ -15,6 +15,7 @@ import msgspec
 from ...errors import Unauthorized, UsageError
 from .keys import Key, Keys, Stamp, digest, read_keys, stamp_of
 from .rate import Bucket, Rate
+from .shared import SharedBucket, SharedBuckets
 
 log = logging.getLogger("modelport.serve")
 audit = logging.getLogger("modelport.audit")
@@ -75,22 +76,23 @@ class KeyRing:
     that they need no hash; they are found by Python's own keyed hash, not by their first letters.
     """
 
-    def __init__(self, path: Path, keys: Keys, stamp: Stamp) -> None:
+    def __init__(self, path: Path, keys: Keys, stamp: Stamp, shared: SharedBuckets | None = None) -> None:
         self._path = path
+        self._shared = shared
         self._stamp: Stamp | None = stamp
         self._looked = -inf
         self._seen: dict[str, Known] = {}
         self._fill(keys, {})
 
     @classmethod
-    def open(cls, path: Path) -> KeyRing:
-        """Read the file.
+    def open(cls, path: Path, shared: SharedBuckets | None = None) -> KeyRing:
+        """Read the file; keys with a rate take from `shared`, if other processes serve with them.
 
         Raises:
             UsageError: it cannot be read or is damaged: nothing is served with keys that are not known.
         """
         keys, stamp = read_keys(path)
-        return cls(path, keys, stamp)
+        return cls(path, keys, stamp, shared)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -152,7 +154,7 @@ class KeyRing:
 
     def _fill(self, keys: Keys, before: dict[str, Known]) -> None:
         self._salt = bytes.fromhex(keys.salt)
-        self._known = [Known(key, _bucket(key, before.get(key.name))) for key in keys.keys]
+        self._known = [Known(key, self._bucket(key, before.get(key.name))) for key in keys.keys]
         self._by_start = {known.digest[:_INDEX]: known for known in self._known}
         self._signing = [
             (key.signing, known)
@@ -161,12 +163,13 @@ class KeyRing:
         ]
         self._seen.clear()
 
-
-def _bucket(key: Key, before: Known | None) -> Bucket | None:
-    """A key that stays keeps its bucket: a reload is no new allowance."""
-    if key.rate is None:
-        return None
-    rate = Rate.parse(key.rate)
-    if before is not None and before.bucket is not None and before.bucket.rate == rate:
-        return before.bucket
-    return Bucket(rate)
+    def _bucket(self, key: Key, before: Known | None) -> Bucket | None:
+        """A key that stays keeps its bucket: a reload is no new allowance."""
+        if key.rate is None:
+            return None
+        rate = Rate.parse(key.rate)
+        if self._shared is not None:
+            return SharedBucket(rate, f"key {key.name}", self._shared)
+        if before is not None and before.bucket is not None and before.bucket.rate == rate:
+            return before.bucket
+        return Bucket(rate)
