@@ -17,6 +17,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     # Asked in this order; the first that recognises a source takes it.
     "importers": {
         "onnx": "modelport.importers.onnx:OnnxImporter",
+        "ultralytics": "modelport.importers.ultralytics:UltralyticsImporter",
         "torch": "modelport.importers.torch:TorchImporter",
         "keras": "modelport.importers.keras:KerasImporter",
     },

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
+from rich.progress import Progress
 
 from ..errors import UsageError
 from .render import console, facts, json_option, progress, write_json
+
+if TYPE_CHECKING:
+    from ..importers.source import Permission
 
 
 @click.command()
@@ -40,6 +46,12 @@ from .render import console, facts, json_option, progress, write_json
 )
 @click.option("--card", type=click.Path(), help="A model card (Markdown) to put in the bundle.")
 @click.option("--description", default="", help="One line about the model.")
+@click.option("--trust", is_flag=True, help="Open a SOURCE that is code (a pickle), in a confined process.")
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Make a private environment, without asking, where one is needed for SOURCE.",
+)
 @json_option
 def command(source: str, as_json: bool, **options: Any) -> None:
     """Pack SOURCE into the model repository OUT, and prove that the packed model is the same.
@@ -56,7 +68,8 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         def doing(what: str, share: float) -> None:
             bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
 
-        bundle = pack(source, progress=notes.append, stage=doing, **_arguments(options))
+        allowed = permission(bar, trust=options["trust"], isolate=options["isolate"])
+        bundle = pack(source, progress=notes.append, stage=doing, permission=allowed, **_arguments(options))
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
@@ -73,6 +86,27 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     ]
     rows.append(("next", f"modelport serve {options['out']}"))
     console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
+
+
+def permission(bar: Progress, *, trust: bool, isolate: bool) -> Permission:
+    """What the flags allow; a person at a terminal is asked, and sees what takes long."""
+    from ..importers.source import Permission
+
+    def ask(question: str) -> bool:
+        bar.stop()
+        try:
+            return click.confirm(question, err=True)
+        finally:
+            bar.start()
+
+    def tell(step: str) -> None:
+        if sys.stderr.isatty():
+            bar.update(bar.task_ids[0], description=escape(step))
+        else:
+            click.echo(step, err=True)
+
+    someone = sys.stdin.isatty() and sys.stderr.isatty()
+    return Permission(trust=trust, isolate=isolate, ask=ask if someone else None, tell=tell)
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:

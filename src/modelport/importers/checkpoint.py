@@ -6,6 +6,7 @@ import contextlib
 import io
 import pickletools
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def kind_of_file(source: Any) -> str | None:
 
 def refused_pickle(path: Path) -> Unsupported:
     """The refusal of a pickle, saying what it holds; the pickle is read as a list of names, not run."""
-    found = sorted(_pickled_globals(path))
+    found = sorted(pickled_names(path))
     tensors = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")
     classes = [name for name in found if name.split(".")[0] not in tensors or ".nn." in name]
     load = f"net = Net(); net.load_state_dict(torch.load({path.name!r}, weights_only=True))"
@@ -54,25 +55,46 @@ def refused_pickle(path: Path) -> Unsupported:
     )
 
 
-def _pickled_globals(path: Path) -> set[str]:
-    """The classes and functions that a pickle names."""
+def pickled_names(path: Path) -> set[str]:
+    """The classes and functions that a pickle, or the pickle of a torch archive, names: `torch.nn.X`.
+
+    Told from its opcodes; nothing is called, and what cannot be followed ends the list.
+    """
     member = next((name for name in zip_members(path) if name.split("/")[-1] == "data.pkl"), None)
-    if member is None:
-        with path.open("rb") as packed:
-            data = packed.read(_MAX_PICKLE)
-    else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as packed:
-            data = packed.read(_MAX_PICKLE)
+    try:
+        if member is None:
+            with path.open("rb") as packed:
+                data = packed.read(_MAX_PICKLE)
+        else:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as packed:
+                data = packed.read(_MAX_PICKLE)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError):
+        return set()  # damaged or under a password: whoever opens it says so
     found: set[str] = set()
-    recent: list[str] = []
-    stream = io.BytesIO(data)
     with contextlib.suppress(ValueError, EOFError, IndexError, UnicodeDecodeError):
-        while stream.tell() < len(data):
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL":
-                    found.add(str(argument).replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    found.add(".".join(recent[-2:]))
-                elif isinstance(argument, str):
-                    recent = [*recent[-1:], argument]
+        _collect(io.BytesIO(data), len(data), found)
     return found
+
+
+def _collect(stream: io.BytesIO, size: int, found: set[str]) -> None:
+    """Add every name to `found`: a global's own, or the two texts pushed last, kept ones included."""
+    recent: list[str] = []
+    memo: dict[int, str | None] = {}
+    pushed: str | None = None
+    while stream.tell() < size:
+        for opcode, argument, _ in pickletools.genops(stream):
+            name = opcode.name
+            if name == "MEMOIZE":
+                memo[len(memo)] = pushed
+                continue
+            if name in ("BINPUT", "LONG_BINPUT", "PUT"):
+                memo[int(str(argument))] = pushed
+                continue
+            if name in ("GLOBAL", "INST"):
+                found.add(str(argument).replace(" ", "."))
+            elif name == "STACK_GLOBAL":
+                found.add(".".join(recent[-2:]))
+            got = memo.get(int(str(argument))) if name in ("BINGET", "LONG_BINGET", "GET") else argument
+            pushed = got if isinstance(got, str) and name not in ("GLOBAL", "INST") else None
+            if pushed is not None:
+                recent = [*recent[-1:], pushed]

@@ -38,7 +38,7 @@ from .batch import BATCH, sizes_to_try
 from .card import model_card
 from .labels import read_labels
 from .names import clashes, free_names, renamed
-from .source import Imported, Importer, as_path, describe, find_importer, parse_input, sha256_of
+from .source import Imported, Importer, Permission, as_path, describe, find_importer, parse_input, sha256_of
 from .tolerances import chosen_golden
 
 Note = Callable[[str], None]
@@ -75,6 +75,7 @@ def pack(
     task: str | None = None,
     progress: Note | None = None,
     stage: Stage | None = None,
+    permission: Permission | None = None,
 ) -> Bundle:
     """Convert, compile, record golden cases, write `OUT/NAME/VERSION`, and replay it before it is there.
 
@@ -90,6 +91,7 @@ def pack(
         card: a model card: Markdown text, or a path of it; made where none is given.
         description, task: one line about the model, and what it does; the recipe's task by default.
         progress, stage: told of every decision worth knowing; of what is being done, with its share, 0 to 1.
+        permission: whether a source that is code may be opened, and a private environment made for that.
 
     Raises:
         ParityFailed: the converted model is not the same model; nothing was written.
@@ -100,7 +102,7 @@ def pack(
     name = _name(name, source)
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
-    importer, specs = find_importer(source), tuple(parse_input(text) for text in inputs or ())
+    importer, specs = find_importer(source, permission), tuple(parse_input(text) for text in inputs or ())
     chosen = _recipe(recipe, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, settings or {}, tell, doing)
     doing("recording golden cases", 0.6)

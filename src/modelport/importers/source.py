@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,14 +39,27 @@ class Imported(msgspec.Struct, frozen=True):
     framework: str
     """With its version: `torch 2.13.0`."""
     format: str
-    """`onnx`, `nn.Module`, `torchscript`, `pt2`, `keras` or `h5`."""
+    """`onnx`, `nn.Module`, `torchscript`, `pt2`, `ultralytics`, `yolov5`, `keras` or `h5`."""
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Class names that the file itself holds, or none."""
 
 
+class Permission(msgspec.Struct, frozen=True):
+    """What the user allows for sources that are code."""
+
+    trust: bool = False
+    """Opening them, in a process of its own."""
+    isolate: bool = False
+    """Making a private environment for that where the current one will not do."""
+    ask: Callable[[str], bool] | None = None
+    """Asks the user a question to be answered with yes or no; None where nobody is there."""
+    tell: Callable[[str], None] = lambda note: None
+    """Told what is being done that takes long."""
+
+
 class Importer(Protocol):
-    """One framework's way in."""
+    """One framework's way in. Those for sources that are code have `permit(permission)` as well."""
 
     def recognises(self, source: Any) -> bool:
         """Whether this is the importer for `source`, told without importing the framework."""
@@ -73,8 +86,21 @@ class Importer(Protocol):
         ...
 
 
-def find_importer(source: Any) -> Importer:
+@runtime_checkable
+class TakesPermission(Protocol):
+    """An importer that opens nothing without being allowed to."""
+
+    def permit(self, permission: Permission) -> None:
+        """What the user allows, before anything is opened."""
+        ...
+
+
+def find_importer(source: Any, permission: Permission | None = None) -> Importer:
     """The first importer that recognises `source`, built-in ones before plugins.
+
+    Args:
+        source: a path, or an object in memory.
+        permission: handed on to the importer where the source is code.
 
     Raises:
         NotFound: no such file. Unsupported: nothing recognises it.
@@ -85,6 +111,8 @@ def find_importer(source: Any) -> Importer:
     for name in plugins.table("importers"):
         importer: Importer = plugins.load("importers", name)()
         if importer.recognises(source):
+            if permission is not None and isinstance(importer, TakesPermission):
+                importer.permit(permission)
             return importer
     raise Unsupported(f"cannot tell what {describe(source)} is", hint=_advice(path))
 

@@ -1,0 +1,1 @@
+"""Work that must not share a process, or an environment, with Modelport itself."""

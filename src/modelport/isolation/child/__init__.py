@@ -1,0 +1,1 @@
+"""What runs in the other process. Needs the standard library, numpy and the framework; not Modelport."""
