@@ -18,11 +18,22 @@ if TYPE_CHECKING:
     from .client.aio import AsyncClient
     from .client.sync import Client
     from .errors import ModelportError
+    from .evaluate.run import evaluate
     from .importers.pack import pack
     from .runtimes.pipeline import Pipeline
     from .verify.replay import verify
 
-__all__ = ["AsyncClient", "Bundle", "Client", "ModelportError", "Pipeline", "__version__", "pack", "verify"]
+__all__ = [
+    "AsyncClient",
+    "Bundle",
+    "Client",
+    "ModelportError",
+    "Pipeline",
+    "__version__",
+    "evaluate",
+    "pack",
+    "verify",
+]
 
 _HOMES = {
     "AsyncClient": "modelport.client.aio",
@@ -30,6 +41,7 @@ _HOMES = {
     "Client": "modelport.client.sync",
     "ModelportError": "modelport.errors",
     "Pipeline": "modelport.runtimes.pipeline",
+    "evaluate": "modelport.evaluate.run",
     "pack": "modelport.importers.pack",
     "verify": "modelport.verify.replay",
 }

@@ -22,6 +22,8 @@ VERBS = {
     "inspect": "Show what a bundle holds and how it came to be.",
     "verify": "Replay a bundle's golden cases; say where answers diverge.",
     "predict": "Answer files from the shell.",
+    "track": "Follow the objects of a video or stream; count them at lines and in zones.",
+    "evaluate": "Say how good a bundle is on data with known answers.",
     "serve": "Serve bundles over HTTP and gRPC, with a page for each.",
     "rollout": "Show and change which version of a model gets the traffic.",
     "keys": "Add, list and revoke the keys of a server's callers.",
