@@ -6,7 +6,8 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,11 +84,11 @@ def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool
         opened.enter_context(stop.listening())
         report = Report(top, as_json=as_json, table="-" not in inputs and not any(i.moving for i in items))
         if "-" in inputs:
-            lines: Iterable[Line] = _streamed(run, kind)
+            lines: Generator[Line, None, None] = _streamed(run, kind)
         else:
             still = 0 if any(item.moving for item in items) else len(items)
             lines = tracked(run.lines(items), still, "predict")
-        report.show(lines)
+        report.show(opened.enter_context(contextlib.closing(lines)))
     return report.end(run, interrupted=stop.wanted)
 
 
@@ -117,8 +118,9 @@ def _opened(
     threads = given["threads"] or usable_cores()
     pipeline = opened.enter_context(Pipeline.open(bundle, threads=threads if live else 1))
     playing = Playing(given["fps"], given["frames"], given["reconnect"])
+    workers = 1 if live else threads
     return Answering(
-        pipeline, keeper, stop, options=options, classes=classes, playing=playing, threads=threads
+        pipeline, keeper, stop, options=options, classes=classes, playing=playing, workers=workers
     )
 
 
@@ -144,7 +146,7 @@ def _options(bundle: Bundle, given: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError(f"{problem.message}{hint}") from problem
 
 
-def _streamed(run: Answering, kind: str) -> Iterator[Line]:
+def _streamed(run: Answering, kind: str) -> Generator[Line, None, None]:
     """The lines of each name on standard input, before the next name is read."""
     while not run.stop.wanted:
         try:
@@ -167,7 +169,7 @@ class Report:
         self._as_json = as_json
         self._table = table
         self._shown: list[Line] = []
-        self._times: list[float] = []
+        self._times: deque[float] = deque(maxlen=10_000)
         self._start = time.perf_counter()
         self._answered = 0
 
@@ -194,7 +196,7 @@ class Report:
                 err=True,
             )
         if run.failures:
-            click.echo(f"{len(run.failures)} could not be answered", err=True)
+            click.echo(f"{run.failures.total()} could not be answered", err=True)
         if interrupted:
             click.echo("interrupted", err=True)
             return 130

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ class Answering:
         options: Mapping[str, Any],
         classes: frozenset[int] | None,
         playing: Playing,
-        threads: int,
+        workers: int,
     ) -> None:
         self.pipeline = pipeline
         self.keeper = keeper
@@ -66,13 +66,14 @@ class Answering:
         self.options = dict(options)
         self.classes = classes
         self.playing = playing
-        self.threads = threads
-        self.failures: list[int] = []
-        """The exit code of each error that stands in a line."""
+        self.workers = workers
+        """Items answered side by side."""
+        self.failures: Counter[int] = Counter()
+        """The exit codes of the errors that stand in lines."""
         self.notes: list[str] = []
         """What was noticed about the sources, a line each: frames that were damaged or dropped."""
 
-    def lines(self, items: Iterable[Item]) -> Iterator[Line]:
+    def lines(self, items: Iterable[Item]) -> Generator[Line, None, None]:
         """A line for each picture and frame, in order; ends early where the user wants an end."""
         still: list[Item] = []
         for item in items:
@@ -101,7 +102,7 @@ class Answering:
     def _pictures(self, items: list[Item]) -> Iterator[Line]:
         for item in items:
             self.keeper.reserve(item)
-        work = side_by_side(self._picture, items, self.threads, 2 * self.threads, self.stop)
+        work = side_by_side(self._picture, items, self.workers, 2 * self.workers, self.stop)
         for item, (line, size) in work:
             if size is not None:
                 self.keeper.count(item, None, size, line.answer)
@@ -142,8 +143,8 @@ class Answering:
                             film.write(picture, seconds)
                         bar.advance(bar.task_ids[0])
                         yield line
-            except ModelportError:
-                # A stream that is gone leaves what came before.
+            except (ModelportError, GeneratorExit):
+                # A stream that is gone, and a reader that left (`| head`), leave what came before.
                 if film is not None:
                     film.close()
                 raise
@@ -168,7 +169,7 @@ class Answering:
         def answered(frame: Frame) -> tuple[Line, Array | None]:
             return self._frame(item, source, frame)
 
-        workers, ahead = (1, 0) if source.live else (self.threads, self.threads)
+        workers, ahead = (1, 0) if source.live else (self.workers, self.workers)
         first: float | None = None
         for frame, (line, picture) in side_by_side(answered, bounded(), workers, ahead, self.stop):
             first = frame.seconds if first is None else first
@@ -201,7 +202,7 @@ class Answering:
 
     def _failed(self, item: Item, problem: ModelportError) -> Line:
         manifest = self.pipeline.bundle.manifest
-        self.failures.append(problem.exit_code)
+        self.failures[problem.exit_code] += 1
         return Line(item.name, manifest.name, manifest.version, error=str(problem))
 
     def _note(self, source: Source) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -93,7 +93,7 @@ def progress(description: str, total: int | None) -> Iterator[Progress]:
         yield bar
 
 
-def tracked(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+def tracked(items: Iterable[T], total: int, description: str) -> Generator[T, None, None]:
     """The items, with a progress bar beside them when there are many."""
     if total < 16:
         yield from items

@@ -58,7 +58,6 @@ class Decoder:
         except BaseException:
             self.close()
             raise
-        self._stream.thread_type = "SLICE" if live else "AUTO"
         self.corrupt = 0
         """Packets and pictures that could not be decoded whole; they were skipped."""
         self.fps = _rate(self._stream)
@@ -67,6 +66,8 @@ class Decoder:
             self._container.duration / self._av.time_base if self._container.duration else None
         )
         """How long it is; None: it does not say, as a live stream."""
+        # Threads that decode a frame each would hold back as many frames.
+        self._stream.thread_type = "SLICE" if live and self.seconds is None else "AUTO"
         self.announced: int | None = self._stream.frames or None
         """How many pictures its index lists; None: it has none."""
         self.total: int | None = self.announced or (round(self.seconds * self.fps) if self.seconds else None)

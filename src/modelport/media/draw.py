@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..tensors import Array
 from .palette import Colour, Font, colour_of, font_for, text_colour
@@ -86,7 +86,7 @@ class Canvas:
         for found in reversed(ordered):
             self.box(found["box"], _colour(found))
         for found in ordered:
-            self.label(found["box"], label_of(found), _colour(found))
+            self.label(found["box"], self._readable(found), _colour(found))
 
     def box(self, box: Sequence[float], colour: Colour) -> None:
         """A rectangle (x1 y1 x2 y2) with a dark edge on both sides, to be seen on its own colour too."""
@@ -100,7 +100,7 @@ class Canvas:
         text = text.replace("\n", " ")
         if len(text) > _MAX_LABEL:
             text = text[: _MAX_LABEL - 1] + "…"
-        font = font_for(text, self.text_size)
+        font = self._font(text)
         text = self._fitted(text, font)
         width, height = self._size_of(text, font)
         place = self._place(self._inside(box), width, height)
@@ -139,7 +139,7 @@ class Canvas:
         lines = [line for line in text.split("\n") if line]
         top = 0.0
         for line in lines:
-            font = font_for(line, self.text_size)
+            font = self._font(line)
             line = self._fitted(line, font)
             width, height = self._size_of(line, font)
             place = (0.0, top, width, top + height)
@@ -150,10 +150,20 @@ class Canvas:
             if top + height > self.height:
                 break
 
+    def _readable(self, found: Mapping[str, Any]) -> str:
+        """The label's text; with the class's number where no face of this machine has its letters."""
+        text = label_of(found)
+        if font_for(text, self.text_size) is None and "class" in found:
+            return label_of({**found, "label": f"class {found['class']}"})
+        return text
+
     def _inside(self, box: Sequence[float]) -> Box:
         left, top, right, bottom = (float(value) for value in box)
         across, down = self.width - 1, self.height - 1
         return (_clip(left, across), _clip(top, down), _clip(right, across), _clip(bottom, down))
+
+    def _font(self, text: str) -> Font:
+        return font_for(text, self.text_size) or font_for("", self.text_size) or ImageFont.load_default()
 
     def _padding(self) -> int:
         return max(2, self.text_size // 5)

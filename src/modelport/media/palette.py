@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 
 from PIL import ImageFont
@@ -34,6 +35,7 @@ PALETTE: tuple[Colour, ...] = (
     (45, 45, 210),
 )
 
+_SIGNS = frozenset("…–—·•“”‘’€™")
 # Pillow's own face holds Latin letters; for the others whatever the system has, by the usual names.
 _WIDE_FACES = (
     "NotoSansCJK-Regular.ttc",
@@ -60,11 +62,11 @@ def text_colour(background: Colour) -> Colour:
     return (0, 0, 0) if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else (255, 255, 255)
 
 
-def font_for(text: str, size: int) -> Font:
-    """A face of `size` pixels that holds the letters of `text`, as far as this machine has one."""
-    if all(ord(letter) < 0x250 for letter in text):
+def font_for(text: str, size: int) -> Font | None:
+    """A face of `size` pixels that holds the letters of `text`; None where this machine has none."""
+    if all(ord(letter) < 0x250 or letter in _SIGNS for letter in text):
         return _plain(size)
-    return _wide(size)
+    return next((font for font in _others(size) if all(_holds(font, letter) for letter in text)), None)
 
 
 @lru_cache(maxsize=32)
@@ -73,13 +75,18 @@ def _plain(size: int) -> Font:
 
 
 @lru_cache(maxsize=32)
-def _wide(size: int) -> Font:
+def _others(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
+    found = []
     for name in _WIDE_FACES:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return _plain(size)
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _holds(font: ImageFont.FreeTypeFont, letter: str) -> bool:
+    """Whether a face has a letter: what it has not, it draws as it draws a code point that is no letter."""
+    return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
 
 
 def _linear(value: float) -> float:

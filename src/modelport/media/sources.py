@@ -147,14 +147,19 @@ def open_source(
 
 
 def _of_address(address: str, fps: float | None, reconnects: int, timeout: float) -> Source:
-    """A stream; one that says how long it is, is a video file: every frame counts."""
+    """A stream; where http gives one with a length, that is a video file: every frame counts."""
+
+    # TCP: a lost datagram would smear all pictures up to the next key frame. A video file that is cut in
+    # the middle is asked for the rest.
+    rtsp = address.lower().startswith("rtsp")
+    options = {"rtsp_transport": "tcp"} if rtsp else {"reconnect": "1", "reconnect_delay_max": "4"}
 
     def connect() -> Decoder:
-        options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        return Decoder(address, options=options, timeout=timeout, live=True)
+        return Decoder(address, options=dict(options), timeout=timeout, live=True)
 
     first = [connect()]
-    if first[0].seconds is not None:
+    # Servers of recordings tell their length over RTSP too, and still play them at their own pace.
+    if first[0].seconds is not None and not rtsp:
         return Video(address, fps=fps, decoder=first[0])
     return Live(lambda: first.pop() if first else connect(), fps=fps, reconnects=reconnects)
 
