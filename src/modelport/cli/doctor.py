@@ -13,7 +13,7 @@ import click
 
 from .. import config, plugins
 from .._version import __version__
-from ..errors import ModelportError
+from ..errors import ModelportError, UsageError
 from .render import console, facts, grid, json_option, write_json
 
 CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
@@ -34,18 +34,37 @@ OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 @click.command()
+@click.option("--envs", is_flag=True, help="Show the private environments instead, with their sizes.")
+@click.option("--make", metavar="NAME", help="With --envs: make one beforehand.")
+@click.option("--clear", metavar="NAME", help="With --envs: remove one of them, or 'all'.")
 @json_option
-def command(as_json: bool) -> int:
+def command(envs: bool, make: str | None, clear: str | None, as_json: bool) -> int:
     """Show the hardware, the runtimes and frameworks found, and what is missing with its command.
 
     Exit code 1 if something that the core needs is missing or broken.
     """
+    if envs or make or clear:
+        _environments(make, clear, as_json=as_json)
+        return 0
     report = examine()
     if as_json:
         write_json(report)
     else:
         _print(report)
     return 0 if report["ok"] else 1
+
+
+def _environments(make: str | None, clear: str | None, *, as_json: bool) -> None:
+    from . import environments
+
+    if make and clear:
+        raise UsageError("--make and --clear exclude each other")
+    if clear:
+        environments.clear(clear, as_json=as_json)
+    elif make:
+        environments.make(make, as_json=as_json)
+    else:
+        environments.show(as_json=as_json)
 
 
 def examine() -> dict[str, Any]:

@@ -87,15 +87,13 @@ def how_confined(worker: Worker) -> str:
 
 def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path:
     why = f"this needs {', '.join(lacking)}, which the current environment has not"
-    offer = (
-        f"a private environment for it takes about {wanted.megabytes / 1000:.1f} GB in "
-        f"{environments.root()}, once ({wanted.licence})"
-    )
+    size = f"about {wanted.megabytes / 1000:.1f} GB in {environments.root()}, once"
+    offer = f"a private environment for it ({size}; {wanted.licence})"
     if not permission.isolate:
         ask: Callable[[str], bool] | None = permission.ask
         if ask is None:
             raise Unsupported(why, hint=f"--isolate makes {offer}")
-        if not ask(f"{why}; {offer}. Make it now?"):
+        if not ask(f"{why}. Make {offer}?"):
             raise Unsupported(why, hint=f"--isolate makes {offer}")
     permission.tell(f"{why}; making {offer}")
     return environments.make(wanted, permission.tell)

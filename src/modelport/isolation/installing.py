@@ -54,6 +54,7 @@ def install(folder: Path, requirements: Sequence[str], *, alone: bool, tell: Not
         Unsupported: no package index is reached, or pip fails for another reason.
     """
     python = str(folder / "bin" / "python")
+    tell(f"installing {', '.join(requirements)}")
     command = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "off", *(["--no-deps"] if alone else []), *requirements]
     code, lines = _run(command, tell=tell)
@@ -69,7 +70,7 @@ def install(folder: Path, requirements: Sequence[str], *, alone: bool, tell: Not
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
     raise Unsupported(
         f"pip could not install {', '.join(requirements)}: {_short(errors[-1] if errors else str(code))}",
-        hint="nothing of the environment was kept",
+        hint="is this machine on line, and does its package index hold that? Nothing was kept of what was made",
     )
 
 
@@ -100,12 +101,12 @@ def _run(command: Sequence[str], tell: Note | None) -> tuple[int, list[str]]:
 
 def _step(line: str) -> str | None:
     """What a line of pip's says is being done; None where it says nothing of that."""
-    if match := re.match(r"(Collecting|Downloading|Using cached) (\S+)(.*)", line):
-        what, package, rest = match.groups()
+    if match := re.match(r"Downloading (\S+)(.*)", line):
+        package, rest = match.groups()
         size = re.search(r"\([\d.]+ [kMG]?B\)", rest)
-        name = package.rpartition("/")[2]
-        return f"{what.lower()} {name}" + (f" {size.group()}" if size else "")
-    return "installing" if line.startswith("Installing collected packages") else None
+        name = "-".join(package.rpartition("/")[2].split("-")[:2])
+        return f"downloading {name}" + (f" {size.group()}" if size else "")
+    return "installing them" if line.startswith("Installing collected packages") else None
 
 
 def _short(line: str) -> str:

@@ -34,7 +34,7 @@ class Detect(nn.Module):  # type: ignore[misc]
     """The head with anchors: boxes in pixels as centre and size, objectness, a score for each class."""
 
     def forward(self, levels: Any) -> Any:
-        """Feature maps float[batch, channels, rows, columns], finest first, to [batch, boxes, 5 + classes]."""
+        """Feature maps float[batch, channels, rows, columns], finest first, to [batch, boxes, 5 + nc]."""
         return torch.cat([self._decode(level, features) for level, features in enumerate(levels)], 1)
 
     def _decode(self, level: int, features: Any) -> Any:
