@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from modelport.cli.main import VERBS
+from modelport.cli.main import VERBS, load, root
 
 from ..colours import LABELS, RECIPE, pack_colours, picture
 
@@ -308,3 +311,12 @@ def test_the_demo_serves_the_digits_page(tmp_path: Path) -> None:
         assert process.wait(30) in (0, -15)
         assert time.monotonic() - started < 30
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_serve_lists_each_option_once_under_its_heading() -> None:
+    done = CliRunner().invoke(root, ["serve", "--help"], prog_name="modelport")
+    text, _, other = done.output.partition("Other options:")
+    assert other.split() == ["-h,", "--help", "Show", "this", "message", "and", "exit."]
+    for option in load("serve").params:
+        if isinstance(option, click.Option) and option.name != "help":
+            assert len(re.findall(rf"^  {option.opts[0]}\b", text, re.M)) == 1, option.opts

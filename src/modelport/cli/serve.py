@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .groups import Grouped
 from .render import json_option, write_json
 
 if TYPE_CHECKING:
@@ -106,7 +107,21 @@ def _with_options(command: _F) -> _F:
     return command
 
 
-@click.command()
+GROUPS = {
+    "Where": ("host", "port", "grpc_port", "admin_port", "workers"),
+    "Answering": ("slo", "executors", "max_batch", "runtime", "api"),
+    "Versions": ("versions", "watch", "golden_every"),
+    "Who may ask": (
+        *("keys", "open_to_all", "rate_per_client", "allow_host", "cors_origin"),
+        *("tls_cert", "tls_key", "tls_client_ca"),
+    ),
+    "Limits": ("max_body", "header_timeout", "body_timeout", "max_connections"),
+    "Output": ("log_format", "access_log", "as_json"),
+}
+"""The headings of `modelport serve --help`."""
+
+
+@click.command(cls=Grouped, groups=GROUPS)
 @click.argument("path", type=click.Path())
 @host_option
 @port_option
