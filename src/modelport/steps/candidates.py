@@ -101,13 +101,12 @@ def by_class(
         op("Greater", scores, threshold),
         op("LessOrEqual", scores, graph.constant(LARGEST, "float32")),
     )
-    one = graph.constant([1], "int64")
-    finite = op("Unsqueeze", _finite(graph, box), one)
+    whole = op("Unsqueeze", finite(graph, box), graph.constant([1], "int64"))
     # A NaN is no candidate, and must not become the best class either.
     best = op("ArgMax", op("Where", good, scores, graph.constant(-1.0, "float32")), axis=1)
     classes = op("Range", *_range(graph, op("Shape", scores, start=1, end=2)))
     chosen = op("Or", multi, op("Equal", best, classes))
-    pairs = op("NonZero", op("And", op("And", good, finite), chosen))
+    pairs = op("NonZero", op("And", op("And", good, whole), chosen))
     index, kind = column(graph, pairs, 0, 0), column(graph, pairs, 1, 0)
     score = op("GatherND", scores, op("Transpose", pairs, perm=[1, 0]))
     return Candidates(op("Gather", row, index), op("Gather", box, index), score, kind, batch)
@@ -155,11 +154,10 @@ def reference_corners(center: Array) -> Array:
     return np.concatenate([center[:, :2] - half, center[:, :2] + half], axis=1)
 
 
-def _finite(graph: Graph, box: str) -> str:
-    """Whether all four numbers are: bool[m]."""
+def finite(graph: Graph, x: str, axis: int = 1) -> str:
+    """Whether all numbers along an axis, the last, are: bool without that axis."""
     # Of an infinity or NaN, and of nothing else, a number minus itself is not 0.
-    nothing = graph.op("Sub", box, box)
-    total = graph.op("ReduceSum", nothing, graph.constant([1], "int64"), keepdims=0)
+    total = graph.op("ReduceSum", graph.op("Sub", x, x), graph.constant([axis], "int64"), keepdims=0)
     return graph.op("Equal", total, graph.constant(0.0, "float32"))
 
 

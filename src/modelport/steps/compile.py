@@ -14,7 +14,7 @@ import numpy as np
 from ..bundle.manifest import Option
 from ..errors import TooLarge, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
-from . import heads, image, ink, nms, placement, post, resize
+from . import grids, heads, image, ink, nms, placement, post, resize, scored_boxes
 from .graph import Graph, Value
 from .step import PostStep, PreStep
 
@@ -53,6 +53,12 @@ POST_STEPS: dict[str, type[PostStep]] = {
         post.TopK,
         post.Labels,
         heads.YoloV5,
+        heads.YoloV8,
+        heads.YoloV10,
+        grids.Yolox,
+        grids.NanoDet,
+        grids.YoloV5Raw,
+        scored_boxes.ScoredBoxes,
         nms.Nms,
         nms.Best,
         placement.ToOriginal,

@@ -66,10 +66,12 @@ def _mover(steps: Sequence[PreStep]) -> Letterbox | Resize | None:
 class ToOriginal(PostStep, frozen=True, forbid_unknown_fields=True):
     """Boxes in the network's picture -> boxes in pixels of the decoded original, within its edges.
 
-    Takes `boxes` float32[batch, n, 4] with `classes`, and the carried `placement`. No parameters.
+    Takes `boxes` float32[batch, n, 4] with `classes`, and the carried `placement`. `relative`: boxes are
+    shares of the picture's sides, 0 to 1, and the whole picture is in what the network sees.
     """
 
     name: ClassVar[str] = "to_original"
+    relative: bool = False
 
     def compile(self, graph: Graph, tensors: dict[str, Value], labels: Sequence[str]) -> dict[str, Value]:
         op, i64 = graph.op, partial(graph.constant, dtype="int64")
@@ -81,7 +83,10 @@ class ToOriginal(PostStep, frozen=True, forbid_unknown_fields=True):
             return op("Unsqueeze", op("Gather", placement.name, i64([x, y, x, y]), axis=1), i64([1]))
 
         zero = graph.constant(0.0, "float32")
-        moved = op("Div", op("Sub", boxes.name, each(2, 3)), each(0, 1))
+        if self.relative:
+            moved = op("Mul", boxes.name, each(4, 5))
+        else:
+            moved = op("Div", op("Sub", boxes.name, each(2, 3)), each(0, 1))
         inside = op("Min", op("Max", moved, zero), each(4, 5))
         used = op("GreaterOrEqual", op("Unsqueeze", tensors[CLASSES].name, i64([2])), i64(0))
         mapped = Value(op("Where", used, inside, zero), "float32", boxes.shape)
@@ -89,7 +94,10 @@ class ToOriginal(PostStep, frozen=True, forbid_unknown_fields=True):
 
     def reference(self, tensors: Tensors, labels: Sequence[str]) -> dict[str, Array]:
         placement = tensors[PLACEMENT.name][:, None, :]
-        moved = (tensors[BOXES] - placement[..., [2, 3, 2, 3]]) / placement[..., [0, 1, 0, 1]]
+        if self.relative:
+            moved = tensors[BOXES] * placement[..., [4, 5, 4, 5]]
+        else:
+            moved = (tensors[BOXES] - placement[..., [2, 3, 2, 3]]) / placement[..., [0, 1, 0, 1]]
         inside = np.minimum(np.maximum(moved, np.float32(0)), placement[..., [4, 5, 4, 5]])
         mapped = np.where(tensors[CLASSES][..., None] >= 0, inside, np.float32(0)).astype(np.float32)
         return {name: value for name, value in tensors.items() if name != PLACEMENT.name} | {BOXES: mapped}

@@ -6,6 +6,7 @@ the user's; both are read by the same code.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -22,15 +23,16 @@ from .fit import Resolved, fit, picture_of
 from .image import Layout
 from .step import PostStep, PreStep, parse_steps
 
+_INSTEAD_OF_SIZE = ("shorter", "longest")
 MAX_RECIPE_BYTES = 256 << 10
 
-Parameter = int | float | str | bool
+Parameter = int | float | str | bool | tuple[int, int]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A recipe before it meets a network: its steps still hold "$parameter" where a parameter goes.
 
-    `labels` are the class names where the user gives none.
+    `labels` are the class names where the user gives none; the text "coco" stands for COCO's 80.
     """
 
     name: str = ""
@@ -38,7 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     description: str = ""
     decode: Decode = Decode()
     parameters: dict[str, Parameter] = {}
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] | str = ()
     pre: tuple[Any, ...] = ()
     post: tuple[Any, ...] = ()
 
@@ -90,6 +92,8 @@ def resolve(
             datatype, number of classes), or steps that do not fit each other.
     """
     given = _given(recipe, overrides or {})
+    if given.get("size"):
+        given |= {name: "" for name in _INSTEAD_OF_SIZE if name in recipe.parameters and name not in given}
     where = f"recipe {recipe.name}"
     notes: list[str] = []
     pre: tuple[PreStep, ...] = ()
@@ -98,10 +102,10 @@ def resolve(
         orders = [step.order for step in pre if isinstance(step, Layout)] or ["hwc"]
         shape = picture_of(net, None if orders[0] == "auto" else orders[0])
         if "size" in recipe.parameters and "size" not in given:
-            if shape.sides is None:
+            if shape.sides is None and recipe.parameters["size"]:
                 notes.append(f"the network takes any size; {recipe.parameters['size']} is used")
-            else:
-                given["size"] = _square(recipe, shape.sides, shape.order)
+            elif shape.sides is not None:
+                given |= _sized(recipe, given, shape.sides, shape.order)
         pre = parse_steps(_filled(recipe.pre, recipe.parameters | given, where), PRE_STEPS, f"{where} $.pre")
         pre = tuple(Layout(shape.order) if step == Layout("auto") else step for step in pre)
     elif recipe.pre:
@@ -113,24 +117,48 @@ def resolve(
         net=net,
         pictures=recipe.decode.kind == "image",
         labels=tuple(labels),
-        own_labels=recipe.labels,
+        own_labels=labels_of(recipe),
         normalised_output=normalised_output,
         notes=notes,
     )
 
 
-def _square(recipe: Recipe, sides: tuple[int, int], order: str) -> int:
+def labels_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's own class names.
+
+    Raises:
+        UsageError: a list of names that does not ship with Modelport.
+    """
+    if not isinstance(recipe.labels, str):
+        return recipe.labels
+    lists = [entry.name for entry in _folder().iterdir() if entry.name.endswith(".txt")]
+    if f"{recipe.labels}.txt" not in lists:
+        known = ", ".join(sorted(name.removesuffix(".txt") for name in lists))
+        raise UsageError(f"no list of labels named {recipe.labels!r}; there is {known}", at="labels")
+    return tuple((_folder() / f"{recipe.labels}.txt").read_text("utf-8").splitlines())
+
+
+def _sized(
+    recipe: Recipe, given: Mapping[str, Parameter], sides: tuple[int, int], order: str
+) -> dict[str, Parameter]:
+    """The parameters that a network of fixed sides settles: `size`, in place of `shorter` and `longest`."""
     if sides[0] != sides[1] and {1, 3} & set(sides):
         raise UsageError(
             f"as {order!r} the network takes pictures of {sides[0]} x {sides[1]}: its channels are elsewhere",
             hint='layout = "auto" puts them where the network has them',
         )
+    settled: dict[str, Parameter] = {"size": sides[0] if sides[0] == sides[1] else sides}
+    settled |= {name: "" for name in _INSTEAD_OF_SIZE if name in recipe.parameters}
     if sides[0] != sides[1]:
-        raise UsageError(
-            f"the network takes pictures of {sides[0]} x {sides[1]}; recipe {recipe.name!r} makes squares",
-            hint="write a recipe of your own with both sides in it",
-        )
-    return sides[0]
+        try:
+            parse_steps(_filled(recipe.pre, {**recipe.parameters, **given, **settled}, ""), PRE_STEPS, "")
+        except UsageError as problem:
+            raise UsageError(
+                f"the network takes pictures of {sides[0]} x {sides[1]}; "
+                f"recipe {recipe.name!r} makes squares",
+                hint="write a recipe of your own with both sides in it",
+            ) from problem
+    return settled
 
 
 def _folder() -> Any:
@@ -169,6 +197,7 @@ def _parse(data: bytes, name: str, where: str) -> Recipe:
     # With the defaults every step must be whole.
     parse_steps(_filled(recipe.pre, recipe.parameters, where), PRE_STEPS, f"{where} $.pre")
     parse_steps(_filled(recipe.post, recipe.parameters, where), POST_STEPS, f"{where} $.post")
+    labels_of(recipe)
     return recipe
 
 
@@ -234,7 +263,15 @@ def _given(recipe: Recipe, overrides: Mapping[str, Any]) -> dict[str, Parameter]
         default = recipe.parameters[key]
         kind: Any = type(default)
         try:
-            given[key] = msgspec.convert(value, kind, strict=False)
-        except msgspec.ValidationError as problem:
+            if key == "size" and isinstance(value, str) and re.fullmatch(r"\[[\d, ]+\]", value):
+                given[key] = msgspec.json.decode(value, type=tuple[int, int])
+            elif key == "size" and not isinstance(value, list | tuple):
+                given[key] = msgspec.convert(value, int, strict=False)
+            elif key == "size":
+                given[key] = msgspec.convert(value, tuple[int, int])
+            else:
+                given[key] = msgspec.convert(value, kind, strict=False)
+        except (msgspec.ValidationError, msgspec.DecodeError) as problem:
+            kind = int if key == "size" else kind
             raise UsageError(f"parameter {key!r} is {kind.__name__}, got {value!r}", at=key) from problem
     return given

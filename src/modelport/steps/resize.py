@@ -31,7 +31,9 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
     `size`: both sides, or [height, width].
     `shorter`: the shorter side becomes this and the longer int(shorter * long / short), cut off, as
         torchvision's `Resize` has it. `crop_fraction` (timm's `crop_pct`) makes that
-        floor(shorter / crop_fraction) instead, for a crop to `shorter` afterwards.
+        floor(shorter / crop_fraction) instead, for a crop to `shorter` afterwards. `longest` bounds the
+        longer side, as DETR has it: where it would be more, the shorter becomes
+        round(longest * short / long).
     `longer`: the longer side becomes this and the shorter longer * short / long, rounded half to even,
         but at least 1.
 
@@ -52,6 +54,7 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
     longer: Side | None = None
     kernel: Kernel = "pillow-bilinear"
     crop_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    longest: Side | None = None
     order: Literal["pillow-13", "width-first"] = "pillow-13"
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
             both_sides(self.size)
         if self.crop_fraction is not None and self.shorter is None:
             raise ValueError("`crop_fraction` goes with `shorter`")
+        if self.longest is not None and (self.shorter is None or self.longest < (self._short or 0)):
+            raise ValueError("`longest` goes with a `shorter` that is no more")
 
     def compile(self, graph: Graph, x: Value) -> Value:
         height, width = self._sides(graph, _picture(x, self.name))
@@ -102,7 +107,11 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         if self.size is not None:
             return both_sides(self.size)
         short, long = min(height, width), max(height, width)
-        if self._short is not None:
+        if self._short is not None and self.longest is not None and long / short * self._short > self.longest:
+            exact = self.longest * short / long
+            new_short = max(1, round(exact))
+            new_long = long if new_short == short else max(1, int(exact * long / short))
+        elif self._short is not None:
             new_short, new_long = self._short, int(self._short * long / short)
         else:
             new_long = self.longer or 1
@@ -118,7 +127,7 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
 
     def covers(self, height: int, width: int) -> bool:
         """Whether it is certain that the result has at least `height` rows and `width` columns."""
-        short = self._short or 0
+        short = 0 if self.longest is not None else self._short or 0
         least = both_sides(self.size) if self.size is not None else (short, short)
         return least[0] >= height and least[1] >= width
 
@@ -149,6 +158,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
 
     def _scaled(self, graph: Graph, side: str, height: str, width: str) -> str:
         """`target` of one side, int64[1], with the aspect kept."""
+        if self._short is not None and self.longest is not None:
+            return self._bounded(graph, side, height, width)
         if self._short is not None:
             # Whole numbers: a quotient that is no whole number is too far from one for the float
             # division in Python's int(shorter * long / short) to reach it.
@@ -158,6 +169,21 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         scaled = graph.op("Mul", graph.constant([self.longer], "float64"), graph.cast(side, "float64"))
         rounded = graph.op("Round", graph.op("Div", scaled, longest))  # half to even, as Python's round
         return graph.cast(graph.op("Max", rounded, graph.constant([1.0], "float64")), "int64")
+
+    def _bounded(self, graph: Graph, side: str, height: str, width: str) -> str:
+        """`target` of one side, int64[1], where `longest` bounds the longer one; in float64, as in Python."""
+        op, f64 = graph.op, partial(graph.constant, dtype="float64")
+        short, long, own = (
+            graph.cast(each, "float64") for each in (op("Min", height, width), op("Max", height, width), side)
+        )
+        wanted, most = f64([float(self._short or 0)]), f64([float(self.longest or 0)])
+        over = op("Greater", op("Mul", op("Div", long, short), wanted), most)
+        exact = op("Where", over, op("Div", op("Mul", most, short), long), wanted)
+        new_short = op("Max", op("Round", exact), f64([1.0]))
+        grown = op("Max", op("Floor", op("Div", op("Mul", exact, long), short)), f64([1.0]))
+        new_long = op("Where", op("Equal", new_short, short), long, grown)
+        # Of a square both are the same.
+        return graph.cast(op("Where", op("Equal", own, short), new_short, new_long), "int64")
 
 
 class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,372 @@
+"""`modelport track`: objects of a video or stream followed, counted at lines and in zones."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+import msgspec
+
+from ..bundle.store import Bundle
+from ..errors import UsageError
+from ..track.association import TRACKERS, Following
+from ..track.counting import Anchor
+from ..track.session import Session, Summary, Watching
+from ..track.shapes import parse_line, parse_zone
+from .render import console, facts, grid, json_option, progress, write_json
+from .stopping import Stop
+
+if TYPE_CHECKING:
+    from ..media.frames import Source
+    from ..track.run import Delay, Detect, Shown
+    from ..track.scores import Scores
+
+_DEFAULT = Following()
+_NUMBER = click.FloatRange(0)
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What the command line asks for, beside the tracker's settings."""
+
+    inputs: tuple[str, ...]
+    option: tuple[str, ...]
+    only: str | None
+    appearance: str | None
+    detections: Path | None
+    fps: float | None
+    seconds: float | None
+    threads: int | None
+    save: Path | None
+    save_mot: Path | None
+    save_events: Path | None
+    ground_truth: Path | None
+    tracks: bool
+
+
+def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The settings of trackers, each with its default."""
+    texts = {
+        "high_score": "Boxes at least this good are matched first.",
+        "new_score": "Boxes at least this good may begin a track.",
+        "min_iou": "Overlap that a box needs with where its object is expected.",
+        "lost_seconds": "An object unseen for longer comes back as another.",
+        "max_distance": "DeepSORT: cosine distance beyond which two looks differ.",
+    }
+    for name, text in reversed(texts.items()):
+        flag = "--" + name.replace("_", "-")
+        default = getattr(_DEFAULT, name)
+        function = click.option(flag, type=_NUMBER, default=default, show_default=True, help=text)(function)
+    text = "Frames in a row before an object has an identity."
+    return click.option(
+        "--min-frames", type=click.IntRange(1), default=_DEFAULT.min_frames, show_default=True, help=text
+    )(function)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="[BUNDLE] [VIDEO]")
+@click.option("--line", multiple=True, metavar="X1,Y1,X2,Y2[,NAME]", help="Count who crosses it, in and out.")
+@click.option(
+    "--zone", multiple=True, metavar="'X,Y X,Y X,Y[,NAME]'", help="Count who is in it, and for how long."
+)
+@click.option(
+    "--anchor",
+    type=click.Choice(["bottom", "centre"]),
+    default="bottom",
+    show_default=True,
+    help="The point of a box that crosses and enters.",
+)
+@click.option(
+    "--margin",
+    type=_NUMBER,
+    default=2.0,
+    show_default=True,
+    help="Pixels past a line or border before it counts.",
+)
+@click.option(
+    "--tracker", type=click.Choice(TRACKERS), help="[default: bytetrack; with --appearance deepsort]"
+)
+@click.option("--appearance", metavar="BUNDLE", help="What objects look like: a bundle that gives a vector.")
+@_following_options
+@click.option(
+    "--option", "-o", multiple=True, metavar="NAME=VALUE", help="An option of BUNDLE, as score_threshold=0.2."
+)
+@click.option("--only", metavar="LABEL,…", help="Follow objects with these labels alone.")
+@click.option(
+    "--detections",
+    type=click.Path(path_type=Path),
+    metavar="DET.TXT",
+    help="Objects found already, in MOTChallenge's format; no BUNDLE then.",
+)
+@click.option("--fps", type=click.FloatRange(0, min_open=True), help="At most so many frames a second.")
+@click.option("--seconds", type=_NUMBER, help="Stop after so much of the video or stream.")
+@click.option("--threads", type=click.IntRange(1), help="[default: cores]")
+@click.option("--save", type=click.Path(path_type=Path), metavar="OUT.MP4", help="Write the annotated video.")
+@click.option(
+    "--save-mot",
+    type=click.Path(path_type=Path),
+    metavar="OUT.TXT",
+    help="Write tracks in MOTChallenge's format.",
+)
+@click.option(
+    "--save-events",
+    type=click.Path(path_type=Path),
+    metavar="OUT.JSONL",
+    help="Write events, one JSON value a line.",
+)
+@click.option(
+    "--ground-truth", type=click.Path(path_type=Path), metavar="GT.TXT", help="Print MOTA, IDF1 and HOTA."
+)
+@click.option("--tracks", is_flag=True, help="With --json: a line for each frame too.")
+@json_option
+def command(
+    line: tuple[str, ...],
+    zone: tuple[str, ...],
+    anchor: Anchor,
+    margin: float,
+    tracker: str | None,
+    high_score: float,
+    new_score: float,
+    min_iou: float,
+    lost_seconds: float,
+    max_distance: float,
+    min_frames: int,
+    as_json: bool,
+    **wishes: Any,
+) -> int:
+    """Follow the objects that BUNDLE finds in VIDEO: a file, a directory or glob of pictures, a camera's
+    number, or the address of a stream.
+
+    Lines and zones are in pixels, or in shares of the picture where all numbers are from 0 to 1. `in` is from
+    left to right for who walks along the line. With --json events are printed as they happen, and the
+    summary as the last line.
+    """
+    wish = Wish(**wishes)
+    tracker = tracker or ("deepsort" if wish.appearance else "bytetrack")
+    if (tracker == "deepsort") != (wish.appearance is not None):
+        raise UsageError("deepsort and --appearance BUNDLE need each other")
+    watching = Watching(
+        tuple(parse_line(text, number) for number, text in enumerate(line, 1)),
+        tuple(parse_zone(text, number) for number, text in enumerate(zone, 1)),
+        anchor,
+        margin,
+    ).checked()
+    following = Following(tracker, high_score, new_score, min_frames, min_iou, lost_seconds, max_distance)
+    with contextlib.ExitStack() as opened:
+        return _run(wish, following.checked(), watching, as_json, opened)
+
+
+def _run(
+    wish: Wish, following: Following, watching: Watching, as_json: bool, opened: contextlib.ExitStack
+) -> int:
+    from ..track.appearance import Appearance
+    from ..track.run import Delay, follow_source
+
+    source, detect = _opened(wish, opened)
+    session = Session(msgspec.structs.replace(following, fps=source.fps), watching)
+    appearance = None
+    if wish.appearance is not None:
+        appearance = Appearance(opened.enter_context(_pipeline(wish.appearance, wish.threads)))
+    keeping = opened.enter_context(_Keeping.open(wish, source, session, as_json))
+    delay = Delay()
+    stop = opened.enter_context(Stop().listening())
+    with progress("track", source.total) as bar, stop.calling(source.stop):
+        for shown in follow_source(source, detect, session, appearance=appearance, delay=delay):
+            keeping.keep(shown)
+            bar.advance(bar.task_ids[0])
+            if wish.seconds is not None and shown.step.seconds >= wish.seconds:
+                source.stop()
+                break
+    keeping.finish(session)
+    scores = keeping.scores(wish.ground_truth) if wish.ground_truth is not None else None
+    summary = session.summary()
+    _report(summary, source, delay, scores, as_json)
+    return 0
+
+
+def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
+    """Where frames come from, and what finds objects in them."""
+    from ..media.sources import open_source
+    from ..track.mot import by_frame, read_rows
+    from ..track.run import Given, detector
+
+    if wish.detections is None:
+        if len(wish.inputs) != 2:
+            raise click.UsageError("expected BUNDLE and VIDEO, or --detections DET.TXT [VIDEO]")
+        pipeline = opened.enter_context(_pipeline(wish.inputs[0], wish.threads))
+        only = [label.strip() for label in wish.only.split(",")] if wish.only else []
+        detect = detector(pipeline, _options(wish.option), only=only)
+        decode = pipeline.bundle.manifest.decode
+        return opened.enter_context(open_source(wish.inputs[1], fps=wish.fps, decode=decode)), detect
+    if len(wish.inputs) > 1:
+        raise click.UsageError("with --detections there is no BUNDLE: at most VIDEO")
+    found = by_frame(read_rows(wish.detections))
+    if wish.inputs:
+        return opened.enter_context(open_source(wish.inputs[0], fps=wish.fps)), lambda frame: found.get(
+            frame.index, []
+        )
+    if wish.save is not None or wish.appearance is not None:
+        raise click.UsageError("--save and --appearance look at pictures: give VIDEO too")
+    given = Given(wish.detections.name, found, wish.fps or 25.0)
+    return opened.enter_context(given), lambda frame: found.get(frame.index, [])
+
+
+def _pipeline(bundle: str, threads: int | None) -> Any:
+    from ..engine.settings import usable_cores
+    from ..runtimes.pipeline import Pipeline
+
+    return Pipeline.open(Bundle.open(bundle), threads=threads or usable_cores())
+
+
+def _options(given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"expected --option NAME=VALUE, got {text!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+class _Keeping:
+    """What is written while the video goes by."""
+
+    def __init__(self, session: Session, as_json: bool, tracks: bool) -> None:
+        from ..track.run import Drawing
+
+        self._drawing = Drawing(session)
+        self._json = as_json
+        self._tracks = tracks
+        self._events: TextIO | None = None
+        self._mot: TextIO | None = None
+        self._mot_path: Path | None = None
+        self._writer: Any = None
+        self._open_writer: Callable[[int, int], Any] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, wish: Wish, source: Source, session: Session, as_json: bool) -> Iterator[_Keeping]:
+        """Open the files; a video is opened with the first picture, whose size it has."""
+        import tempfile
+
+        from ..media.video import VideoWriter
+
+        keeping = cls(session, as_json, wish.tracks)
+        with contextlib.ExitStack() as opened:
+            if wish.save_events is not None:
+                keeping._events = opened.enter_context(wish.save_events.open("w", encoding="utf-8"))
+            if wish.save_mot is not None or wish.ground_truth is not None:
+                folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+                keeping._mot_path = wish.save_mot or folder / "result.txt"
+                keeping._mot = opened.enter_context(keeping._mot_path.open("w", encoding="utf-8"))
+            if wish.save is not None:
+                path = wish.save
+                keeping._open_writer = lambda width, height: opened.enter_context(
+                    VideoWriter(path, source.fps, width, height)
+                )
+            yield keeping
+
+    def keep(self, shown: Shown) -> None:
+        """Write what one picture brought."""
+        from ..track.mot import write_rows
+
+        step = shown.step
+        for event in step.events:
+            self._event(event)
+        if self._json and self._tracks:
+            line = {"event": "frame", "frame": step.frame, "seconds": step.seconds, "tracks": step.tracks}
+            write_json(line, lines=True)
+        if self._mot is not None:
+            write_rows(self._mot, step.frame, step.tracks)
+        if self._open_writer is not None:
+            picture = shown.frame.picture
+            if self._writer is None:
+                self._writer = self._open_writer(picture.shape[1], picture.shape[0])
+            self._writer.write(self._drawing.draw(picture, step), step.seconds)
+
+    def finish(self, session: Session) -> None:
+        """The video is over: every track ends."""
+        for event in session.end():
+            self._event(event)
+        if self._mot is not None:
+            self._mot.close()
+
+    def scores(self, truth: Path) -> Scores:
+        """How well what was written agrees with the ground truth."""
+        from ..track.scores import score
+
+        assert self._mot_path is not None
+        return score(truth, self._mot_path)
+
+    def _event(self, event: Any) -> None:
+        if self._json:
+            write_json(event, lines=True)
+        if self._events is not None:
+            self._events.write(msgspec.json.encode(event).decode() + "\n")
+            self._events.flush()
+
+
+def _report(summary: Summary, source: Source, delay: Delay, scores: Scores | None, as_json: bool) -> None:
+    """The summary: the last line of JSON, or tables."""
+    lost = {"dropped": source.dropped, "corrupt": source.corrupt, "reconnects": source.reconnects}
+    if as_json:
+        last: dict[str, Any] = {"event": "summary", **msgspec.to_builtins(summary), **lost}
+        if source.live:
+            last["delay_seconds"] = {"mean": round(delay.mean, 4), "longest": round(delay.longest, 4)}
+        if scores is not None:
+            last["scores"] = scores
+        write_json(last, lines=True)
+        return
+    rows = [("source", source.name), ("frames", f"{summary.frames}, {summary.seconds:.2f} s")]
+    rows.append(("tracks", _labels(summary.labels)))
+    rows += [(name, str(count)) for name, count in lost.items() if count]
+    if source.live:
+        rows.append(
+            ("behind", f"{delay.mean * 1e3:.0f} ms on the average, {delay.longest * 1e3:.0f} ms at most")
+        )
+    out = console()
+    out.print(facts("tracked", rows))
+    if summary.lines:
+        cells = [
+            [n, label, str(c.into), str(c.out)]
+            for n, by in summary.lines.items()
+            for label, c in sorted(by.items())
+        ]
+        out.print(grid(["line", "label", "in", "out"], cells or [[n, "-", "0", "0"] for n in summary.lines]))
+    if summary.zones:
+        out.print(grid(["zone", "label", "entered", "mean stay", "longest"], list(_stays(summary))))
+    if scores is not None:
+        out.print(facts("against the ground truth", _scores(scores)))
+    sys.stdout.flush()
+
+
+def _labels(labels: dict[str, int]) -> str:
+    total = sum(labels.values())
+    return f"{total}" + (
+        f" ({', '.join(f'{count} {label}' for label, count in labels.items())})" if labels else ""
+    )
+
+
+def _stays(summary: Summary) -> Iterator[list[str]]:
+    for name, by in summary.zones.items():
+        if not by:
+            yield [name, "-", "0", "", ""]
+        for label, stays in sorted(by.items()):
+            mean = stays.dwell_seconds / stays.left if stays.left else 0.0
+            yield [name, label, str(stays.entered), f"{mean:.2f} s", f"{stays.longest_seconds:.2f} s"]
+
+
+def _scores(scores: Scores) -> list[tuple[str, str]]:
+    return [
+        ("MOTA", f"{scores.mota:.3f}"),
+        ("IDF1", f"{scores.idf1:.3f}"),
+        ("HOTA", f"{scores.hota:.3f} (DetA {scores.det_a:.3f}, AssA {scores.ass_a:.3f})"),
+        ("precision", f"{scores.precision:.3f}"),
+        ("recall", f"{scores.recall:.3f}"),
+        ("identity switches", str(scores.id_switches)),
+        ("fragments", str(scores.fragments)),
+        ("false, missed", f"{scores.false_positives}, {scores.misses} of {scores.objects}"),
+    ]
