@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..track.run import Delay, Detect, Shown
     from ..track.scores import Scores
 
-_DEFAULT = Following()
 _NUMBER = click.FloatRange(0)
 
 
@@ -48,22 +47,19 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The settings of trackers, each with its default."""
+    """The settings of trackers; what is not set is as the tracker's library has it."""
     texts = {
         "high_score": "Boxes at least this good are matched first.",
         "new_score": "Boxes at least this good may begin a track.",
         "min_iou": "Overlap that a box needs with where its object is expected.",
-        "lost_seconds": "An object unseen for longer comes back as another.",
+        "lost_seconds": "An object unseen for longer comes back as another.  [default: 1]",
         "max_distance": "DeepSORT: cosine distance beyond which two looks differ.",
     }
     for name, text in reversed(texts.items()):
         flag = "--" + name.replace("_", "-")
-        default = getattr(_DEFAULT, name)
-        function = click.option(flag, type=_NUMBER, default=default, show_default=True, help=text)(function)
+        function = click.option(flag, type=_NUMBER, help=text)(function)
     text = "Frames in a row before an object has an identity."
-    return click.option(
-        "--min-frames", type=click.IntRange(1), default=_DEFAULT.min_frames, show_default=True, help=text
-    )(function)
+    return click.option("--min-frames", type=click.IntRange(1), help=text)(function)
 
 
 @click.command()
@@ -128,12 +124,12 @@ def command(
     anchor: Anchor,
     margin: float,
     tracker: str | None,
-    high_score: float,
-    new_score: float,
-    min_iou: float,
-    lost_seconds: float,
-    max_distance: float,
-    min_frames: int,
+    high_score: float | None,
+    new_score: float | None,
+    min_iou: float | None,
+    lost_seconds: float | None,
+    max_distance: float | None,
+    min_frames: int | None,
     as_json: bool,
     **wishes: Any,
 ) -> int:
@@ -154,7 +150,15 @@ def command(
         anchor,
         margin,
     ).checked()
-    following = Following(tracker, high_score, new_score, min_frames, min_iou, lost_seconds, max_distance)
+    following = Following(
+        tracker,
+        high_score,
+        new_score,
+        min_frames,
+        min_iou,
+        max_distance,
+        1.0 if lost_seconds is None else lost_seconds,
+    )
     with contextlib.ExitStack() as opened:
         return _run(wish, following.checked(), watching, as_json, opened)
 

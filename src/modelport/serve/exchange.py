@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from ..engine.arena import Slot
 if TYPE_CHECKING:
     from ..engine.submission import Submission
     from .guard.ring import Principal
-    from .listener import Server
+    from .listener import Connected, Server
     from .receiving import Receiver
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
@@ -173,6 +174,23 @@ class Exchange:
         self.status = status
         self.release()
         self._connection.write(self, parts)
+
+    def take_over(self, head: bytes, protocol: Connected) -> asyncio.Transport | None:
+        """Answer with `head`, a whole 101, and have `protocol` read and write the connection from now on.
+
+        Returns:
+            The transport; None where the connection cannot be had: its caller is gone, sent more before
+            it was answered, or the server stops.
+        """
+        if self.replied:
+            return None
+        self.status = 101
+        transport = self._connection.take_over(self, head, protocol)
+        if transport is not None:
+            self.replied = True
+            self.gone = None
+            self.release()
+        return transport
 
     def start_stream(self, status: int, headers: bytes) -> None:
         """Begin a reply whose length is not known; `stream` and `end_stream` follow."""

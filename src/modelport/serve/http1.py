@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from .exchange import JSON, Exchange, Head
-from .listener import Server
+from .listener import Connected, Server
 from .receiving import Receiver
 
 _FULL = (
@@ -54,7 +54,7 @@ class Connection(Receiver):
         """The caller sends no more: it may still read, if it is owed something."""
         if self._in_message or (self._current is None and not self._waiting):
             return False
-        self._ignoring = True
+        self._ignoring = self._ignored = True
         for exchange in (self._current, *self._waiting):
             if exchange is not None:
                 exchange.keep_alive = False
@@ -136,6 +136,26 @@ class Connection(Receiver):
         self.since = server.now
         if self._waiting and not self._write_since:
             self._next()
+
+    def take_over(self, exchange: Exchange, head: bytes, protocol: Connected) -> asyncio.Transport | None:
+        """Answer `exchange` with `head` (101), and give the connection to `protocol`.
+
+        Returns:
+            The transport; None where the caller is gone, said more than it may, or the server stops.
+        """
+        server, transport = self.server, self._transport
+        if transport is None or exchange is not self._current or self._ignored or server.stopping:
+            return None
+        server.connections.discard(self)
+        server.connections.add(protocol)
+        self._transport = self._current = None
+        server.busy -= 1
+        server.buffered -= exchange.reserved
+        transport.write(head)
+        transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
+        if server.finished is not None:
+            server.finished(exchange)
+        return transport
 
     def _next(self) -> None:
         """Answer the next of the requests that came before the reply to the one before them."""

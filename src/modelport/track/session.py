@@ -118,6 +118,11 @@ class Session:
         """Lines and zones in pixels; None before the first picture."""
         return self._counting
 
+    @property
+    def seen(self) -> int:
+        """Identities so far."""
+        return self._over + len(self._tracks)
+
     def step(
         self,
         found: Sequence[Mapping[str, Any]],
@@ -188,7 +193,7 @@ class Session:
         return Summary(
             self._steps,
             0.0 if math.isnan(self._first) else self._last - self._first,
-            self._over + len(self._tracks),
+            self.seen,
             dict(sorted(labels.items())),
             counting.crossings,
             counting.stays,
