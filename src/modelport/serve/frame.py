@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from functools import cache
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -23,7 +22,6 @@ _COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/)[ \t]*$", re.M)
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 
-@cache
 def sent(file: Path) -> bytes:
     """A file as it is sent: scripts and style sheets without the comments that have lines of their own.
 
@@ -62,7 +60,6 @@ def page(name: str, *, model: bool = False, status: int = 200) -> Response:
     return HTMLResponse(_html(name, model), status)
 
 
-@cache
 def _html(name: str, model: bool) -> str:
     title, _, body = (STATIC / f"{name}.html").read_text().partition("\n")
     if model:

@@ -56,7 +56,7 @@ function edge(context, colour, [left, top, right, bottom], place, stroke, lit) {
   const shift = (stroke % 2) / 2;
   const rectangle = [left + shift, top + shift, right - left, bottom - top];
   if (lit) {
-    context.fillStyle = `rgb(${colour.join(" ")} / 22%)`;
+    context.fillStyle = `rgb(${colour.join(" ")} / 14%)`;
     context.fillRect(...rectangle);
   }
   context.strokeStyle = "rgb(16 16 16 / 60%)";

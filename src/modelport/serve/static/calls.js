@@ -17,8 +17,8 @@ export function pictureCalls(predict, file, sample, boxes = false) {
   const url = new URL(predict, location.href).href;
   const type = file.endsWith(".png") ? "image/png" : "image/jpeg";
   const fetchSample = sample ? `curl -so ${file} ${shellQuote(new URL(sample, location.href).href)}\n` : "";
-  const curl = `${fetchSample}curl -F file=@${file} ${shellQuote(url)}`;
-  const annotated = `\n\n# the picture with its boxes\ncurl -F file=@${file} -H 'Accept: image/jpeg' -o boxes.jpg \\\n  ${shellQuote(url)}`;
+  const curl = `${fetchSample}curl -F file=@${file} ${boxes ? "\\\n  " : ""}${shellQuote(url)}`;
+  const annotated = `\n# the picture with its boxes\ncurl -F file=@${file} -H 'Accept: image/jpeg' -o boxes.jpg \\\n  ${shellQuote(url)}`;
   const python = `    best = json.load(response)["answer"][0]\nprint(best["label"], best["score"])`;
   const pythonBoxes = `    for found in json.load(response)["answer"]:\n        print(found["label"], found["score"], found["box"])`;
   return {

@@ -54,15 +54,16 @@ export class Camera {
     byId("camera").textContent = on ? "Stop the camera" : "Use the camera";
   }
 
-  /** What it sees now, as a JPEG. */
-  frame() {
+  /** What it sees now: {blob, size}, a JPEG and its pixels. */
+  async frame() {
     const video = byId("video");
     const fit = Math.min(1, FRAME_SIDE / Math.max(video.videoWidth, video.videoHeight, 1));
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, Math.round(video.videoWidth * fit));
     canvas.height = Math.max(1, Math.round(video.videoHeight * fit));
     canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
+    return { blob, size: { width: canvas.width, height: canvas.height } };
   }
 }
 

@@ -94,7 +94,7 @@ const camera = new Camera(
   },
   complain,
 );
-const frame = () => camera.frame();
+const frame = async () => (await camera.frame()).blob;
 
 /** After a refused frame, go on, but not at once. */
 function later() {

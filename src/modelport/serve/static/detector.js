@@ -8,7 +8,7 @@ import { boxAt, colourOf, css, drawBoxes } from "./boxes.js";
 import { Calls, pictureCalls } from "./calls.js";
 import { Camera } from "./camera.js";
 import { fillAbout } from "./card.js";
-import { byId, complain, connection, Latest, loadModel, make, post, save } from "./common.js";
+import { byId, complain, connection, keyed, Latest, loadModel, make, post, save } from "./common.js";
 import { fillSamples, listen, pressSample } from "./intake.js";
 import { Options } from "./options.js";
 
@@ -20,8 +20,8 @@ const PROMPT = [make("strong", {}, "Drop a picture here"), make("span", {}, "or 
 const canvas = byId("boxes");
 const calls = new Calls();
 const sender = new Latest(send, failed, byId("answer"), FRAME_GAP);
-let shown = null; // the picture on the sheet, unless the camera is on
-let answered = null; // {blob, size, reply}: the last answer and its picture
+let shown = null; // {blob, view}: the picture on the sheet, unless the camera is on; the view is a promise
+let answered = null; // {picture, size, reply}: the last answer, and its picture as it is shown
 let visible = []; // the objects that are shown, best first
 let lit = -1; // which of them stands out
 let frames = []; // when the last frames were answered
@@ -50,13 +50,35 @@ const options = new Options(byId("options"), LOWEST, (again) => {
 
 // Asking
 
-const still = async () => ({ blob: shown, size: await sizeOf(shown) });
+const still = () => shown;
 const frame = async () => {
-  const blob = await camera.frame();
-  return { blob, size: await sizeOf(blob) };
+  const { blob, size } = await camera.frame();
+  return { blob, view: { picture: blob, size } };
 };
 
-/** The upright picture's pixels, which are what boxes count; an `img` may count by the resolution in its EXIF. */
+/**
+ * What is shown of a picture, {picture, size}: boxes count the upright picture's pixels.
+ *
+ * An `img` does not tell those: its own size is by the resolution in the EXIF.
+ */
+async function viewOf(blob) {
+  // Chromium ignores the orientation that a WebP's EXIF asks for.
+  const size = blob.type === "image/webp" ? null : await sizeOf(blob);
+  if (size) return { picture: blob, size };
+  const picture = await asServed(blob);
+  return { picture, size: picture && (await sizeOf(picture)) };
+}
+
+/** The picture as the server reads it, which draws boxes of a score above 1 on it: none. */
+async function asServed(blob) {
+  if (!options.has("score_threshold")) return null;
+  const headers = keyed({ Accept: "image/jpeg", "Content-Type": typeOf(blob) });
+  const reply = await fetch(`${model.predict}?score_threshold=1`, { method: "POST", body: blob, headers }).catch(() => null);
+  return reply?.ok ? reply.blob() : null;
+}
+
+const typeOf = (blob) => blob.type || "application/octet-stream";
+
 async function sizeOf(blob) {
   const bitmap = await createImageBitmap(blob).catch(() => null);
   if (!bitmap) return null;
@@ -66,15 +88,15 @@ async function sizeOf(blob) {
 }
 
 async function send(source, signal) {
-  const { blob, size } = await source();
+  const { blob, view } = await source();
   if (signal.aborted) return;
-  if (!camera.stream) fit(size);
   const path = model.predict + options.query(LOWEST);
-  const [reply, roundTrip] = await post(path, blob, blob.type || "application/octet-stream", signal);
+  const [reply, roundTrip] = await post(path, blob, typeOf(blob), signal);
+  if (signal.aborted) return;
+  answered = { ...(await view), reply };
   if (signal.aborted) return;
   complain(null);
-  answered = { blob, size, reply };
-  if (camera.stream) fit(size);
+  if (camera.stream) fit(answered.size);
   update();
   showTiming(roundTrip, reply.timing_ms, ...(camera.stream ? [rate()] : []));
   if (camera.stream) sender.push(frame);
@@ -82,7 +104,7 @@ async function send(source, signal) {
 
 function failed(problem) {
   // The old answer is not this picture's.
-  if (problem.status >= 400 && problem.status < 500) forget();
+  if (problem.status >= 400 && problem.status < 500) forget("No answer");
   else byId("answer").classList.add("stale");
   complain(problem);
   // After a refused frame, go on, but not at once.
@@ -94,7 +116,7 @@ function rate() {
   const now = performance.now();
   frames = [...frames.filter((time) => now - time < RATE_OVER), now];
   const passed = now - frames[0];
-  return passed ? `${(((frames.length - 1) * 1000) / passed).toFixed(1)} frames a second` : "";
+  return passed ? `${(((frames.length - 1) * 1000) / passed).toFixed(1)} frames/s` : "";
 }
 
 /** Give the sheet the picture's shape, so that the canvas lies on the picture exactly. */
@@ -106,8 +128,16 @@ function fit(size) {
 
 // Showing
 
-function forget() {
+function idle() {
+  forget("Choose a picture");
+  fit(null);
+  byId("prompt").replaceChildren(...PROMPT);
+  byId("prompt").hidden = false;
+}
+
+function forget(words) {
   answered = null;
+  byId("top").textContent = words;
   byId("timing").textContent = "";
   update();
 }
@@ -116,17 +146,17 @@ function forget() {
 function update() {
   byId("answer").classList.remove("stale");
   const all = (answered?.reply.answer ?? []).map((each) => ({ ...each, label: String(each.label) }));
-  const above = all.filter(({ score }) => score >= options.threshold);
+  const above = all.filter(({ score }) => score > options.threshold);
   visible = above.filter(({ label }) => !wanted.size || wanted.has(label));
   if (lit >= visible.length) lit = -1;
   fillChips(above);
   fillRows();
   const hidden = all.length - above.length;
-  byId("top").textContent = answered ? things(visible.length) : "–";
   byId("sure").textContent = hidden ? `${hidden} more below the threshold` : "";
   byId("answer").classList.toggle("idle", !answered);
   byId("save").disabled = !answered?.size;
   if (answered) {
+    byId("top").textContent = things(visible.length);
     calls.last({ ...answered.reply, answer: above });
     const words = [...counts(visible)].map(([label, count]) => `${count} ${label}`).join(", ");
     canvas.ariaLabel = `${things(visible.length)}${words && `: ${words}`}`;
@@ -176,7 +206,11 @@ function swatch(index) {
 
 function fillRows() {
   while (rows.length < visible.length) rows.push(row(rows.length));
-  byId("found").replaceChildren(...rows.slice(0, visible.length).map(({ item }) => item));
+  // Those that stay are left where they are: one may have the focus.
+  rows.forEach(({ item }, at) => {
+    if (at >= visible.length) item.remove();
+    else if (!item.isConnected) byId("found").append(item);
+  });
   visible.forEach(({ label, class: index, score, box }, at) => {
     const { item, name, value, place, mark } = rows[at];
     mark.style.background = css(colourOf(index));
@@ -211,7 +245,11 @@ function light(index, scroll = false) {
   if (lit === index) return;
   lit = index;
   draw();
-  if (scroll && lit >= 0) rows[lit].item.scrollIntoView({ block: "nearest" });
+  if (!scroll || lit < 0) return;
+  // The list alone: scrollIntoView would move the page as well.
+  const [list, { item }] = [byId("found"), rows[lit]];
+  const top = item.offsetTop - list.offsetTop;
+  list.scrollTop = Math.min(Math.max(list.scrollTop, top + item.offsetHeight - list.clientHeight), top);
 }
 
 function point(event) {
@@ -240,10 +278,11 @@ function draw() {
 }
 
 new ResizeObserver(draw).observe(canvas);
+addEventListener("resize", draw); // also told when the window moves to a screen with other pixels
 
 byId("save").addEventListener("click", async () => {
-  const { blob, size } = answered;
-  const bitmap = await createImageBitmap(blob);
+  const { picture, size } = answered;
+  const bitmap = await createImageBitmap(picture);
   const sheet = Object.assign(document.createElement("canvas"), size);
   const context = sheet.getContext("2d");
   context.fillStyle = "#fff"; // behind what is transparent, as the server has it
@@ -252,7 +291,7 @@ byId("save").addEventListener("click", async () => {
   bitmap.close();
   const scale = (size.width + size.height) / 2;
   drawBoxes(sheet, visible, size, { stroke: Math.max(1, Math.round(scale * 0.0028)), letter: Math.max(11, Math.round(scale * 0.02)) });
-  const type = blob.type === "image/png" ? "image/png" : "image/jpeg";
+  const type = picture.type === "image/png" ? "image/png" : "image/jpeg";
   const made = await new Promise((resolve) => sheet.toBlob(resolve, type, 0.92));
   if (made) save(made, `${model.name}-boxes.${type === "image/png" ? "png" : "jpg"}`);
   else complain({ message: "This picture is too large for this browser to draw on.", status: 400 });
@@ -265,23 +304,23 @@ function take(blob, name) {
   sender.cancel();
   complain(null);
   pressSample(null);
-  forget();
-  shown = blob;
-  const image = byId("picture");
-  URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(blob);
-  image.alt = name;
-  image.hidden = false;
-  byId("prompt").hidden = true;
+  forget("Looking…");
+  shown = { blob, view: viewOf(blob) };
+  shown.view.then((view) => shown?.blob === blob && put(view, name));
   sender.push(still);
 }
 
-byId("picture").addEventListener("error", () => {
-  if (!shown) return;
-  byId("picture").hidden = true;
-  byId("prompt").replaceChildren("This browser cannot show this picture; it was sent all the same.");
-  byId("prompt").hidden = false;
-});
+/** Put a picture on the sheet, or the words that it cannot be shown. */
+function put({ picture, size }, name) {
+  const image = byId("picture");
+  URL.revokeObjectURL(image.src);
+  fit(size);
+  image.hidden = !size;
+  byId("prompt").hidden = !!size;
+  if (!size) return byId("prompt").replaceChildren("This picture cannot be shown; it was sent all the same.");
+  image.src = URL.createObjectURL(picture);
+  image.alt = name;
+}
 
 const camera = new Camera(
   () => {
@@ -290,16 +329,13 @@ const camera = new Camera(
     pressSample(null);
     shown = null;
     frames = [];
-    forget();
+    forget("Looking…");
     byId("picture").hidden = byId("prompt").hidden = true;
     sender.push(frame);
   },
   () => {
     sender.cancel();
-    forget();
-    fit(null);
-    byId("prompt").replaceChildren(...PROMPT);
-    byId("prompt").hidden = false;
+    idle();
   },
   complain,
 );
@@ -309,5 +345,4 @@ connection.onBack(() => {
   if (camera.stream) sender.push(frame);
   else if (shown) sender.push(still);
 });
-byId("prompt").replaceChildren(...PROMPT);
-update();
+idle();

@@ -4,7 +4,7 @@ import { make } from "./common.js";
 
 const SCORE = "score_threshold";
 const NAMES = {
-  [SCORE]: "Score at least",
+  [SCORE]: "Score above",
   iou_threshold: "Overlap (IoU) at most",
   class_agnostic: "Overlap across classes",
   multi_label: "Several classes a box",
@@ -24,10 +24,11 @@ export class Options {
   fill(specs) {
     this.specs = specs;
     const score = specs.find(({ name }) => name === SCORE);
-    // Without such an option the page can hide all the same.
+    // Without such an option the page hides all the same.
     const shown = score ? specs : [{ name: SCORE, dtype: "float32", default: 0, description: "" }, ...specs];
     for (const { name, default: value } of shown) this.values[name] ??= value;
-    this.box.replaceChildren(...shown.map((spec) => this.control(spec)));
+    const order = shown.toSorted((a, b) => (a.dtype === "bool") - (b.dtype === "bool") || (b.name === SCORE) - (a.name === SCORE));
+    this.box.replaceChildren(...order.map((spec) => this.control(spec)));
   }
 
   control({ name, dtype, minimum, maximum, description }) {
@@ -57,6 +58,10 @@ export class Options {
   set(name, value, again) {
     this.values[name] = value;
     this.changed(again);
+  }
+
+  has(name) {
+    return this.specs.some((spec) => spec.name === name);
   }
 
   get threshold() {

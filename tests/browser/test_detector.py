@@ -1,0 +1,554 @@
+"""The page of detectors: what it shows and draws is what Python gives for the same bundle and picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, expect
+
+import modelport
+from modelport.media.palette import PALETTE, colour_of, text_colour
+
+from ..boxes import LABELS, pack_boxes, pixels_with
+from ..colours import served
+from .conftest import EVIL, FLAGS, Watch
+
+Visit = Callable[..., Page]
+Found = list[dict[str, Any]]
+PARTS = [("red", 40, 30, 120, 90, 0.8), ("blue", 180, 100, 300, 220, 0.6), ("green", 20, 150, 80, 230, 0.4)]
+"""Label, left, top, right, bottom and score, in a picture of 320 x 240."""
+
+
+def pixels(parts: list[tuple[Any, ...]] = PARTS, size: tuple[int, int] = (320, 240)) -> np.ndarray:
+    """uint8[H, W, 3] with rectangles of which each has a score of its own."""
+    found = pixels_with([], size=size)
+    for *box, strength in parts:
+        left, top, right, bottom = box[1:]
+        drawn = pixels_with([tuple(box)], size=size, strength=strength)  # type: ignore[list-item]
+        found[top:bottom, left:right] = drawn[top:bottom, left:right]
+    return found
+
+
+def write(path: Path, picture: np.ndarray | None = None, **options: Any) -> Path:
+    """The picture as a file."""
+    Image.fromarray(pixels() if picture is None else picture).save(path, **options)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the detector, and again with hostile labels."""
+    folder = tmp_path_factory.mktemp("detectors")
+    repo = pack_boxes(folder)
+    modelport.pack(
+        folder / "boxes.onnx",
+        out=repo,
+        name="hostile",
+        recipe="yolov5",
+        labels=[f"{label} {EVIL}" for label in LABELS],
+        golden=[write(folder / "scene.png")],
+    )
+    return repo
+
+
+@pytest.fixture(scope="module")
+def url(bundles: Path) -> Iterator[str]:
+    """The address of a server with these bundles."""
+    with served(bundles) as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def answer(bundles: Path) -> Iterator[Callable[..., Found]]:
+    """What Python gives for a picture's file."""
+    with modelport.Pipeline.open(modelport.Bundle.open(bundles / "boxes" / "1")) as pipeline:
+
+        def ask(file: Path, **options: Any) -> Found:
+            found = pipeline.readable(pipeline.answer(pipeline.decode(file.read_bytes()), options))
+            assert isinstance(found, list)
+            return found
+
+        yield ask
+
+
+def shown(page: Page) -> Found:
+    """The rows of the list, as they are in its data."""
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    rows: Found = page.locator("#found li").evaluate_all(
+        """rows => rows.map(row => ({
+          label: row.querySelector(".name").textContent, class: Number(row.dataset.class),
+          score: Number(row.dataset.score), box: row.dataset.box.split(" ").map(Number),
+        }))"""
+    )
+    return rows
+
+
+def show(page: Page, file: Path) -> Found:
+    """Choose a file and wait for its answer."""
+    with page.expect_response("**/predict/**"):
+        page.set_input_files("#file", file)
+    expect(page.locator("#top")).to_contain_text("object")
+    return shown(page)
+
+
+def drag(page: Page, name: str, value: float) -> None:
+    """Move a slider."""
+    page.locator(f"#{name}").fill(str(value))
+
+
+COLOUR_AT = """(canvas, points) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return points.map(([x, y]) => [...data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 4)]);
+}"""
+
+
+@pytest.mark.parametrize("ratio", [1, 1.5, 2])
+def test_boxes_are_drawn_where_python_has_them(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path, ratio: float
+) -> None:
+    page = visit("/models/boxes", device_scale_factor=ratio)
+    file = write(tmp_path / "scene.png")
+    truth = answer(file)
+    assert [each["label"] for each in truth] == ["red", "blue", "green"]
+    assert show(page, file) == truth
+    canvas = page.locator("#boxes")
+    frame, across = canvas.bounding_box(), canvas.evaluate("canvas => canvas.width")
+    assert frame is not None and frame == page.locator("#picture").bounding_box()
+    assert abs(across - frame["width"] * ratio) <= 1  # a pixel of the canvas is one of the screen
+    assert frame["width"] / frame["height"] == pytest.approx(320 / 240, rel=0.01)
+    drawn = page.locator("#found li").evaluate_all(
+        "rows => rows.map(row => row.dataset.drawn.split(' ').map(Number))"
+    )
+    edges = []
+    for each, box in zip(truth, drawn, strict=True):
+        scale = frame["width"] / 320
+        assert box == pytest.approx([value * scale for value in each["box"]], abs=1)
+        left, top, right, bottom = (round(value * ratio) for value in box)
+        middle = [(left, (top + bottom) // 2), ((left + right) // 2, bottom)]
+        edges += [(point, (*colour_of(each["class"]), 255)) for point in middle]
+    seen = canvas.evaluate(COLOUR_AT, [point for point, _ in edges])
+    assert [tuple(pixel) for pixel in seen] == [colour for _, colour in edges]  # crisp: no mixture
+
+
+def test_colours_are_those_of_saved_pictures(visit: Visit) -> None:
+    page = visit("/models/boxes")
+    count = 3 * len(PALETTE)
+    seen = page.evaluate(
+        """async count => {
+          const { colourOf, inkOn } = await import("/static/boxes.js");
+          return Array.from({length: count}, (_, i) => [colourOf(i), inkOn(colourOf(i))]);
+        }""",
+        count,
+    )
+    inks = {"#000": (0, 0, 0), "#fff": (255, 255, 255)}
+    for index, (colour, ink) in enumerate(seen):
+        assert tuple(colour) == colour_of(index)
+        assert inks[ink] == text_colour(colour_of(index))
+
+
+def test_the_threshold_asks_nobody_and_answers_as_the_server_would(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+) -> None:
+    page = visit("/models/boxes")
+    file = write(tmp_path / "scene.png")
+    show(page, file)
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))
+    for threshold, count in ((0.3, 3), (0.5, 2), (0.7, 1), (0.95, 0), (0.05, 3)):
+        drag(page, "score_threshold", threshold)
+        words = "1 object" if count == 1 else f"{count} objects"
+        expect(page.locator("#top")).to_have_text(words)
+        assert shown(page) == answer(file, score_threshold=threshold)
+        less = f"{3 - count} more below the threshold" if count < 3 else ""
+        expect(page.locator("#sure")).to_have_text(less)
+        assert f"score_threshold={threshold}'" in page.locator("#code").inner_text()
+    assert asked == []
+
+
+def test_other_options_ask_again(visit: Visit, answer: Callable[..., Found], tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    file = write(tmp_path / "scene.png")
+    before = show(page, file)
+    with page.expect_response("**/predict/boxes?*iou_threshold=1*"):
+        drag(page, "iou_threshold", 1)
+    expect(page.locator("#found li")).to_have_count(6)
+    assert shown(page) == answer(file, iou_threshold=1.0) != before
+    with page.expect_response("**/predict/boxes?*class_agnostic=true*"):
+        page.check("#class_agnostic")
+    assert "iou_threshold=1&class_agnostic=true" in page.locator("#code").inner_text()
+    page.uncheck("#class_agnostic")
+    drag(page, "iou_threshold", 0.45)
+    expect(page.locator("#found li")).to_have_count(3)
+    assert "iou" not in page.locator("#code").inner_text()  # at its default it need not be said
+
+
+def test_classes_are_counted_and_chosen(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    show(page, write(tmp_path / "scene.png"))
+    drag(page, "iou_threshold", 1)
+    expect(page.locator("#found li")).to_have_count(6)
+    chips = page.locator("#chips button")
+    assert [text.split() for text in chips.all_inner_texts()] == [["blue", "2"], ["green", "2"], ["red", "2"]]
+    chips.filter(has_text="green").click()
+    expect(page.locator("#found .name")).to_have_text(["green", "green"])
+    chips.filter(has_text="blue").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#found .name")).to_have_text(["blue", "blue", "green", "green"])
+    expect(page.locator("#top")).to_have_text("4 objects")
+    drag(page, "score_threshold", 0.5)
+    # A class that is asked for stays, with nothing to show.
+    assert [text.split() for text in chips.all_inner_texts()] == [["blue", "2"], ["green", "0"], ["red", "2"]]
+    chips.filter(has_text="blue").click()
+    expect(page.locator("#found li")).to_have_count(0)
+    chips.filter(has_text="green").click()
+    expect(page.locator("#found .name")).to_have_text(["red", "red", "blue", "blue"])
+
+
+def test_box_and_row_stand_out_together(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    show(page, write(tmp_path / "scene.png"))
+    canvas, rows = page.locator("#boxes"), page.locator("#found li")
+    lit = page.locator("#found .lit .name")
+    plain = canvas.evaluate("canvas => canvas.toDataURL()")
+    rows.nth(1).hover()
+    expect(lit).to_have_text("blue")
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != plain
+    frame = canvas.bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 320
+    page.mouse.move(frame["x"] + 80 * scale, frame["y"] + 60 * scale)
+    expect(lit).to_have_text("red")
+    page.mouse.move(frame["x"] + 150 * scale, frame["y"] + 20 * scale)  # no box is there
+    expect(lit).to_have_count(0)
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == plain
+    page.locator("#chips button").last.focus()
+    page.keyboard.press("Tab")  # one stop for the whole list …
+    expect(lit).to_have_text("red")
+    page.keyboard.press("ArrowDown")  # … and arrows within
+    expect(lit).to_have_text("blue")
+    page.keyboard.press("End")
+    expect(lit).to_have_text("green")
+    page.keyboard.press("Tab")
+    expect(lit).to_have_count(0)
+
+
+def hold(page: Page) -> list[int]:
+    """Watch the requests for answers: the most that were under way at once, and how many there were."""
+    counts = [0, 0, 0]
+
+    def began(request: Request) -> None:
+        if "/predict/" in request.url:
+            counts[0] += 1
+            counts[1] = max(counts[1], counts[0])
+            counts[2] += 1
+
+    def ended(request: Request) -> None:
+        if "/predict/" in request.url:
+            counts[0] -= 1
+
+    page.on("request", began)
+    page.on("requestfinished", ended)
+    page.on("requestfailed", ended)
+    return counts
+
+
+def test_the_camera_is_answered_frame_by_frame(
+    browser: Browser, url: str, answer: Callable[..., Found], watch: Watch, tmp_path: Path
+) -> None:
+    picture = pixels([("blue", 320, 120, 560, 400, 0.7)], (640, 480))
+    still = write(tmp_path / "frame.jpg", picture, quality=95)
+    film = tmp_path / "film.mjpeg"
+    film.write_bytes(still.read_bytes() * 30)
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
+    kind = browser.browser_type
+    with kind.launch(executable_path=_path(browser), headless=True, args=flags) as chromium:
+        page = chromium.new_context(permissions=["camera"]).new_page()
+        page.on("console", watch.console)
+        page.on("pageerror", watch.error)
+        page.goto(f"{url}/models/boxes")
+        counts = hold(page)
+        page.click("#camera")
+        expect(page.locator("#top")).to_have_text("1 object")
+        expect(page.locator("#timing")).to_contain_text(re.compile(r"round trip .* · \d+\.\d frames/s"))
+        page.wait_for_function("document.querySelectorAll('#found li').length === 1")
+        [seen], [truth] = shown_live(page), answer(still)
+        assert seen["label"] == truth["label"] == "blue"
+        assert seen["box"] == pytest.approx(truth["box"], abs=8)  # a pixel of the network's picture is 5
+        drag(page, "score_threshold", 0.9)
+        expect(page.locator("#top")).to_have_text("0 objects")
+        with page.expect_response("**/predict/boxes?*iou_threshold=0.6*"):
+            drag(page, "iou_threshold", 0.6)
+        page.wait_for_timeout(500)
+        assert counts[1] == 1 and counts[2] > 3  # one at a time, never a queue
+        track = page.evaluate_handle("document.getElementById('video').srcObject.getTracks()[0]")
+        page.click("#camera")
+        assert track.evaluate("track => track.readyState") == "ended"
+        expect(page.locator("#video")).to_be_hidden()
+        expect(page.locator("#prompt")).to_be_visible()
+        expect(page.locator("#found li")).to_have_count(0)
+        before = counts[2]
+        page.wait_for_timeout(500)
+        assert counts[2] == before
+
+
+def _path(browser: Browser) -> str:
+    from .conftest import CHROMIUM
+
+    assert browser.is_connected()
+    return CHROMIUM
+
+
+def shown_live(page: Page) -> Found:
+    """As `shown`, while answers keep coming."""
+    rows: Found = page.locator("#found li").evaluate_all(
+        """rows => rows.map(row => ({
+          label: row.querySelector(".name").textContent,
+          box: row.dataset.box.split(" ").map(Number),
+        }))"""
+    )
+    return rows
+
+
+def turned(picture: np.ndarray) -> tuple[np.ndarray, Image.Exif]:
+    """The picture as a camera on its side stores it, and the EXIF that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored picture has to be turned clockwise
+    return np.rot90(picture), exif
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_a_picture_on_its_side_is_upright_in_both(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path, kind: str
+) -> None:
+    stored, exif = turned(pixels())
+    lossless = {"quality": 98} if kind == "jpg" else {"lossless": True} if kind == "webp" else {}
+    file = write(tmp_path / f"turned.{kind}", stored, exif=exif, **lossless)
+    page = visit("/models/boxes")
+    truth = answer(file)
+    assert show(page, file) == truth
+    assert truth[0]["box"] == pytest.approx([40, 30, 120, 90], abs=4)
+    assert_on_the_picture(page, truth)
+
+
+def assert_on_the_picture(page: Page, truth: Found) -> None:
+    """The middle of every box, in the picture as it is shown, is of the colour that its label says."""
+    image = page.locator("#picture")
+    colours = image.evaluate(
+        """async (image, points) => {
+          await image.decode();
+          const { width, height } = image.getBoundingClientRect();
+          const canvas = Object.assign(document.createElement("canvas"), { width, height });
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0, width, height);
+          const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+          const at = ([x, y]) => 4 * (Math.round(y) * canvas.width + Math.round(x));
+          return points.map((point) => [...data.slice(at(point), at(point) + 3)]);
+        }""",
+        page.locator("#found li").evaluate_all(
+            """rows => rows.map(row => {
+              const [left, top, right, bottom] = row.dataset.drawn.split(" ").map(Number);
+              return [(left + right) / 2, (top + bottom) / 2];
+            })"""
+        ),
+    )
+    for each, colour in zip(truth, colours, strict=True):
+        assert LABELS[int(np.argmax(colour))] == each["label"], (each, colour)
+
+
+def test_a_resolution_in_the_file_moves_no_box(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+) -> None:
+    # Browsers then give an image half of its pixels as its natural size.
+    exif = Image.Exif()
+    exif[0x011A] = exif[0x011B] = 144.0
+    exif[0x0128] = 2
+    exif.get_ifd(0x8769).update({0xA002: 160, 0xA003: 120})
+    file = write(tmp_path / "dense.jpg", exif=exif, quality=98)
+    page = visit("/models/boxes")
+    truth = answer(file)
+    assert show(page, file) == truth
+    assert page.locator("#picture").evaluate("image => image.naturalWidth") == 160
+    assert_on_the_picture(page, truth)
+
+
+def test_what_is_transparent_is_white_as_the_model_sees_it(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+) -> None:
+    opaque = np.full((240, 320, 1), 255, np.uint8)
+    opaque[100:220, 180:300] = 0  # where the blue one is
+    file = write(tmp_path / "clear.png", np.concatenate([pixels(), opaque], axis=2))
+    page = visit("/models/boxes", color_scheme="dark")
+    assert show(page, file) == answer(file)
+    expect(page.locator("#found .name")).to_have_text(["red", "green"])
+    assert page.locator("#sheet").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"
+    saved = save(page, tmp_path)
+    assert saved.getpixel((240, 160)) == (255, 255, 255)
+
+
+def save(page: Page, folder: Path) -> Image.Image:
+    """The picture that the page gives to keep."""
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(folder / download.value.suggested_filename)
+    return Image.open(folder / download.value.suggested_filename).convert("RGB")
+
+
+def test_the_picture_is_saved_in_its_own_size(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    expect(page.locator("#save")).to_be_disabled()
+    show(page, write(tmp_path / "scene.png"))
+    page.locator("#chips button", has_text="red").click()
+    with save(page, tmp_path) as saved:
+        assert saved.size == (320, 240)
+        assert saved.getpixel((40, 60)) == colour_of(0)
+        assert saved.getpixel((240, 160)) == tuple(pixels()[160, 240])  # blue is not shown: not drawn
+        assert saved.getpixel((180, 160)) != colour_of(2)
+    assert (tmp_path / "boxes-boxes.png").is_file()
+
+
+def test_a_photo_of_many_pixels(visit: Visit, answer: Callable[..., Found], tmp_path: Path) -> None:
+    large = Image.fromarray(pixels()).resize((6400, 4800), Image.Resampling.NEAREST)
+    file = tmp_path / "large.jpg"
+    large.save(file, quality=80)
+    page = visit("/models/boxes", viewport={"width": 700, "height": 600})
+    assert show(page, file) == answer(file)
+    with save(page, tmp_path) as saved:
+        assert saved.size == (6400, 4800)
+
+
+def test_refusals_are_shown_in_words(visit: Visit, watch: Watch, tmp_path: Path) -> None:
+    watch.allow(r"status of 4\d\d")
+    page = visit("/models/boxes")
+    show(page, write(tmp_path / "scene.png"))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"this is not a picture")
+    page.set_input_files("#file", broken)
+    expect(page.locator("#oops")).to_be_visible()
+    expect(page.locator("#top")).to_have_text("No answer")
+    expect(page.locator("#prompt")).to_contain_text("cannot be shown")
+    expect(page.locator("#found li")).to_have_count(0)
+    expect(page.locator("#save")).to_be_disabled()
+    text = tmp_path / "notes.txt"
+    text.write_text("words")
+    page.set_input_files("#file", text)
+    expect(page.locator("#oops")).to_contain_text("is not a picture")
+    show(page, write(tmp_path / "again.png"))
+    expect(page.locator("#oops")).to_be_hidden()
+
+
+def test_a_picture_that_only_the_server_can_read(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+) -> None:
+    page = visit("/models/boxes")
+    file = write(tmp_path / "scene.tiff")
+    truth = answer(file)
+    assert show(page, file) == truth
+    assert_on_the_picture(page, truth)
+
+
+@pytest.mark.parametrize("way", ["drop", "paste", "sample"])
+def test_a_picture_from_outside(visit: Visit, tmp_path: Path, way: str) -> None:
+    page = visit("/models/boxes")
+    if way == "sample":
+        page.get_by_role("button", name="scene").click()
+    else:
+        page.evaluate(
+            """([way, bytes]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(bytes)], "scene.png", {type: "image/png"}));
+              const options = {bubbles: true, cancelable: true};
+              document.body.dispatchEvent(way === "drop"
+                ? new DragEvent("drop", {...options, dataTransfer: data})
+                : new ClipboardEvent("paste", {...options, clipboardData: data}));
+            }""",
+            [way, list(write(tmp_path / "scene.png").read_bytes())],
+        )
+    expect(page.locator("#top")).to_have_text("3 objects")
+
+
+def test_the_calls_that_are_shown_work_as_they_stand(
+    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("no curl")
+    page = visit("/models/hostile")
+    drag(page, "score_threshold", 0.5)
+    code = page.locator("#code")
+    run = subprocess.run(
+        ["sh", "-c", code.inner_text()], cwd=tmp_path, capture_output=True, timeout=60, check=True
+    )
+    truth = answer(tmp_path / "picture.jpg", score_threshold=0.5)
+    assert [each["class"] for each in truth] == [0, 2]
+    assert [
+        each | {"label": truth[i]["label"]} for i, each in enumerate(json.loads(run.stdout)["answer"])
+    ] == truth
+    with Image.open(tmp_path / "boxes.jpg") as drawn, Image.open(tmp_path / "picture.jpg") as plain:
+        assert drawn.format == "JPEG" and drawn.size == plain.size
+    page.get_by_role("tab", name="Python").click()
+    run = subprocess.run(
+        [sys.executable, "-c", code.inner_text()], cwd=tmp_path, capture_output=True, timeout=60, check=True
+    )
+    assert [line.split()[0] for line in run.stdout.decode().splitlines()] == [f["label"] for f in truth]
+    page.get_by_role("tab", name="JavaScript").click()
+    logged: list[str] = []
+    page.on("console", lambda message: logged.append(message.text))
+    page.evaluate(f"""async () => {{
+      const picture = await (await fetch("/api/models/hostile/1/samples/0")).blob();
+      {code.inner_text()}
+    }}""")
+    assert [line.split()[0] for line in logged] == [f["label"] for f in truth]
+
+
+def test_the_answer_as_json_is_that_of_the_threshold(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    found = show(page, write(tmp_path / "scene.png"))
+    drag(page, "score_threshold", 0.7)
+    page.locator("summary").click()
+    data = json.loads(page.locator("#json").inner_text())
+    assert data["model"] == "boxes" and data["answer"] == found[:1]
+
+
+def test_hostile_labels_stay_words(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/hostile")
+    found = show(page, write(tmp_path / "scene.png"))
+    assert [each["label"] for each in found] == [f"{label} {EVIL}" for label in ("red", "blue", "green")]
+    page.locator("#chips button", has_text=f"red {EVIL}").click()
+    expect(page.locator("#found li")).to_have_count(1)
+    assert page.evaluate("window.evil") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 375, 800])
+def test_it_fits_a_narrow_screen(visit: Visit, tmp_path: Path, scheme: str, width: int) -> None:
+    view = {"width": width, "height": 700}
+    page = visit("/models/hostile", viewport=view, is_mobile=True, has_touch=True, color_scheme=scheme)
+    show(page, write(tmp_path / "scene.png"))
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#boxes").scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    frame = page.locator("#boxes").bounding_box()
+    assert frame is not None
+    scale = frame["width"] / 320
+    page.touchscreen.tap(frame["x"] + 80 * scale, frame["y"] + 60 * scale)
+    expect(page.locator("#found .lit .name")).to_contain_text("red")
+    assert page.evaluate("scrollY") == before  # the page stays where it is
+
+
+def test_nothing_moves_when_the_answer_comes(visit: Visit, tmp_path: Path) -> None:
+    page = visit("/models/boxes")
+    boxes = "ids => ids.map(id => JSON.stringify(document.getElementById(id).getBoundingClientRect()))"
+    ids = ["options", "answer", "calls"]
+    wide = write(tmp_path / "scene.png", pixels(size=(320, 240)))
+    before = page.evaluate(boxes, ids)
+    show(page, wide)
+    assert page.evaluate(boxes, ids) == before
