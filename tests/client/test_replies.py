@@ -195,7 +195,7 @@ def test_classes_are_read_with_colons_in_their_labels() -> None:
 
 def test_predictions_with_labels_and_without() -> None:
     body = (
-        b'{"model": "m", "version": "1", "answer": [{"label": "a", "score": 1, "box": []}], '
+        b'{"model": "m", "version": "1", "answer": [{"label": "a", "score": 1, "shade": []}], '
         b'"timing_ms": {"net": 2.0, "new": 1}, "new": 1}'
     )
     got = replies.prediction(body, 0.5)

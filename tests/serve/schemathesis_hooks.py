@@ -36,8 +36,12 @@ FITTING: dict[str, tuple[Any, ...]] = {
     ),
     ":predict": ({"instances": BATCH.tolist()}, {"inputs": {"x": BATCH.tolist()}}),
     ":classify": ({"examples": [{"image": {"b64": ENCODED}}]},),
-    "/predict/": ({"image": ENCODED},),
-    "/hf/": ({"inputs": ENCODED}, {"inputs": ENCODED, "parameters": {"top_k": 1}}),
+    "/predict/": ({"image": ENCODED}, {"image": ENCODED, "parameters": {"score_threshold": 0.5}}),
+    "/hf/": (
+        {"inputs": ENCODED, "parameters": {"threshold": 0.5}},
+        {"inputs": ENCODED},
+        {"inputs": ENCODED, "parameters": {"top_k": 1}},
+    ),
     "/models/": ({"inputs": ENCODED}, {"inputs": ENCODED, "parameters": {"function_to_apply": "none"}}),
 }
 """By a part of the path, bodies that are right there; the first part that fits counts."""
@@ -50,7 +54,11 @@ for kind in ("image/png", "image/jpeg"):
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, parameters: dict[str, Any] | None) -> Any:
     tensors = context.operation.path.startswith(("/v1", "/v2")) and "classify" not in context.operation.path
-    names = ("colours.net", "colours.net", "colours") if tensors else ("colours", "colours", "colours.net")
+    names = (
+        ("colours.net", "colours.net", "colours")
+        if tensors
+        else ("colours", "colours", "shapes", "colours.net")
+    )
     known = {"name": names, "version": ("1", "2"), "number": (0, 1, 99), "label": ("stable",)}
     real = {name: st.sampled_from(known[name]) for name in parameters or () if name in known}
     served = st.fixed_dictionaries(real).map(lambda chosen: {**(parameters or {}), **chosen})

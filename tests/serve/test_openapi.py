@@ -27,6 +27,7 @@ from modelport.serve.guard.guard import Guard
 from modelport.serve.guard.scope import scoped
 from modelport.serve.settings import ServeSettings
 
+from ..boxes import pack_boxes
 from ..colours import pack_colours, picture, served
 
 HERE = Path(__file__).parent
@@ -149,6 +150,7 @@ def test_a_route_that_no_table_knows_is_described_by_its_docstring() -> None:
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("openapi")
     pack_colours(folder, version="1")
+    pack_boxes(folder, name="shapes")
     return pack_colours(folder, version="2")
 
 
@@ -166,6 +168,14 @@ def test_the_document_and_its_page_are_served(url: str) -> None:
         assert document["paths"].keys() == openapi.document(app.routes)["paths"].keys()
         (name, *_) = document["paths"]["/predict/{name}"]["post"]["parameters"]
         assert name["example"] == "colours"
+        for path in ("/predict/{name}", "/hf/{name}", "/v1/models/{name}:predict", "/predictions/{name}"):
+            described = {p["name"]: p for p in document["paths"][path]["post"]["parameters"]}
+            threshold = described["score_threshold"]
+            assert threshold["in"] == "query" and "shapes" in threshold["description"]
+            assert threshold["schema"] == {"type": "number", "default": 0.25, "minimum": 0.0, "maximum": 1.0}
+        assert "x-modelport-options" not in json.dumps(document)
+        drawn = document["paths"]["/predict/{name}"]["post"]["responses"]["200"]["content"]
+        assert {"application/json", "image/jpeg", "image/png"} <= drawn.keys()
         page = http.get("/docs")
         assert page.headers["content-type"].startswith("text/html")
         assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -192,7 +202,7 @@ def test_schemathesis_finds_nothing(url: str, tmp_path: Path) -> None:
     # It came past the front door: answers were judged too, not refusals alone.
     calls = json.loads((tmp_path / "calls.har").read_text())["log"]["entries"]
     answered = {urlsplit(c["request"]["url"]).path for c in calls if c["response"]["status"] == 200}
-    paths = ["/predict/colours", "/hf/colours", "/models/colours", "/api/predict/colours"]
+    paths = ["/predict/shapes", "/predict/colours", "/hf/colours", "/models/colours", "/api/predict/colours"]
     assert {*paths, "/v2/models/colours.net/infer", "/v1/models/colours.net:predict"} <= answered
     # Whatever it did to the server, it still answers.
     reply = httpx.post(f"{url}/predict/colours", content=picture("blue"), timeout=30)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .sync import Client
     from .values import (
         ClassScore,
+        Detection,
         InferResult,
         Label,
         ModelMetadata,
@@ -38,6 +39,7 @@ __all__ = [
     "BadReply",
     "ClassScore",
     "Client",
+    "Detection",
     "InferResult",
     "Item",
     "Label",

@@ -115,16 +115,24 @@ class AsyncClient:
         await self._link.close()
 
     async def predict(
-        self, model: str, item: Item, *, version: Version = None, timeout: Timeout = UNSET
+        self,
+        model: str,
+        item: Item,
+        *,
+        version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
+        timeout: Timeout = UNSET,
     ) -> Prediction:
         """Answer one item.
 
         Args:
             item: a path, the bytes of an encoded file or the open file, a Pillow image, pixels as
                 uint8[H, W, 3]; for a model that takes tensors one item's array, or arrays by name.
+            options: of those that the model offers, what is not to have its default:
+                `{"score_threshold": 0.4}`.
         """
         read = await asyncio.to_thread(read_item, item) if slow(item) else read_item(item)
-        return await self._do(self._core.calls.predict(model, read, version), timeout)
+        return await self._do(self._core.calls.predict(model, read, version, options), timeout)
 
     @overload
     def predict_many(
@@ -135,6 +143,7 @@ class AsyncClient:
         concurrency: int = 8,
         errors: Literal["return"] = "return",
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> AsyncIterator[Prediction | ModelportError]: ...
 
@@ -147,6 +156,7 @@ class AsyncClient:
         concurrency: int = 8,
         errors: Literal["raise"],
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> AsyncIterator[Prediction]: ...
 
@@ -158,6 +168,7 @@ class AsyncClient:
         concurrency: int = 8,
         errors: Literal["return", "raise"] = "return",
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> AsyncIterator[Prediction | ModelportError]:
         """Answer many items, `concurrency` of them at a time, in their order and as they come.
@@ -166,13 +177,13 @@ class AsyncClient:
 
         Args:
             errors: "return" gives an item's error in place of its prediction, "raise" ends with the first.
-            timeout: for each item.
+            options, timeout: for each item.
         """
         check_many(concurrency, errors)
 
         async def one(item: Item) -> Prediction | ModelportError:
             try:
-                return await self.predict(model, item, version=version, timeout=timeout)
+                return await self.predict(model, item, version=version, options=options, timeout=timeout)
             except ModelportError as problem:
                 return problem
 

@@ -66,7 +66,11 @@ class Calls(Protocol):
     def unload(self, model: str, parameters: Mapping[str, Parameter]) -> Call[None]: ...
 
     def predict(
-        self, model: str, item: bytes | Array | dict[str, Array], version: Version
+        self,
+        model: str,
+        item: bytes | Array | dict[str, Array],
+        version: Version,
+        options: Mapping[str, Parameter] | None = None,
     ) -> Call[Prediction]: ...
 
     def infer(

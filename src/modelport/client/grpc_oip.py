@@ -106,7 +106,11 @@ class GrpcCalls:
         return _call("RepositoryModelUnload", message, lambda reply, _: None)
 
     def predict(
-        self, model: str, item: bytes | Array | dict[str, Array], version: Version
+        self,
+        model: str,
+        item: bytes | Array | dict[str, Array],
+        version: Version,
+        options: Mapping[str, Parameter] | None = None,
     ) -> Call[Prediction]:
         """ModelInfer of the whole bundle, with one item."""
         inputs: Mapping[str, Any]
@@ -118,7 +122,7 @@ class GrpcCalls:
             raise UsageError(
                 f"an array {item.dtype}{list(item.shape)} goes by name over gRPC", hint="{'x': array}"
             )
-        call = self.infer(model, inputs, version=version)
+        call = self.infer(model, inputs, version=version, parameters=options)
 
         def read(reply: Any, took: float) -> Prediction:
             result = call.read(reply, took)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -81,12 +81,16 @@ class HttpCalls:
         return self._change(model, "unload", parameters)
 
     def predict(
-        self, model: str, item: bytes | Array | dict[str, Array], version: Version
+        self,
+        model: str,
+        item: bytes | Array | dict[str, Array],
+        version: Version,
+        options: Mapping[str, Parameter] | None = None,
     ) -> Call[Prediction]:
         """POST /predict/NAME; arrays by name go to infer, which keeps their datatypes."""
         if isinstance(item, dict):
             inputs, batched = one_item(item)
-            call = self.infer(model, inputs, version=version)
+            call = self.infer(model, inputs, version=version, parameters=options)
 
             def read(reply: Reply, took: float) -> Prediction:
                 result = call.read(reply, took)
@@ -96,6 +100,8 @@ class HttpCalls:
         body = item if isinstance(item, bytes) else npy_of(item)
         name, number = _quoted(name_of(model)), _quoted(version_of(version))
         path = f"/predict/{name}/{number}" if number else f"/predict/{name}"
+        if options:
+            path += f"?{urlencode({key: _said(value) for key, value in parameters_of(options).items()})}"
         lines = b"Content-Type: application/octet-stream\r\n"
         return self._call("POST", path, replies.prediction, [body], lines)
 
@@ -207,6 +213,11 @@ def _asked(output: Output) -> dict[str, Any]:
     if output.classification:
         parameters["classification"] = output.classification
     return {"name": output.name, "parameters": parameters}
+
+
+def _said(value: Parameter) -> str:
+    """An option in an address."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ from .arrays import Buffer, from_json, from_wire
 from .failures import BadReply
 from .values import (
     BatchStatistics,
+    Detection,
     InferResult,
     Label,
     ModelMetadata,
@@ -48,10 +49,17 @@ class _Infer(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
+class _Entry(msgspec.Struct):
+    label: str
+    score: float
+    number: int = msgspec.field(name="class", default=-1)
+    box: tuple[float, float, float, float] | None = None
+
+
 class _Predict(msgspec.Struct):
     model: str
     version: str
-    answer: list[Label] | dict[str, Any]
+    answer: list[_Entry] | dict[str, Any]
     timing_ms: dict[str, float] | None = None
 
 
@@ -161,9 +169,15 @@ def prediction(body: Buffer, took: float = 0.0) -> Prediction:
     reply = _decode(_PREDICT, body)
     timing = timing_of({name: ms / 1e3 for name, ms in (reply.timing_ms or {}).items()}, took)
     if isinstance(reply.answer, list):
-        return Prediction(reply.model, reply.version, tuple(reply.answer), {}, timing)
+        return Prediction(reply.model, reply.version, tuple(map(_label, reply.answer)), {}, timing)
     outputs = {name: _answer_array(value, f"$.answer.{name}") for name, value in reply.answer.items()}
     return Prediction(reply.model, reply.version, (), outputs, timing)
+
+
+def _label(entry: _Entry) -> Label:
+    if entry.box is None:
+        return Label(entry.label, entry.score)
+    return Detection(entry.label, entry.score, entry.number, entry.box)
 
 
 def metadata(body: Buffer, took: float = 0.0) -> ModelMetadata:

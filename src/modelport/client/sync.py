@@ -115,15 +115,23 @@ class Client:
         self._link.close()
 
     def predict(
-        self, model: str, item: Item, *, version: Version = None, timeout: Timeout = UNSET
+        self,
+        model: str,
+        item: Item,
+        *,
+        version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
+        timeout: Timeout = UNSET,
     ) -> Prediction:
         """Answer one item.
 
         Args:
             item: a path, the bytes of an encoded file or the open file, a Pillow image, pixels as
                 uint8[H, W, 3]; for a model that takes tensors one item's array, or arrays by name.
+            options: of those that the model offers, what is not to have its default:
+                `{"score_threshold": 0.4}`.
         """
-        return self._do(self._core.calls.predict(model, read_item(item), version), timeout)
+        return self._do(self._core.calls.predict(model, read_item(item), version, options), timeout)
 
     @overload
     def predict_many(
@@ -134,6 +142,7 @@ class Client:
         concurrency: int = 8,
         errors: Literal["return"] = "return",
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> Iterator[Prediction | ModelportError]: ...
 
@@ -146,6 +155,7 @@ class Client:
         concurrency: int = 8,
         errors: Literal["raise"],
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> Iterator[Prediction]: ...
 
@@ -157,6 +167,7 @@ class Client:
         concurrency: int = 8,
         errors: Literal["return", "raise"] = "return",
         version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
     ) -> Iterator[Prediction | ModelportError]:
         """Answer many items, `concurrency` of them at a time, in their order and as they come.
@@ -165,13 +176,13 @@ class Client:
 
         Args:
             errors: "return" gives an item's error in place of its prediction, "raise" ends with the first.
-            timeout: for each item.
+            options, timeout: for each item.
         """
         check_many(concurrency, errors)
 
         def one(item: Item) -> Prediction | ModelportError:
             try:
-                return self.predict(model, item, version=version, timeout=timeout)
+                return self.predict(model, item, version=version, options=options, timeout=timeout)
             except ModelportError as problem:
                 return problem
 

@@ -39,13 +39,23 @@ class Label(msgspec.Struct, frozen=True):
     score: float
 
 
+class Detection(Label, frozen=True):
+    """One object that the model found, how sure it is, and where: in pixels of the picture as it was sent."""
+
+    index: int
+    """The number of its class."""
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2: its left upper and right lower corner."""
+
+
 class Prediction(msgspec.Struct, frozen=True):
     """The answer to one item."""
 
     model: str
     version: str
     answer: tuple[Label, ...]
-    """Labels as the model orders them, the best first; empty for a model that has none."""
+    """Labels as the model orders them, the best first: of a detector each is a `Detection`, and it may find
+    none. Empty for a model that has none."""
     outputs: Mapping[str, Array]
     """The answer's tensors by name, without a batch axis, for a model that has no labels; else empty."""
     timing: Timing
@@ -58,11 +68,27 @@ class Prediction(msgspec.Struct, frozen=True):
             InputError: the model answers with no labels.
         """
         if not self.answer:
-            known = ", ".join(self.outputs) or "none"
+            if not self.outputs:
+                raise InputError(f"{self.model!r} found nothing", hint="look at .answer, which is empty then")
+            known = ", ".join(self.outputs)
             raise InputError(
                 f"the answer of {self.model!r} has no labels", hint=f"look at .outputs, which has {known}"
             )
         return self.answer[0]
+
+    @property
+    def detections(self) -> tuple[Detection, ...]:
+        """The objects that were found, the best first.
+
+        Raises:
+            InputError: the model is no detector.
+        """
+        found = tuple(entry for entry in self.answer if isinstance(entry, Detection))
+        if len(found) != len(self.answer) or self.outputs:
+            raise InputError(
+                f"the answer of {self.model!r} has no boxes", hint="look at .answer and .outputs"
+            )
+        return found
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -216,6 +242,9 @@ class ModelStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 def prediction_of(result: InferResult) -> Prediction:
     """One item's tensors (no batch axis) as a prediction, with labels where the model gives them."""
+    found = _detections(result)
+    if found is not None:
+        return Prediction(result.model, result.version, found, {}, result.timing)
     scores = result.get("scores")
     names = result.get("labels", result.get("indices"))
     if scores is not None and names is not None and scores.ndim == 1 and scores.shape == names.shape:
@@ -223,6 +252,22 @@ def prediction_of(result: InferResult) -> Prediction:
         answer = tuple(Label(_text(name), float(score)) for name, score in pairs)
         return Prediction(result.model, result.version, answer, {}, result.timing)
     return Prediction(result.model, result.version, (), dict(result), result.timing)
+
+
+def _detections(result: InferResult) -> tuple[Detection, ...] | None:
+    """The objects in a detector's tensors, `count` of them; None where they are no detector's."""
+    boxes, scores, classes, count = (result.get(name) for name in ("boxes", "scores", "classes", "count"))
+    if boxes is None or scores is None or classes is None or count is None:
+        return None
+    if count.size != 1 or boxes.ndim != 2 or boxes.shape != (len(scores), 4) or scores.shape != classes.shape:
+        return None
+    many = max(0, int(count.flat[0]))
+    numbers = classes[:many].tolist()
+    names = result.get("labels", classes)[:many]
+    return tuple(
+        Detection(_text(name), float(score), int(number), (box[0], box[1], box[2], box[3]))
+        for name, score, number, box in zip(names, scores[:many], numbers, boxes[:many].tolist(), strict=True)
+    )
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ A third party's route, which no table knows, is described by its docstring.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +16,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from .._version import __version__
+from ..bundle.manifest import Manifest
 from ..engine.repository import Repository
 from .frame import page
 from .guard.scope import scope_of
 from .operations import eas, hf, mlflow, oip, pages, predict, rollout, tfs, torchserve
-from .operations.build import ERROR, Fragment
+from .operations.build import ERROR, OPTIONS, Fragment, query
 from .predict import json_response
 
 TABLES = (oip, predict, tfs, hf, mlflow, torchserve, eas, rollout, pages)
@@ -61,7 +62,8 @@ async def show(request: Request) -> Response:
     repository: Repository = request.app.state.repository
     ready = [entry for entry in repository.entries() if entry.model]
     examples = {"name": ready[0].name, "version": ready[0].version} if ready else {}
-    return json_response(document(request.app.routes, examples))
+    offered = option_parameters([entry.bundle.manifest for entry in ready])
+    return json_response(document(request.app.routes, examples, offered))
 
 
 async def docs(request: Request) -> Response:
@@ -100,11 +102,30 @@ def methods(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, BaseRoute]]:
             yield f"GET {route.path}/{{path}}", route
 
 
-def document(routes: Iterable[BaseRoute], examples: Mapping[str, str] | None = None) -> Fragment:
+def option_parameters(manifests: Iterable[Manifest]) -> list[Fragment]:
+    """The query parameters that the options of some bundles make; the first bundle's where names meet."""
+    found: dict[str, Fragment] = {}
+    kinds = {"float32": "number", "int64": "integer", "bool": "boolean"}
+    for manifest in manifests:
+        for option in manifest.options:
+            schema: Fragment = {"type": kinds[option.dtype], "default": option.default}
+            limits = {"minimum": option.minimum, "maximum": option.maximum}
+            schema |= {name: limit for name, limit in limits.items() if limit is not None}
+            words = f"Option of {manifest.name}: {option.description}"
+            found.setdefault(option.name, query(option.name, words, schema))
+    return list(found.values())
+
+
+def document(
+    routes: Iterable[BaseRoute],
+    examples: Mapping[str, str] | None = None,
+    options: Sequence[Fragment] = (),
+) -> Fragment:
     """The document for these routes.
 
     Args:
         examples: by path parameter, a value that this server knows.
+        options: the parameters that stand for the bundles' options; see `option_parameters`.
     """
     known = operations()
     paths: dict[str, Fragment] = {}
@@ -113,7 +134,7 @@ def document(routes: Iterable[BaseRoute], examples: Mapping[str, str] | None = N
         # Of two routes on one path the first one answers.
         described = known.get((module_of(route), key))
         paths.setdefault(path, {}).setdefault(
-            method.lower(), _operation(key, route, described, examples or {})
+            method.lower(), _operation(key, route, described, examples or {}, options)
         )
     schemas: Fragment = {"Error": ERROR}
     for table in TABLES:
@@ -130,7 +151,11 @@ def document(routes: Iterable[BaseRoute], examples: Mapping[str, str] | None = N
 
 
 def _operation(
-    key: str, route: BaseRoute, known: Mapping[str, Any] | None, examples: Mapping[str, str]
+    key: str,
+    route: BaseRoute,
+    known: Mapping[str, Any] | None,
+    examples: Mapping[str, str],
+    options: Sequence[Fragment],
 ) -> Fragment:
     path = key.partition(" ")[2]
     made = dict(known) if known else _undescribed(route)
@@ -138,7 +163,10 @@ def _operation(
     words = key.replace("{", "by_").replace("}", "") + ("slash" if path.endswith("/") else "")
     made["operationId"] = re.sub(r"\W+", "_", words).lower()
     of_path = [_path_parameter(name, examples.get(name)) for name in names]
-    made["parameters"] = [*of_path, *made.get("parameters", ())]
+    asked = [each for each in made.get("parameters", ()) if each is not OPTIONS]
+    if len(asked) != len(made.get("parameters", ())):
+        asked += options
+    made["parameters"] = [*of_path, *asked]
     if not made["parameters"]:
         del made["parameters"]
     needs = scope_of(route)

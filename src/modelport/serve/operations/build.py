@@ -35,6 +35,7 @@ _WORDS: dict[int, str] = {
     401: "No key, or one that is not known.",
     403: "The key, the caller's address or its page may not do this.",
     404: "No such model, version or path.",
+    406: "Nothing here answers in a form that Accept allows.",
     408: "The time for it was over.",
     409: "It changed in the meantime.",
     412: "It changed in the meantime.",
@@ -177,6 +178,9 @@ BASE64: Fragment = {
 def _parameter(name: str, place: str, words: str, schema: Fragment | None) -> Fragment:
     return {"name": name, "in": place, "description": words, "schema": schema or TEXT}
 
+
+OPTIONS: Fragment = {"x-modelport-options": True}
+"""Among the parameters: where the options of the bundles that are served are listed."""
 
 TIMEOUT = header(
     "X-Request-Timeout-Ms",

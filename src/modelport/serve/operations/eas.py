@@ -8,6 +8,7 @@ from .build import (
     BODY,
     KEYED,
     MODEL,
+    OPTIONS,
     TEXT,
     TIMEOUT,
     Fragment,
@@ -53,7 +54,7 @@ _PREDICT = operation(
         "description": "A PredictRequest of EAS's TensorFlow or PyTorch processor, or the ONNX processor's "
         f"DataProto, for the network alone. Or what /predict takes. {ITEM['description']}"
     },
-    parameters=(_MD5, TIMEOUT),
+    parameters=(_MD5, TIMEOUT, OPTIONS),
 )
 _SIGNATURE = operation(
     "What a service's network takes and gives",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ..dialects.hf import Asked
+from ..dialects.hf import Parameters
 from .build import (
+    BASE64,
     BODY,
     COMPUTE,
     KEYED,
     MODEL,
     NUMBER,
+    OPTIONS,
     TEXT,
     TIMEOUT,
     Fragment,
@@ -25,17 +27,28 @@ from .build import (
 
 TAG = "Hugging Face"
 
+_PIXEL = {"type": "integer"}
 SCHEMAS: Fragment = {
     "Loading": struct(
         {"error": TEXT}, estimated_time=NUMBER | {"description": "Seconds; while the model loads."}
-    )
+    ),
+    "DetectedObject": struct(
+        {
+            "score": NUMBER,
+            "label": TEXT,
+            "box": struct({"xmin": _PIXEL, "ymin": _PIXEL, "xmax": _PIXEL, "ymax": _PIXEL}),
+        }
+    ),
 }
+_DETECTING = struct(
+    threshold={"type": ["number", "null"], "description": "The bundle's option `score_threshold`."}
+) | {"title": "Of a detector: threshold, and the bundle's options"}
 
 _BUSY = refuses(503, schema=ref("Loading"))
-_CLASSIFY = operation(
-    "Classify a picture",
+_ANSWER = operation(
+    "Classify a picture, or find its objects",
     TAG,
-    answers(array(ref("Label")), "Labels by falling score."),
+    answers({"anyOf": [array(ref("DetectedObject")), array(ref("Label"))]}, "By falling score."),
     refuses(*BODY, *KEYED, *MODEL, *COMPUTE),
     _BUSY,
     body=takes(
@@ -43,9 +56,9 @@ _CLASSIFY = operation(
         binary=None,
         png=None,
         jpeg=None,
-        json=Asked,
+        json=struct({"inputs": BASE64}, parameters={"anyOf": [Parameters, _DETECTING, {"type": "null"}]}),
     ),
-    parameters=(TIMEOUT,),
+    parameters=(TIMEOUT, OPTIONS),
 )
 _HEALTH = operation(
     "Whether a model answers",
@@ -62,10 +75,10 @@ _INFO = operation(
 )
 
 _OPERATIONS: Operations = {
-    "POST /hf/{name}": _CLASSIFY,
-    "POST /hf/{name}/{version}": _CLASSIFY,
-    "POST /models/{name}": _CLASSIFY,
-    "POST /models/{name}/{version}": _CLASSIFY,
+    "POST /hf/{name}": _ANSWER,
+    "POST /hf/{name}/{version}": _ANSWER,
+    "POST /models/{name}": _ANSWER,
+    "POST /models/{name}/{version}": _ANSWER,
     "GET /hf/{name}/health": _HEALTH,
     "GET /hf/{name}/{version}/health": _HEALTH,
     "GET /hf/{name}/info": _INFO,

@@ -8,6 +8,7 @@ from .build import (
     COMPUTE,
     KEYED,
     MODEL,
+    OPTIONS,
     TEXT,
     TIMEOUT,
     Fragment,
@@ -27,7 +28,13 @@ TAG = "MLflow"
 _ERROR = ref("MlflowError")
 # The connection answers in this server's own words.
 _EITHER = {"anyOf": [_ERROR, ref("Error")]}
-_PARAMS = {"params": {"type": ["object", "null"], "properties": {"top_k": {"type": "integer", "minimum": 1}}}}
+_PARAMS = {
+    "params": {
+        "type": ["object", "null"],
+        "properties": {"top_k": {"type": "integer", "minimum": 1}},
+        "description": "`top_k`, and the bundle's options.",
+    }
+}
 _SPLIT = struct({"data": array(array(ANYTHING))}, columns=array(ANYTHING), index=array(ANYTHING))
 _ROW = {"type": "object"}
 
@@ -66,7 +73,7 @@ _INVOKE = operation(
         json=ref("Invocation"),
         csv=TEXT,
     ),
-    parameters=(TIMEOUT,),
+    parameters=(TIMEOUT, OPTIONS),
 )
 _TEXT = {"text/plain": {"schema": TEXT}}
 _PING = operation(

@@ -41,7 +41,8 @@ SCHEMAS: Fragment = {
         id=TEXT,
         parameters=struct(
             timeout=COUNT | {"description": "Microseconds."}, binary_data_output={"type": "boolean"}
-        ),
+        )
+        | {"description": "The protocol's own, and the options of a whole bundle by name."},
         outputs=array(
             struct(
                 {"name": TEXT},
@@ -74,6 +75,17 @@ SCHEMAS: Fragment = {
             "platform": TEXT,
             "inputs": array(ref("TensorMetadata")),
             "outputs": array(ref("TensorMetadata")),
+        },
+        parameters={"type": "object", "additionalProperties": ref("OfferedOption")}
+        | {"description": "The bundle's options, where it has any."},
+    ),
+    "OfferedOption": struct(
+        {
+            "dtype": {"enum": ["float32", "int64", "bool"]},
+            "default": {"type": ["number", "boolean"]},
+            "minimum": {"type": ["number", "null"]},
+            "maximum": {"type": ["number", "null"]},
+            "description": TEXT,
         }
     ),
     "IndexEntry": struct(

@@ -9,6 +9,7 @@ from .build import (
     COMPUTE,
     KEYED,
     MODEL,
+    OPTIONS,
     TEXT,
     TIMEOUT,
     Fragment,
@@ -99,7 +100,7 @@ def _of(path: str, of: str) -> Operations:
                 "Rows, or columns by name. Numbers may be NaN and Infinity, in the reply too.",
                 json={"anyOf": [ref("PredictRows"), ref("PredictColumns")]},
             ),
-            parameters=(TIMEOUT,),
+            parameters=(TIMEOUT, OPTIONS),
         ),
         f"POST {path}:classify": operation(
             f"Labels and scores by {of}",
@@ -107,7 +108,7 @@ def _of(path: str, of: str) -> Operations:
             answers(struct({"result": _CLASSES}), "For each example pairs of a label and its score."),
             _REFUSES,
             body=_EXAMPLES,
-            parameters=(TIMEOUT,),
+            parameters=(TIMEOUT, OPTIONS),
         ),
         f"POST {path}:regress": operation(
             f"One number an example by {of}",
@@ -115,7 +116,7 @@ def _of(path: str, of: str) -> Operations:
             answers(struct({"result": array({"type": "number"})})),
             _REFUSES,
             body=_EXAMPLES,
-            parameters=(TIMEOUT,),
+            parameters=(TIMEOUT, OPTIONS),
         ),
     }
 

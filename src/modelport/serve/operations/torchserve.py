@@ -7,6 +7,7 @@ from .build import (
     COUNT,
     JSON,
     KEYED,
+    OPTIONS,
     TEXT,
     TIMEOUT,
     Fragment,
@@ -68,10 +69,14 @@ _ITEM = takes(
 _PREDICT = operation(
     "Ask a model",
     TAG,
-    answers(ANYTHING, "A classification is {label: probability}, anything else nested lists."),
+    answers(
+        ANYTHING,
+        "A classification is {label: probability}, a detection a list of {label: box, score}, anything else "
+        "nested lists.",
+    ),
     _refuses(404, 415, 500, 501, 503, 504),
     body=_ITEM,
-    parameters=(TIMEOUT,),
+    parameters=(TIMEOUT, OPTIONS),
 )
 _EXPLAIN = operation("Explanations, which are not made here", TAG, _refuses(404, 501))
 _PING = operation(
