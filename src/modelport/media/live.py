@@ -88,7 +88,7 @@ class Live(Source):
 
     def _wanted(self, _: float) -> bool:
         # A stream's own times start anew with every connection, and cameras' clocks drift.
-        return self._sampling.wants(self._now()) and not self._buffer.stopped
+        return self._buffer.stopped or self._sampling.wants(self._now())
 
     def _now(self) -> float:
         """Seconds since the first frame came."""

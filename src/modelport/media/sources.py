@@ -75,10 +75,13 @@ class Video(Source):
 
     def _frames(self) -> Iterator[Frame]:
         try:
-            for index, seconds, picture in self._decoder.pictures(self._sampling.wants):
+            for index, seconds, picture in self._decoder.pictures(self._wanted):
                 yield Frame(index, seconds, picture, self.name)
         finally:
             self._decoder.close()
+
+    def _wanted(self, seconds: float) -> bool:
+        return self._buffer.stopped or self._sampling.wants(seconds)
 
     def close(self) -> None:
         super().close()

@@ -1,0 +1,119 @@
+"""Live sources: real HTTP and RTSP servers that are cut and come back."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from modelport.errors import InputError, NotFound, Unavailable
+from modelport.media import live
+from modelport.media.sources import open_source
+
+from .films import MotionJpeg, free_port, web
+from .rtsp import RtspServer
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FIRST_PAUSE", 0.02)
+
+
+def test_a_cut_http_stream_is_taken_up_again() -> None:
+    with MotionJpeg([8, 8, None]) as server, open_source(server.url) as source:
+        frames = [frame for frame, _ in zip(source, range(30), strict=False)]
+        assert source.live and source.reconnects == 2 and server.connections == 3
+    times = [frame.seconds for frame in frames]
+    numbers = [frame.index for frame in frames]
+    assert times == sorted(times) and numbers == sorted(set(numbers))
+    assert all(frame.picture.shape == (120, 160, 3) for frame in frames)
+    assert all(frame.picture[50, 44, 0] > 180 > 60 > frame.picture[50, 44, 1] for frame in frames)
+
+
+def test_an_rtsp_stream_is_decoded_and_taken_up_again_and_its_password_is_not_told() -> None:
+    with RtspServer([20, None]) as server, open_source(server.url) as source:
+        frames = [frame for frame, _ in zip(source, range(30), strict=False)]
+        assert source.reconnects == 1 and server.played == 2
+    assert all(frame.picture.shape == (120, 160, 3) for frame in frames)
+    assert "secret" not in source.name and source.name.startswith("rtsp://127.0.0.1:")
+    difference = frames[0].picture.astype(int) - np.array([223, 19, 20])
+    assert np.abs(difference[40:60, 20:40]).mean() < 12
+
+
+def test_a_damaged_picture_of_a_stream_is_counted_and_skipped() -> None:
+    with MotionJpeg([40, None], break_every=5) as server, open_source(server.url) as source:
+        for _, _ in zip(source, range(40), strict=False):
+            pass
+        assert source.corrupt >= 8
+
+
+def test_a_stream_that_does_not_come_back_is_given_up_after_so_many_tries() -> None:
+    server = MotionJpeg([5]).__enter__()
+    with open_source(server.url, reconnects=3) as source:
+        taken = [next(source)]
+        server.__exit__()
+        with pytest.raises(Unavailable, match="gone after 3 attempts"):
+            while True:
+                taken.append(next(source))
+    assert len(taken) <= 5
+
+
+def test_a_stream_that_is_always_cut_at_once_is_given_up_too() -> None:
+    with (
+        MotionJpeg([3, 0]) as server,
+        open_source(server.url, reconnects=2) as source,
+        pytest.raises(Unavailable, match="attempts"),
+    ):
+        for _ in source:
+            pass
+    assert server.connections <= 5
+
+
+def test_without_tries_a_cut_is_the_end() -> None:
+    with MotionJpeg([5]) as server, open_source(server.url, reconnects=0) as source:
+        assert 1 <= len(list(source)) <= 5 and server.connections == 1
+
+
+def test_a_slow_taker_gets_the_newest_frame_and_the_others_are_counted() -> None:
+    with MotionJpeg([None], pause=0.002) as server, open_source(server.url) as source:
+        first = next(source)
+        until = server.sent + 40
+        for _ in range(1000):
+            if server.sent > until:
+                break
+            time.sleep(0.01)
+        waiting = next(source)
+        latest = next(source)
+        assert source.dropped >= 20 and latest.index > first.index + 20
+        assert waiting.index > first.index + 1
+
+
+def test_fewer_frames_a_second_are_asked_for_and_come() -> None:
+    with MotionJpeg([None], pause=0.002) as server, open_source(server.url, fps=20) as source:
+        times = [frame.seconds for frame, _ in zip(source, range(6), strict=False)]
+    assert times[-1] >= 0.2 and source.fps == 20
+    slots = [int(time * 20 + 1e-3) for time in times]
+    assert slots == sorted(set(slots))
+
+
+def test_a_source_can_be_stopped_while_it_waits_for_a_stream() -> None:
+    with MotionJpeg([2], pause=0.0) as server:
+        source = open_source(server.url, reconnects=1000)
+        next(source)
+    source.stop()
+    assert list(source) == []
+    source.close()
+
+
+def test_no_server_and_no_such_stream_are_told_at_once() -> None:
+    with pytest.raises(Unavailable, match="refused"):
+        open_source(f"http://127.0.0.1:{free_port()}/stream")
+    with pytest.raises(Unavailable, match="refused"):
+        open_source(f"rtsp://127.0.0.1:{free_port()}/cam")
+    page = {"/page": (200, "text/html", b"<html>no video</html>")}
+    with web(page) as address:
+        with pytest.raises(NotFound, match="404"):
+            open_source(f"{address}/nothing")
+        with pytest.raises(InputError, match="no video"):
+            open_source(f"{address}/page")
