@@ -118,7 +118,8 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
     if given["report"]:
         from ..evaluate.report import write_report
 
-        write_report(given["report"], evaluation, Path(data), comparison, images=given["images"])
+        places = {"split": given["split"], "images": given["images"]}
+        write_report(given["report"], evaluation, data, comparison, **places)
     broken = _broken(evaluation, bounds["at_least"], bounds["at_most"])
     if as_json:
         _print_json(evaluation, comparison, broken)
