@@ -14,6 +14,7 @@ from modelport.errors import UsageError
 from modelport.steps.compile import (
     POST_STEPS,
     PRE_STEPS,
+    carried_by,
     compile_identity,
     compile_post,
     compile_pre,
@@ -25,6 +26,7 @@ from modelport.steps.recipe import load_recipe, recipe_names, resolve
 from modelport.steps.resize import Resize
 from modelport.tensors import Signature, TensorSpec
 
+from .detectors import SIGNATURES
 from .graphs import session
 
 IMAGENET = [
@@ -42,6 +44,10 @@ GREY = Signature(
 )
 
 
+NETWORKS = SIGNATURES | {"digits": GREY}
+"""Of a recipe; COLOUR for the others."""
+
+
 def pictures_recipes() -> list[str]:
     return [name for name in recipe_names() if load_recipe(name).decode.kind == "image"]
 
@@ -57,9 +63,14 @@ def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 @pytest.mark.parametrize("name", pictures_recipes())
 def test_graphs_hold_standard_operators_of_opset_18_only(name: str) -> None:
-    net = GREY if name == "digits" else COLOUR
+    net = NETWORKS.get(name, COLOUR)
     fitted = resolve(load_recipe(name), net=net)
-    for graph in (compile_pre(fitted.pre, "x"), compile_post(fitted.post, net.outputs, fitted.labels)):
+    carried = carried_by(fitted.post)
+    raw = [*net.outputs, *(TensorSpec(spec.name, spec.dtype, ("batch", *spec.shape)) for spec in carried)]
+    for graph in (
+        compile_pre(fitted.pre, "x", carried=carried),
+        compile_post(fitted.post, raw, fitted.labels),
+    ):
         model = onnx.load_from_string(graph.data)
         nodes = list(walk(model.graph))
         assert {node.domain for node in nodes} == {""}
@@ -72,7 +83,7 @@ def test_graphs_hold_standard_operators_of_opset_18_only(name: str) -> None:
 @pytest.mark.parametrize("name", pictures_recipes())
 @pytest.mark.parametrize("size", [(300, 400), (401, 299), (30, 500), (1, 1), (256, 256)], ids=str)
 def test_whole_recipes_equal_their_reference_to_the_last_bit(name: str, size: tuple[int, int]) -> None:
-    fitted = resolve(load_recipe(name), net=GREY if name == "digits" else COLOUR)
+    fitted = resolve(load_recipe(name), net=NETWORKS.get(name, COLOUR))
     graph = compile_pre(fitted.pre, "x")
     image = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
     got = session(graph.data).run(None, {"image": image})[0]

@@ -36,7 +36,22 @@ def settled(name: str, network: Signature, **options: Any) -> Resolved:
 
 
 def test_recipes_that_ship() -> None:
-    assert recipe_names() == ["digits", "imagenet", "imagenet-caffe", "imagenet-tf", "raw"]
+    assert recipe_names() == [
+        "detr",
+        "digits",
+        "imagenet",
+        "imagenet-caffe",
+        "imagenet-tf",
+        "nanodet",
+        "raw",
+        "rtdetr",
+        "ssd",
+        "yolov10",
+        "yolov5",
+        "yolov5-raw",
+        "yolov8",
+        "yolox",
+    ]
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -247,7 +262,7 @@ def test_mistakes_in_a_recipe_are_told_with_file_and_spelling(
 
 
 def test_recipes_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no recipe named 'digit'; there are digits,") as caught:
+    with pytest.raises(UsageError, match="no recipe named 'digit'; there are detr, digits,") as caught:
         load_recipe("digit")
     assert caught.value.hint == "did you mean 'digits'?"
     for path in (tmp_path / "none.toml", tmp_path):

@@ -185,6 +185,9 @@ def _own_labels(
     if not own or (output is None and not heads):
         return ()
     classes = heads[0].classes(net.outputs) if heads else _classes(output) if output else None
+    if heads and classes is None:
+        notes.append("the network does not say how many classes it has: no names without --labels")
+        return ()
     if heads and classes == len(own):
         notes.append(f"the network has {classes} classes and no names for them: the recipe's are used")
     if classes in (None, len(own)):

@@ -35,8 +35,10 @@ def compile_placement(graph: Graph, steps: Sequence[PreStep], image: Value) -> s
     op, f64 = graph.op, partial(graph.constant, dtype="float64")
     step = _mover(steps)
     height, width = (graph.cast(graph.size(image, axis), "float64") for axis in (0, 1))
-    one, none = f64([1.0]), f64([0.0])
-    places = (one, one, none, none) if step is None else step.compile_placement(graph, image)
+    if step is None:
+        places = (f64([1.0]), f64([1.0]), f64([0.0]), f64([0.0]))
+    else:
+        places = step.compile_placement(graph, image)
     return graph.cast(op("Concat", *places, width, height, axis=0), "float32")
 
 
