@@ -43,22 +43,28 @@ def write_film(
     times: Sequence[float] | None = None,
     turn: int | None = None,
     noise: bool = False,
+    faststart: bool = True,
 ) -> Path:
-    """A video of these pictures. `turn`: degrees counter-clockwise of its display matrix."""
+    """A video of these pictures. `turn`: degrees counter-clockwise of its display matrix.
+
+    `faststart`: whether an .mp4 has its index in front, for who reads it from its start only.
+    """
     height, width, _ = shown[0].shape
     grain = np.random.default_rng(0).integers(0, 60, shown[0].shape, np.uint8) if noise else None
-    with av.open(str(path), "w") as container:
+    clock = Fraction(1, 1000 if times else rate)
+    options = {"movflags": "+faststart"} if path.suffix == ".mp4" and faststart else {}
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate, options={"g": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = clock
         if turn is not None:
             stream.set_display_rotation(turn)
         for number, picture in enumerate(shown):
             if grain is not None:
                 picture = np.roll(grain, 3 * number, 1) + picture // 2
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts = round(1000 * (times[number] if times else number / rate))
-            frame.time_base = Fraction(1, 1000)
+            frame.pts = round(times[number] / clock) if times else number
+            frame.time_base = clock
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

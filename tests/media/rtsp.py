@@ -87,7 +87,8 @@ class RtspServer:
         if method == "OPTIONS":
             head += "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
         if method == "DESCRIBE":
-            head += f"Content-Base: {address}/\r\nContent-Type: application/sdp\r\nContent-Length: {len(_SDP)}\r\n"
+            head += f"Content-Base: {address}/\r\nContent-Type: application/sdp\r\n"
+            head += f"Content-Length: {len(_SDP)}\r\n"
             return f"{head}\r\n{_SDP}".encode()
         if method == "SETUP":
             head += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"

@@ -51,12 +51,10 @@ def test_a_damaged_picture_of_a_stream_is_counted_and_skipped() -> None:
 def test_a_stream_that_does_not_come_back_is_given_up_after_so_many_tries() -> None:
     server = MotionJpeg([5]).__enter__()
     with open_source(server.url, reconnects=3) as source:
-        taken = [next(source)]
+        next(source)
         server.__exit__()
         with pytest.raises(Unavailable, match="gone after 3 attempts"):
-            while True:
-                taken.append(next(source))
-    assert len(taken) <= 5
+            list(source)
 
 
 def test_a_stream_that_is_always_cut_at_once_is_given_up_too() -> None:
@@ -65,8 +63,7 @@ def test_a_stream_that_is_always_cut_at_once_is_given_up_too() -> None:
         open_source(server.url, reconnects=2) as source,
         pytest.raises(Unavailable, match="attempts"),
     ):
-        for _ in source:
-            pass
+        list(source)
     assert server.connections <= 5
 
 

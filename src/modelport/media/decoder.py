@@ -51,7 +51,7 @@ class Decoder:
             self._container: Any = self._av.open(
                 target, format=format, options=options or {}, timeout=timeout, metadata_errors="replace"
             )
-        except (OSError, ValueError) as problem:
+        except (self._av.error.FFmpegError, OSError, ValueError) as problem:
             raise self._refused(problem, address) from problem
         try:
             self._stream: Any = self._chosen()
@@ -111,15 +111,19 @@ class Decoder:
                 frames = packet.decode()
             except self._av.error.EOFError:
                 return
-            except (self._av.error.InvalidDataError, self._av.error.PatchWelcomeError):
+            except OSError as problem:
+                hint = None
+                if not self.count and self.seconds is not None and is_url(self.name):
+                    hint = "from a server without byte ranges a video needs its index in front (faststart)"
+                words = f"{self.name} was cut after {self.count} frames: {problem.strerror or problem}"
+                raise Unavailable(words, hint=hint) from problem
+            except self._av.error.FFmpegError:
                 # A generator that raised is at its end: the next one goes on behind the damage.
                 packets = self._container.demux(self._stream)
                 errors += 1
                 self.corrupt += 1
                 yield None
                 continue
-            except OSError as problem:
-                raise Unavailable(f"{self.name} was cut: {problem.strerror or problem}") from problem
             for frame in frames:
                 errors = 0
                 if frame.is_corrupt:
@@ -146,7 +150,7 @@ class Decoder:
         error = self._av.error
         if isinstance(problem, (error.FileNotFoundError, error.HTTPNotFoundError)):
             return NotFound(f"there is no {self.name}: {words}")
-        if isinstance(problem, (error.InvalidDataError, error.DemuxerNotFoundError, IsADirectoryError)):
+        if isinstance(problem, (error.InvalidDataError, error.EOFError, IsADirectoryError)):
             hint = "is it complete? A recording that was cut off has no index; remux it"
             return InputError(f"{self.name} is no video that can be read: {words}", hint=hint)
         if is_url(address) or isinstance(problem, OSError):
