@@ -25,6 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "dialects": {
         "v2": "modelport.serve:v2",
         "predict": "modelport.serve:predict",
+        "track": "modelport.serve:track",
         "tfs": "modelport.serve.dialects:tfs",
         "hf": "modelport.serve.dialects:hf",
         "torchserve": "modelport.serve.dialects:torchserve",

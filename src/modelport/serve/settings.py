@@ -11,7 +11,7 @@ from ..engine.settings import EngineSettings
 from ..errors import UsageError, did_you_mean
 from .limits import Limits
 
-DEFAULT_APIS = ("v2", "predict", "tfs", "hf", "mlflow", "torchserve", "eas")
+DEFAULT_APIS = ("v2", "predict", "track", "tfs", "hf", "mlflow", "torchserve", "eas")
 """All of them answer requests; what changes the server is on the port for administration, if there is one."""
 
 

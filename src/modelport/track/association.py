@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -225,9 +225,15 @@ class _Appearance:
         return {self._identities[track.track_id] for track in tracks if track.track_id in self._identities}
 
 
-def required(tracker: str) -> Sequence[str]:
-    """The modules that a tracker is made of."""
-    return ("deep_sort_realtime.deepsort_tracker",) if tracker == "deepsort" else ("trackers", "supervision")
+def load(tracker: str) -> None:
+    """Import what a tracker is made of, which takes a second the first time.
+
+    Raises:
+        Unsupported: it is not installed.
+    """
+    deepsort = ("deep_sort_realtime.deepsort_tracker",)
+    for name in deepsort if tracker == "deepsort" else ("trackers", "supervision"):
+        _library(name)
 
 
 def _library(name: str) -> Any:

@@ -82,7 +82,10 @@ class _Guarded:
         headers = Headers(scope=scope)
         check_site(scope["method"], headers, self._origins)
         principal = self._principal(scope, headers)
-        scope.setdefault("state", {})["principal"] = principal
+        state = scope.setdefault("state", {})
+        state["principal"] = principal
+        # For what goes on after its first answer: whether this caller still may.
+        state["authorize"] = lambda: self._asked(scope, headers)
         if principal.body_md5 is not None:
             receive = _checked(receive, principal.body_md5)
         if self.needs == "admin":
@@ -92,20 +95,12 @@ class _Guarded:
 
     def _principal(self, scope: Scope, headers: Headers) -> Principal:
         model = model_of(scope.get("path_params", {}).items())
-        client = scope.get("client")
         known = getattr(scope.get("state", {}).get("exchange"), "principal", None)
         if self.needs == "infer" and known is not None and (model is None or known.may_ask(model)):
             # The short way asked already, and then could not answer: one request takes one token.
             principal: Principal = known
         else:
-            principal = self._guard.authorize(
-                headers,
-                self.needs,
-                model=model,
-                client=client[0] if client else "",
-                method=scope["method"],
-                path=_sent_path(scope),
-            )
+            principal = self._asked(scope, headers)
         if principal.models is not None and model is None and scope["method"] not in SAFE_METHODS:
             # The endpoint may take the model from the body: nothing here could check that one.
             raise Forbidden(
@@ -113,6 +108,17 @@ class _Guarded:
                 "and this path names no model"
             )
         return principal
+
+    def _asked(self, scope: Scope, headers: Headers) -> Principal:
+        client = scope.get("client")
+        return self._guard.authorize(
+            headers,
+            self.needs,
+            model=model_of(scope.get("path_params", {}).items()),
+            client=client[0] if client else "",
+            method=scope["method"],
+            path=_sent_path(scope),
+        )
 
     async def _audited(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         status = 500

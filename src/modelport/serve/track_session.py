@@ -1,0 +1,225 @@
+"""One caller's tracking session: pictures in, tracks and events out, through whatever model is live by then.
+
+Knows nothing of HTTP or WebSockets; its time comes with the pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from ..engine.caller import Asking, caller
+from ..engine.model import LiveModel
+from ..engine.repository import Repository
+from ..engine.wire import Options
+from ..errors import InputError, NotFound, Unavailable, UsageError
+from ..steps.decode import picture_size
+from ..tensors import Array
+from ..track.association import Following
+from ..track.counting import Anchor
+from ..track.run import LOW_SCORE
+from ..track.session import Session, Watching
+from ..track.shapes import parse_line, parse_zone
+
+Order = Literal["newest", "all"]
+MAX_SHAPES_TEXT = 64
+_SCORE = "score_threshold"
+
+
+class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a caller may say of its session. All but `options` and `order` comes before the first picture."""
+
+    options: dict[str, float | int | bool | str] | None = None
+    """Of the bundle, as `score_threshold`; for the pictures that follow."""
+    order: Order | None = None
+    """`newest`: a picture that waits is dropped for a newer one. `all`: every picture is answered."""
+    tracker: Following | None = None
+    lines: list[str] | None = None
+    """Each `x1,y1,x2,y2[,name]`."""
+    zones: list[str] | None = None
+    """Each `x,y x,y x,y[,name]`."""
+    anchor: Anchor | None = None
+    margin: float | None = None
+    fps: float | None = None
+    """Pictures come at this rate: a picture's time is its number by it. By default it is when it comes."""
+    only: list[str] | None = None
+    """Labels that are followed."""
+    trails: bool | None = None
+    """Whether answers hold the points where each object was."""
+
+    def early(self) -> bool:
+        """Whether something in it must come before the first picture."""
+        later = ("options", "order")
+        return any(getattr(self, each) is not None for each in self.__struct_fields__ if each not in later)
+
+    def over(self, other: Wishes) -> Wishes:
+        """These, and where they are silent those of `other`."""
+        given = {each: getattr(self, each) for each in self.__struct_fields__}
+        return msgspec.structs.replace(other, **{name: v for name, v in given.items() if v is not None})
+
+
+class TrackSession:
+    """Follows the objects in the pictures of one caller.
+
+    Raises:
+        NotFound, Unavailable: no such model. InputError: it is no detector, or wishes that are none.
+        Unsupported: the tracker is not installed.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        name: str,
+        version: str | None,
+        *,
+        asking: Asking | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.frames = 0
+        """Pictures that came, those that were dropped too."""
+        self.dropped = 0
+        self.model_version = ""
+        self._repository = repository
+        self._version = version
+        self._asking = asking
+        self._clock = clock
+        self._began = clock()
+        self._wishes = Wishes()
+        self._session: Session | None = None
+        self._options: Options | None = None
+        self.model()
+        # What cannot be followed is said now, and not with the first picture.
+        self._make()
+
+    def wish(self, wishes: Wishes) -> None:
+        """Take what the caller says of its session.
+
+        Raises:
+            InputError, UsageError: it cannot be, or comes too late.
+        """
+        if self._session is not None and wishes.early():
+            raise InputError("lines, zones and the tracker are set before the first picture")
+        before, self._wishes = self._wishes, wishes.over(self._wishes)
+        try:
+            self._options = self._chosen(self.model())
+            if self._session is None:
+                self._make()
+        except Exception:
+            self._wishes = before
+            raise
+
+    @property
+    def order(self) -> Order:
+        """What is done with pictures that come faster than they are answered."""
+        return self._wishes.order or "newest"
+
+    def model(self) -> LiveModel:
+        """The model that answers now: a version that was swapped in takes over with the next picture.
+
+        Raises:
+            NotFound, Unavailable: there is none. InputError: it finds no objects.
+        """
+        if self._asking is not None:
+            caller.set(self._asking)
+        try:
+            found = self._repository.model(self.name, self._version)
+        except (NotFound, Unavailable):
+            if self._asking is None or not self._asking.chosen:
+                raise
+            # A rollout chose a version for this session that is no more.
+            self._asking.chosen = None
+            found = self._repository.model(self.name, self._version)
+        if found.bundle.manifest.task != "object-detection":
+            raise InputError(f"{self.name} finds no objects; only object detectors are tracked")
+        self.model_version = found.version
+        return found
+
+    def arrived(self) -> tuple[int, float]:
+        """A picture came: its number, and its time unless the caller gave it one."""
+        number = self.frames
+        self.frames += 1
+        fps = self._wishes.fps
+        return number, number / fps if fps else self._clock() - self._began
+
+    async def answer(
+        self, picture: bytes, number: int, seconds: float, *, deadline: float = math.inf
+    ) -> dict[str, Any]:
+        """The tracks of an encoded picture, and what happened.
+
+        Raises:
+            InputError, TooLarge, UnsupportedMedia: it is no picture. Unavailable: not in time.
+        """
+        model = self.model()
+        answered = await model.answer(picture, deadline=deadline, options=self._chosen(model))
+        found = model.readable(answered.tensors)
+        if not isinstance(found, list):
+            raise InputError(f"{self.name} finds no objects")
+        if self._wishes.only:
+            found = [each for each in found if each["label"] in self._wishes.only]
+        session = self._session = self._session or self._make()
+        size = picture_size(picture, model.bundle.manifest.decode)
+        vectors = await self._vectors(session)
+        step = await asyncio.to_thread(session.step, found, seconds, size, vectors=vectors, frame=number)
+        said: dict[str, Any] = {
+            "type": "tracks",
+            "frame": number,
+            "seconds": step.seconds,
+            "model": model.name,
+            "version": model.version,
+            "tracks": step.tracks,
+            "events": step.events,
+            "dropped": self.dropped,
+            "timing_ms": answered.timing,
+        }
+        if self._wishes.trails:
+            said["trails"] = session.trails()
+        return said
+
+    def summary(self) -> dict[str, Any]:
+        """What was seen so far."""
+        seen = self._session.summary() if self._session is not None else None
+        counted = msgspec.to_builtins(seen) if seen is not None else {}
+        return {
+            "type": "summary",
+            "model": self.name,
+            "received": self.frames,
+            "dropped": self.dropped,
+            **counted,
+        }
+
+    def end(self) -> dict[str, Any]:
+        """The session is over: every track ends."""
+        events = self._session.end() if self._session is not None else []
+        return {**self.summary(), "events": events}
+
+    async def _vectors(self, session: Session) -> Array | None:
+        """What the objects look like: not asked here, `_make` refuses trackers that want it."""
+        return None
+
+    def _make(self) -> Session:
+        wishes = self._wishes
+        following = wishes.tracker or Following()
+        if following.tracker == "deepsort":
+            raise UsageError("deepsort is for `modelport track` alone: here no pictures are cut out")
+        if wishes.fps is not None:
+            following = msgspec.structs.replace(following, fps=wishes.fps)
+        watching = Watching(
+            tuple(parse_line(text, number) for number, text in enumerate(wishes.lines or (), 1)),
+            tuple(parse_zone(text, number) for number, text in enumerate(wishes.zones or (), 1)),
+            wishes.anchor or "bottom",
+            2.0 if wishes.margin is None else wishes.margin,
+        )
+        return Session(following, watching)
+
+    def _chosen(self, model: LiveModel) -> Options | None:
+        """The options for a picture: the caller's, and a low threshold where it sets none."""
+        given: dict[str, Any] = dict(self._wishes.options or {})
+        for option in model.bundle.manifest.options:
+            if option.name == _SCORE and _SCORE not in given:
+                given[_SCORE] = min(LOW_SCORE, float(option.default))
+        return model.check_options(given) if given else None
