@@ -18,9 +18,9 @@ def preferred(accept: str | None, offered: Sequence[str]) -> str:
     Raises:
         NotAcceptable: none of them is accepted.
     """
-    if not accept or not accept.strip():
+    ranges = [_range(part) for part in (accept or "").lower().split(",") if part.strip()]
+    if accept is None or not ranges:
         return offered[0]
-    ranges = [_range(part) for part in accept.lower().split(",") if part.strip()]
     best = max(offered, key=lambda kind: _liked(kind, ranges))
     if _liked(best, ranges) <= 0:
         raise NotAcceptable(
