@@ -95,18 +95,28 @@ def test_real_numbers_of_a_real_server(visit: Visit, repo: Path, watch: Watch) -
         page.goto("about:blank")
 
 
+def test_versions_that_nobody_wants_have_no_row(visit: Visit, repo: Path, watch: Watch) -> None:
+    with served(repo) as (url, _):
+        watch.origin = url
+        page = visit(f"{url}/dashboard")
+        colours = panel(page, "colours")
+        expect(colours.locator(".version")).to_have_count(1)
+        expect(colours.locator(".rest")).to_have_text("not loaded: 1")
+        page.goto("about:blank")
+
+
 def test_every_model_has_a_panel_and_its_versions(visit: Visit, repo: Path) -> None:
     page = visit("/dashboard")
     names = sorted(folder.name for folder in repo.iterdir())
     assert page.locator("#versions h2").all_inner_texts() == names
     colours = panel(page, "colours")
-    expect(colours.locator(".version")).to_have_count(1)  # the newest; the other one is not loaded
-    expect(colours.locator(".rest")).to_have_text("not loaded: 1")
-    expect(colours.locator(".facts")).to_be_hidden()
-    colours.locator("summary").click()
-    expect(colours.locator(".facts")).to_contain_text("Executors")
+    expect(colours.locator(".version")).to_have_count(2)
+    newest = colours.locator(".version").last
+    expect(newest.locator(".facts")).to_be_hidden()
+    newest.locator("summary").click()
+    expect(newest.locator(".facts")).to_contain_text("Executors")
     page.wait_for_timeout(2500)
-    expect(colours.locator(".facts")).to_be_visible()  # another look at the server closes nothing
+    expect(newest.locator(".facts")).to_be_visible()  # another look at the server closes nothing
     page.get_by_role("link", name="colours").click()
     expect(page.locator("h1")).to_have_text("colours")
 
@@ -155,7 +165,12 @@ def test_a_server_without_models_says_so(visit: Visit) -> None:
 def test_what_is_out_of_order_is_said(visit: Visit) -> None:
     def change(data: dict[str, Any]) -> dict[str, Any]:
         failed, odd = data["versions"][:2]
-        failed |= {"state": "UNAVAILABLE", "reason": f"golden case 4 differs {EVIL}", "answers": False}
+        failed |= {
+            "state": "UNAVAILABLE",
+            "failed": True,
+            "reason": f"golden case 4 differs {EVIL}",
+            "answers": False,
+        }
         failed["figures"]["name"] = f"hostile {EVIL}"
         odd["state"], odd["figures"]["version"] = "LOADING", EVIL
         odd["figures"] |= {"refused": {"queue_full": 3}, "failed": {"model": 2}, "waiting": 7}
@@ -173,7 +188,7 @@ def test_what_is_out_of_order_is_said(visit: Visit) -> None:
     with_figures(page, change)
     first, second = page.locator("#versions > section").all()
     expect(first.locator("h2")).to_have_text(f"hostile {EVIL}")
-    expect(first.locator(".state.failed")).to_have_text("not loaded")
+    expect(first.locator(".state.failed")).to_have_text("failed")
     expect(first.locator(".version .why")).to_have_text(f"golden case 4 differs {EVIL}")
     expect(first.locator(".cell.rate")).to_be_hidden()
     expect(second.locator(".state.busy")).to_have_text("loading")
@@ -185,6 +200,23 @@ def test_what_is_out_of_order_is_said(visit: Visit) -> None:
     expect(facts).to_contain_text("not as recorded, off by more than a number says, 1 min 30 s ago")
     assert tile(page, "Waiting") == "7"
     assert page.evaluate("window.evil") is None
+
+
+def test_a_version_that_was_let_go_is_no_failure(visit: Visit) -> None:
+    def change(data: dict[str, Any]) -> dict[str, Any]:
+        old = data["versions"][0]
+        old |= {"state": "UNAVAILABLE", "failed": False, "reason": "a newer version took over"}
+        return data | {"versions": [old]}
+
+    page = visit("/dashboard")
+    with_figures(page, change)
+    version = page.locator(".version")
+    expect(version.locator(".state.resting")).to_have_text("not loaded")
+    expect(version.locator(".why")).to_have_text("a newer version took over")
+    colour = "e => getComputedStyle(e).color"
+    soft = page.locator("#lead").evaluate(colour)
+    assert version.locator(".state").evaluate(colour) == soft
+    assert version.locator(".why").evaluate(colour) == soft
 
 
 def test_a_key_opens_the_figures(browser: Browser, repo: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 import modelport
 from modelport.media.palette import PALETTE, colour_of, text_colour
+from modelport.serve.guard.keys import Keys, new_key, update
 
 from ..boxes import LABELS, pack_boxes, pixels_with
 from ..colours import served
@@ -138,6 +139,54 @@ def test_boxes_are_drawn_where_python_has_them(
         edges += [(point, (*colour_of(each["class"]), 255)) for point in middle]
     seen = canvas.evaluate(COLOUR_AT, [point for point, _ in edges])
     assert [tuple(pixel) for pixel in seen] == [colour for _, colour in edges]  # crisp: no mixture
+
+
+YOLO = Path(__file__).resolve().parents[3] / "shared" / "data" / "yolov5n"
+
+
+def test_a_real_detector_on_a_photo(visit: Visit, watch: Watch, tmp_path: Path) -> None:
+    photo = YOLO / "bus.jpg"
+    if not photo.is_file():
+        pytest.skip(f"no {photo}")
+    bundle = modelport.pack(
+        YOLO / "yolov5n.onnx", out=tmp_path, name="yolov5n", recipe="yolov5", golden=[photo]
+    )
+    with modelport.Pipeline.open(bundle) as pipeline:
+        truth = pipeline.readable(pipeline.answer(pipeline.decode(photo.read_bytes())))
+    assert [(f["label"], round(f["score"], 3)) for f in truth] == [
+        ("person", 0.823), ("person", 0.816), ("person", 0.676), ("bus", 0.526)
+    ]  # fmt: skip
+    with served(tmp_path) as (url, _):
+        watch.origin = url
+        page = visit(f"{url}/models/yolov5n")
+        seen = show(page, photo)
+        assert [f["label"] for f in seen] == [f["label"] for f in truth]
+        for one, other in zip(seen, truth, strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+            assert one["box"] == pytest.approx(other["box"], abs=0.1)
+        page.goto("about:blank")
+
+
+def test_a_page_that_asks_for_a_key(visit: Visit, bundles: Path, watch: Watch, tmp_path: Path) -> None:
+    watch.allow("401")
+    made: list[str] = []
+
+    def add(keys: Keys) -> Keys:
+        keys, key = new_key("visitor", ("infer",), keys=keys)
+        made.append(key)
+        return keys
+
+    update(tmp_path / "keys.json", add)
+    with served(bundles, "--keys", str(tmp_path / "keys.json")) as (url, _):
+        watch.origin = url
+        page = visit(f"{url}/models/boxes", filled="#door")
+        page.fill("#key", made[0])
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="scene").click()
+        expect(page.locator("#top")).to_have_text("3 objects")
+        show(page, write(tmp_path / "scene.tiff"))  # for which the page asks a second time
+        expect(page.locator("#picture")).to_be_visible()
+        page.goto("about:blank")
 
 
 def test_colours_are_those_of_saved_pictures(visit: Visit) -> None:

@@ -50,6 +50,20 @@ def test_pictures_chosen_and_sampled(visit: Visit, pictures: dict[str, Path]) ->
     assert page.locator("#timing").inner_text().startswith("round trip ")
 
 
+def test_there_are_as_many_bars_as_answers(visit: Visit) -> None:
+    page = visit("/models/colours")
+    expect(page.locator("#bars .bar")).to_have_count(len(LABELS))
+
+
+def test_json_with_a_number_in_brackets_fills_its_lines(visit: Visit) -> None:
+    page = visit("/models/raw")
+    text = page.evaluate(
+        """import("/static/answer.js").then(({ pretty }) => pretty(Array(60).fill([[0]]), 40))"""
+    )
+    assert json.loads(text) == [[[0]]] * 60
+    assert len(text.splitlines()) < 15 and max(map(len, text.splitlines())) <= 41
+
+
 def test_versions_link_to_each_other(visit: Visit, pictures: dict[str, Path]) -> None:
     page = visit("/models/colours")
     expect(page.locator("#versions [aria-current]")).to_have_text("2")

@@ -127,7 +127,7 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
         "page": f"/models/{manifest.name}",
         "inputs": manifest.inputs,
         "outputs": manifest.outputs,
-        "state": "ready" if entry.model else "failed",
+        "state": "ready" if entry.model else "failed" if entry.failed else "not loaded",
         "reason": entry.reason,
     }
 

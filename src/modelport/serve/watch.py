@@ -37,6 +37,8 @@ class Version(msgspec.Struct, frozen=True):
 
     state: str
     reason: str
+    failed: bool
+    """Whether it could not be loaded; a version that was let go has a reason as well."""
     answers: bool
     """Whether it is the one that a request without a version means."""
     figures: ModelSnapshot
@@ -116,8 +118,8 @@ def _versions(repository: Repository, counted: Metrics) -> list[Version]:
     for entry in repository.entries():
         model = models.pop((entry.name, entry.version), None) or ModelMetrics(entry.name, entry.version)
         answers = repository.entry(entry.name).version == entry.version and entry.model is not None
-        shown.append(Version(entry.state, entry.reason, answers, of_model(model)))
-    shown += [Version("UNLOADING", "", False, of_model(model)) for model in models.values()]
+        shown.append(Version(entry.state, entry.reason, entry.failed, answers, of_model(model)))
+    shown += [Version("UNLOADING", "", False, False, of_model(model)) for model in models.values()]
     return shown
 
 

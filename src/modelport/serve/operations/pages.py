@@ -34,7 +34,7 @@ _SUMMARY: Fragment = {
     "page": TEXT,
     "inputs": array(TensorSpec),
     "outputs": array(TensorSpec),
-    "state": {"enum": ["ready", "failed"]},
+    "state": {"enum": ["ready", "failed", "not loaded"]},
     "reason": TEXT,
 }
 _OR_NULL = {"type": ["object", "null"]}

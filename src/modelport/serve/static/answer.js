@@ -79,10 +79,16 @@ export function pretty(value, width = 72, indent = "") {
     const lines = Object.entries(value).map(([key, item]) => `${deeper}${JSON.stringify(key)}: ${pretty(item, width, deeper)}`);
     return `{\n${lines.join(",\n")}\n${indent}}`;
   }
-  if (value.every((item) => item === null || typeof item !== "object")) {
+  if (value.every(thin)) {
     return `[\n${wrapped(value, width, deeper)}\n${indent}]`;
   }
   return `[\n${value.map((item) => deeper + pretty(item, width, deeper)).join(",\n")}\n${indent}]`;
+}
+
+/** Whether a value is one number or word, however many brackets it has: it need not have a line. */
+function thin(value) {
+  if (Array.isArray(value)) return value.length < 2 && value.every(thin);
+  return value === null || typeof value !== "object";
 }
 
 function spaced(value, flat) {

@@ -11,7 +11,7 @@ const IDLE = ["Choose a picture", "?", ""];
 const BEST = 5;
 const FRAME_GAP = 120; // milliseconds between camera frames at least
 
-const bars = new Bars(byId("bars"), BEST);
+let bars = new Bars(byId("bars"), BEST);
 const calls = new Calls();
 const sender = new Latest(send, (problem) => {
   // The old answer is not this picture's.
@@ -23,6 +23,9 @@ const sender = new Latest(send, (problem) => {
 let shown = null; // the picture on the sheet
 
 const model = loadModel((info) => {
+  const scores = info.outputs?.find(({ name }) => name === "scores")?.shape.at(-1);
+  const most = Math.min(BEST, info.labels?.length || BEST, Number.isInteger(scores) ? scores : BEST);
+  if (most < bars.rows.length) bars = new Bars(byId("bars"), most);
   const sample = info.samples?.[0]?.url;
   calls.fill(pictureCalls(model.predict, /\.png$/i.test(sample ?? "") ? "picture.png" : "picture.jpg", sample));
   fillSamples(info.samples, take, complain);

@@ -170,7 +170,8 @@ export function loadModel(fill) {
     try {
       const info = await ask(model.api);
       fillTitle(model, info);
-      complain(info.state === "failed" ? new Refusal(`This model could not be loaded: ${info.reason}`, 500) : null);
+      const words = { failed: "could not be loaded", "not loaded": "is not loaded" }[info.state];
+      complain(words ? new Refusal(`This version ${words}${info.reason && `: ${info.reason}`}`, 500) : null);
       fill(info);
     } catch (problem) {
       complain(problem);

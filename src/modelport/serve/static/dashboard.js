@@ -200,13 +200,14 @@ function showVersion(version, plan, open, alone) {
   const passed = now.time - then.time;
   const done = between(now, then, key);
   const lost = done.refused + done.failed;
-  const kind = { READY: "ready", UNAVAILABLE: "failed" }[version.state] ?? "busy";
+  const kind = version.failed ? "failed" : { READY: "ready", UNAVAILABLE: "resting" }[version.state] ?? "busy";
   panel.state.className = `state ${kind}`;
-  panel.state.textContent = version.state === "UNAVAILABLE" ? "not loaded" : version.state.toLowerCase();
+  panel.state.textContent = version.failed ? "failed" : { UNAVAILABLE: "not loaded" }[version.state] ?? version.state.toLowerCase();
   panel.badges.replaceChildren(...badges(version, plan, alone).map((text) => make("span", { className: "badge" }, text)));
   panel.box.classList.toggle("out", version.state === "UNAVAILABLE" && !figures.answered);
   panel.why.textContent = version.reason;
   panel.why.hidden = !version.reason;
+  panel.why.className = version.failed ? "why" : "why mild";
   const put = (name, [number, unit]) => {
     panel.cells[name].textContent = `${number} ${unit}`.trim();
   };

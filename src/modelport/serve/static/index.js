@@ -15,7 +15,7 @@ async function load() {
 }
 
 function entry(model) {
-  const state = model.state === "ready" ? "ready" : "failed";
+  const { state } = model;
   const inputs = (model.inputs ?? []).map(signature).join(", ");
   const outputs = (model.outputs ?? []).map(({ name }) => name).join(", ");
   const versions = model.versions?.length > 1 ? `versions ${model.versions.join(", ")}` : `version ${model.version}`;
@@ -27,7 +27,7 @@ function entry(model) {
       { className: "head" },
       // The address is made here: a model's own words never become one.
       make("h2", {}, make("a", { href: `/models/${encodeURIComponent(model.name)}` }, model.name)),
-      make("span", { className: `state ${state}` }, state),
+      make("span", { className: `state ${state.replace(" ", "-")}` }, state),
     ),
     make("p", { className: "about" }, model.description),
     ...(state === "failed" && model.reason ? [make("p", { className: "why" }, model.reason)] : []),
