@@ -20,11 +20,11 @@ from ..bundle.manifest import Manifest
 from ..engine.repository import Repository
 from .frame import page
 from .guard.scope import scope_of
-from .operations import eas, hf, mlflow, oip, pages, predict, rollout, tfs, torchserve
+from .operations import eas, hf, mlflow, oip, pages, predict, rollout, tfs, torchserve, track
 from .operations.build import ERROR, OPTIONS, Fragment, query
 from .predict import json_response
 
-TABLES = (oip, predict, tfs, hf, mlflow, torchserve, eas, rollout, pages)
+TABLES = (oip, predict, track, tfs, hf, mlflow, torchserve, eas, rollout, pages)
 """In the order of the page."""
 
 _REFS = "#/components/schemas/{name}"
