@@ -24,11 +24,11 @@ class ClassificationScorer:
         self.outcomes = outcomes
         self.rank = np.array([outcome.rank for outcome in outcomes], np.int64)
         self.answered, self.truth = truths(outcomes)
-        self.classes = classes
         longest = max((len(outcome.best) for outcome in outcomes), default=0)
         # Of five classes or fewer the right one is always among the best five.
         self._has_top5 = longest >= TOP and classes != TOP
-        self._positive = _positive_scores(outcomes) if classes == 2 else None
+        two = classes == 2 or (classes == 0 and longest == 2)
+        self._positive = _positive_scores(outcomes) if two else None
 
     def values(self) -> dict[str, float | None]:
         """Each metric on all items."""

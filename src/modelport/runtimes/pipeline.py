@@ -212,7 +212,7 @@ class Pipeline:
         for name, array in answer.items():
             if array.ndim == 0 or len(array) != len(rows):
                 raise ModelFailed(f"output {name!r} has shape {list(array.shape)} for {len(rows)} rows")
-        return [{name: array[row] for name, array in answer.items()} for row in range(len(rows))]
+        return [{name: array[row, ...] for name, array in answer.items()} for row in range(len(rows))]
 
 
 def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> dict[str, Array]:
