@@ -213,7 +213,7 @@ class LiveModel:
         """
         if self.bundle.manifest.steps.pre:
             rows = check_rows(batch)
-            items = [{name: array[row] for name, array in batch.items()} for row in range(rows)]
+            items = [{name: array[row, ...] for name, array in batch.items()} for row in range(rows)]
             work = [self.answer_decoded(item, deadline=deadline, options=options) for item in items]
             done = await asyncio.gather(*work)
             return stack([each.tensors for each in done])
