@@ -29,6 +29,7 @@ from ..steps.compile import (
     reference_post,
     reference_pre,
 )
+from ..steps.heads import Head
 from ..steps.recipe import Recipe, load_recipe, recipe_names, resolve
 from ..steps.step import PostStep, PreStep, step_data
 from ..tensors import Array, Signature, Tensors, TensorSpec
@@ -107,7 +108,10 @@ def pack(
     prepared = _prepare(importer, source, specs, chosen, labels, settings or {}, tell, doing)
     doing("recording golden cases", 0.6)
     recorded, generated = _record(prepared, golden, tell)
-    tolerances, notes = chosen_golden(recorded, prepared.imported, prepared.pre, generated=generated)
+    detector = any(isinstance(step, Head) for step in prepared.post_steps)
+    tolerances, notes = chosen_golden(
+        recorded, prepared.imported, prepared.pre, generated=generated, detector=detector
+    )
     for note in notes:
         tell(note)
     if not generated and (doubt := cases.one_answer(recorded)):

@@ -17,22 +17,30 @@ NET = 1e-4
 framework, instruction set or batch size to another; one wrong weight or layer does not."""
 HALF = 1e-2
 """The same for outputs in float16."""
+DETECTOR = 10.0
+"""Times `NET`, as an absolute share of a score of 1: the third digit of a score. Small boxes in pixels differ
+by some ten-thousandths of a pixel, which relative to them is more than relative to a large one."""
 PRE = 2e-6
 """Share of the magnitude that pre-processing in floats may differ by (some units in the last place)."""
 
 
 def chosen_golden(
-    recorded: Sequence[Recorded], imported: Imported, pre: CompiledGraph, *, generated: bool
+    recorded: Sequence[Recorded],
+    imported: Imported,
+    pre: CompiledGraph,
+    *,
+    generated: bool,
+    detector: bool = False,
 ) -> tuple[Golden, tuple[str, ...]]:
     """The manifest's `golden` without its cases, and notes."""
-    net = _net(recorded, imported)
+    net = _net(recorded, imported, detector)
     steps, notes = _pre(recorded, pre)
     return Golden(source=imported.framework, generated=generated, cases=(), pre=steps, net=net), notes
 
 
-def _net(recorded: Sequence[Recorded], imported: Imported) -> Tolerance:
+def _net(recorded: Sequence[Recorded], imported: Imported, detector: bool) -> Tolerance:
     """Relative to each element, and absolute to the scale of the smallest output: of outputs with boxes in
-    pixels and scores from 0 to 1, the scores decide."""
+    pixels and scores from 0 to 1, the scores decide. A detector has both in one output, where it has one."""
     scales: list[float] = []
     share = NET
     for spec in imported.signature.outputs:
@@ -43,6 +51,8 @@ def _net(recorded: Sequence[Recorded], imported: Imported) -> Tolerance:
         finite = np.abs(values[np.isfinite(values)])
         if finite.size and finite.max() > 0:
             scales.append(float(finite.max()))
+    if detector:
+        return Tolerance(absolute=share * DETECTOR * min([1.0, *scales]), relative=share)
     return Tolerance(absolute=share * min(scales, default=0.0), relative=share)
 
 

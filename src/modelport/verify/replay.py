@@ -18,6 +18,7 @@ from ..errors import BundleError, InputError, ModelFailed
 from ..runtimes.npz import read_npz
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
+from .detections import Thresholds, are_detections, compare_detections, thresholds_of
 from .parity import Parity, compare, compare_answers, worst_of
 
 STAGES = ("decode", "pre", "net", "post", "end_to_end")
@@ -171,15 +172,21 @@ def _replay(pipeline: Pipeline, golden: Golden, case: GoldenCase) -> list[_Findi
             end_to_end_tolerance(golden),
         ),
     )
+    options = pipeline.bundle.manifest.options
+    thresholds = thresholds_of({option.name: option.default for option in options})
     found: list[_Finding] = []
     for stage, run, want, tolerance in stages:
-        for tensor, parity in _compared(stage, run, want, tolerance).items():
+        for tensor, parity in _compared(stage, run, want, tolerance, thresholds).items():
             found.append(_Finding(case.name, stage, tensor, parity))
     return found
 
 
 def _compared(
-    stage: str, run: Callable[[], Tensors], want: Tensors, tolerance: Tolerance
+    stage: str,
+    run: Callable[[], Tensors],
+    want: Tensors,
+    tolerance: Tolerance,
+    thresholds: Thresholds,
 ) -> Mapping[str, Parity]:
     try:
         got = run()
@@ -187,6 +194,8 @@ def _compared(
         # The recording is what the stage took when it was made: that it does not now is a difference.
         return {"": Parity(False, 0.0, 0.0, 0, 0, None, problem.message)}
     if stage in ("post", "end_to_end"):
+        if are_detections(want):
+            return compare_detections(got, want, tolerance, thresholds)
         return compare_answers(got, want, tolerance)
     missing = {
         name: Parity(False, 0.0, 0.0, 0, 0, None, f"there is no {name!r}") for name in want if name not in got
