@@ -186,6 +186,7 @@ def test_what_is_out_of_order_is_said(visit: Visit) -> None:
 
     page = visit("/dashboard")
     with_figures(page, change)
+    expect(page.locator("#versions > section")).to_have_count(2)
     first, second = page.locator("#versions > section").all()
     expect(first.locator("h2")).to_have_text(f"hostile {EVIL}")
     expect(first.locator(".state.failed")).to_have_text("failed")
