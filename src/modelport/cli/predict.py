@@ -228,7 +228,7 @@ def _cells(line: Line, between: str) -> tuple[str, ...]:
     if not isinstance(line.answer, list):
         return where, msgspec.json.encode(line.answer).decode(), f"{line.ms:.1f}"
     found = line.answer
-    if all("box" not in entry for entry in found):
+    if found and all("box" not in entry for entry in found):
         text = "  ".join(f"{entry['label']} {entry['score']:.3f}" for entry in found[:_SHOWN])
         return where, text, f"{line.ms:.1f}"
     texts = [f"{one['label']} {one['score']:.3f} {_box(one['box'])}" for one in found]
