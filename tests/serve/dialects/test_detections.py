@@ -39,6 +39,7 @@ def post(http: httpx.Client, path: str, **more: Any) -> Any:
 @pytest.mark.parametrize("path", ["/hf/boxes", "/hf/boxes/1", "/models/boxes"])
 def test_the_hub_client_detects(http: httpx.Client, path: str, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
+    errors = pytest.importorskip("huggingface_hub.errors")
     url = str(http.base_url).rstrip("/") + path
     client = hub.InferenceClient(model=url, provider="hf-inference", token="hf_not_a_secret", timeout=30)
     (tmp_path / "scene.png").write_bytes(PICTURE)
@@ -48,7 +49,7 @@ def test_the_hub_client_detects(http: httpx.Client, path: str, tmp_path: Path) -
         assert all(each.score == pytest.approx(0.8, abs=0.01) for each in answer)
     assert client.object_detection(PICTURE, threshold=0.9) == []
     assert len(client.object_detection(PICTURE, threshold=0.5)) == 3
-    with pytest.raises(hub.errors.HfHubHTTPError, match="0 to 1"):
+    with pytest.raises(errors.HfHubHTTPError, match="0 to 1"):
         client.object_detection(PICTURE, threshold=50)
 
 

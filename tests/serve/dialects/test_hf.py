@@ -21,6 +21,7 @@ from modelport.serve.dialects import hf
 from ...colours import LABELS, RECIPE, pack_colours, picture, served, write_network
 
 hub = pytest.importorskip("huggingface_hub")
+hub_errors = pytest.importorskip("huggingface_hub.errors")  # no attribute of the package until it is imported
 
 
 def pack_variant(folder: Path, name: str, post: str) -> None:
@@ -107,7 +108,7 @@ def test_the_hub_client_passes_parameters(url: str) -> None:
 def test_a_function_that_the_bundle_does_not_apply_is_refused(
     url: str, model: str, function: str, says: str
 ) -> None:
-    with pytest.raises(hub.errors.HfHubHTTPError, match=says) as caught:
+    with pytest.raises(hub_errors.HfHubHTTPError, match=says) as caught:
         client(f"{url}/hf/{model}").image_classification(picture("red"), function_to_apply=function)
     assert caught.value.response.status_code == 400
     assert says in caught.value.response.json()["error"]
