@@ -17,3 +17,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder} (set MODELPORT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def ultralytics_python(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The private environment that ./test makes for Ultralytics: its interpreter; the test skips without it."""
+    from modelport.isolation import environments
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    monkeypatch.setenv(environments.VARIABLE, str(cache / "modelport-bench" / "environments"))
+    found = environments.python_of(environments.table("ultralytics"))
+    if found is None:
+        pytest.skip(f"no environment of Ultralytics in {environments.root()}: ./test makes it")
+    return found

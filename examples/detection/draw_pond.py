@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 CLASSES = ("goose", "duck")
-SEEN = 0.4
+SEEN = 0.5
 """The least share of a bird that must be seen for it to be labelled."""
 FINE = 3
 """Everything is drawn this many times larger, and made smaller at the end, which smooths the edges."""
@@ -47,7 +47,7 @@ class Labelled(NamedTuple):
 
 
 def scene(random: np.random.Generator, side: int) -> Labelled:
-    """One pond of `side` by `side` pixels with none to nine birds."""
+    """One pond of `side` by `side` pixels with none to eight birds."""
     fine = side * FINE
     picture = _water(random, fine)
     for _ in range(random.integers(2, 7)):
@@ -74,18 +74,18 @@ def scene(random: np.random.Generator, side: int) -> Labelled:
 def _flock(random: np.random.Generator) -> list[Bird]:
     """Birds in and out of groups, the far ones first: higher up and smaller."""
     birds: list[Bird] = []
-    wanted = int(random.choice([0, 1, 2, 3, 4, 5, 6, 8, 9], p=[0.04, *[0.12] * 8]))
+    wanted = int(random.choice([0, 1, 2, 3, 4, 5, 6, 7, 8], p=[0.04, *[0.12] * 8]))
     while len(birds) < wanted:
         kind = int(random.random() < 0.4)
         near = random.uniform(0.1, 1.0)
         x, y = random.uniform(0.05, 0.95), 0.25 + 0.65 * near
-        if birds and random.random() < 0.35:  # beside another one, so that they overlap
+        if birds and random.random() < 0.25:  # beside another one, so that they overlap
             other = birds[int(random.integers(len(birds)))]
             x, y = other.x + random.uniform(-0.14, 0.14), other.y + random.uniform(-0.03, 0.05)
             near = (y - 0.25) / 0.65
         if not 0.02 < x < 0.98 or not 0.25 < y < 0.95:
             continue
-        length = (0.12 + 0.2 * near) * random.uniform(0.85, 1.15) * (0.72 if kind else 1.0)
+        length = (0.14 + 0.2 * near) * random.uniform(0.85, 1.15) * (0.72 if kind else 1.0)
         birds.append(Bird(kind, x, y, length, int(random.choice([-1, 1])), float(random.random() ** 3)))
     return sorted(birds, key=lambda bird: bird.y)
 
