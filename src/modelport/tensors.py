@@ -114,8 +114,18 @@ def dtype_name(array: Array) -> str:
 
 def pack_text(array: Array) -> bytes:
     """Text as the Open Inference Protocol has it: each element behind its length as little-endian uint32."""
-    items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
-    return b"".join([part for item in items for part in (struct.pack("<I", len(item)), item)])
+    # Labels repeat, above all the empty one behind a detector's last object.
+    known: dict[str, bytes] = {}
+    parts: list[bytes] = []
+    for item in array.ravel().tolist():
+        part = known.get(item) if type(item) is str else None
+        if part is None:
+            data = item if isinstance(item, bytes) else str(item).encode()
+            part = struct.pack("<I", len(data)) + data
+            if type(item) is str:
+                known[item] = part
+        parts.append(part)
+    return b"".join(parts)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -48,6 +48,28 @@ def test_text_comes_back_as_it_was(texts: list[str]) -> None:
     assert back.tolist() == texts
 
 
+@given(
+    st.lists(
+        st.sampled_from(["", "", "", "a", "person", "x" * 256, "y" * 65536, "\0", "\0" * 8]), max_size=40
+    )
+)
+def test_mostly_empty_text_comes_back_as_it_was(texts: list[str]) -> None:
+    array = np.array(texts, dtype=object)
+    back = unpack_tensor(memoryview(pack_tensor(array)), "string", (len(texts),))
+    assert back.tolist() == texts
+
+
+def test_text_that_is_no_string_keeps_its_own_words() -> None:
+    array = np.array([True, 1, 1.0, b"1", "1"], dtype=object)
+    assert unpack_tensor(memoryview(pack_tensor(array)), "string", (5,)).tolist() == [
+        "True",
+        "1",
+        "1.0",
+        "1",
+        "1",
+    ]
+
+
 def test_an_unaligned_tensor_is_copied_to_where_it_may_be_read() -> None:
     data = memoryview(b"\0" + np.arange(4, dtype=np.float64).tobytes())[1:]
     array = unpack_tensor(data, "float64", (4,))
