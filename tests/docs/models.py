@@ -11,6 +11,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from modelport.media.video import VideoWriter
+
+from ..boxes import LABELS, picture_with, pixels_with
+from ..boxes import write_detector as write_boxes
+
 CLASSES = 10
 
 
@@ -47,6 +52,19 @@ def write_photos(folder: Path) -> None:
     for name, (height, width) in {"cat": (300, 400), "dog": (480, 320), "tall": (640, 240)}.items():
         small = rng.integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{name}.jpg")
+
+
+def write_detector(folder: Path) -> None:
+    """detector.onnx (it finds red, green and blue rectangles), classes.txt, scenes/*.png and film.mp4."""
+    write_boxes(folder / "detector.onnx")
+    (folder / "classes.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    (folder / "scenes").mkdir()
+    for number in range(3):
+        boxes = [("red", 20 + 30 * number, 30, 100 + 30 * number, 90), ("blue", 180, 120, 300, 220)]
+        (folder / "scenes" / f"scene{number}.png").write_bytes(picture_with(boxes))
+    with VideoWriter(folder / "film.mp4", 25, 320, 240) as film:
+        for number in range(30):
+            film.write(pixels_with([("red", 4 * number, 30, 4 * number + 80, 90)]))
 
 
 FRAMEWORKS = """

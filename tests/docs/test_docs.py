@@ -2,7 +2,8 @@
 
 A block is preceded by `<!-- run -->`, or by `<!-- not run: why -->`. The blocks of a page run in order, in
 one shell, in a folder that holds what the pages assume: model.onnx (and model.pt, model.h5 where a block
-says `frameworks`), labels.txt, and a folder `photos`.
+says `frameworks`; detector.onnx, classes.txt, a folder `scenes` and film.mp4 where one says `detector`),
+labels.txt, and a folder `photos`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .models import write_frameworks, write_onnx, write_photos
+from .models import write_detector, write_frameworks, write_onnx, write_photos
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "README.zh.md", *(ROOT / "docs").rglob("*.md")])
@@ -87,6 +88,8 @@ def test_the_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_photos(tmp_path / "photos")
     if any("frameworks" in block.about for block in blocks):
         write_frameworks(tmp_path)
+    if any("detector" in block.about for block in blocks):
+        write_detector(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
     done = subprocess.run(
         ["bash", "-c", shell(blocks, free_port())],

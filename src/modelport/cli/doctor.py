@@ -18,6 +18,7 @@ from .render import console, facts, grid, json_option, write_json
 
 CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
 OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "video": (("av",), "read and write video", "pip install 'modelport[video]'"),
     "torch": (("torch", "onnxscript"), "pack PyTorch models", "pip install 'modelport[torch]'"),
     "tensorflow": (
         ("tensorflow-cpu|tensorflow", "keras", "tf2onnx"),

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import msgspec
@@ -137,7 +138,7 @@ class Answering:
             film = self.keeper.video(item, source)
             total = min(source.total or playing.frames or 0, playing.frames or source.total or 0) or None
             try:
-                with progress(source.name, total) as bar:
+                with progress(PurePath(source.name).name[-32:], total) as bar:
                     for line, picture, seconds in self._frames(item, source):
                         if film is not None and picture is not None:
                             film.write(picture, seconds)
