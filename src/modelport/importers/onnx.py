@@ -38,6 +38,10 @@ class OnnxImporter:
         # ir_version, graph and opset_import; a TensorFlow SavedModel begins alike but has no field 7.
         return path is not None and path.is_file() and {1, 7, 8} <= _outer_fields(path)
 
+    def graph(self, source: Any) -> ModelProto:
+        """The model as it is, with its metadata."""
+        return _read(source)
+
     def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
         """Inputs and outputs as the file says them."""
         model, _ = canonical(_with_inputs(_read(source), inputs))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from .._version import __version__
 from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
@@ -30,15 +29,17 @@ from ..steps.compile import (
     reference_pre,
 )
 from ..steps.heads import Head
-from ..steps.recipe import Recipe, load_recipe, recipe_names, resolve
+from ..steps.recipe import Recipe, resolve
 from ..steps.step import PostStep, PreStep, step_data
-from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..tensors import Array, Tensors, TensorSpec
 from ..verify.replay import verify
 from . import golden as cases
 from .batch import BATCH, sizes_to_try
 from .card import model_card
+from .choose import choose_recipe
+from .example import example_for, normalised
 from .labels import read_labels
-from .names import clashes, free_names, renamed
+from .names import free_names
 from .source import Imported, Importer, Permission, as_path, describe, find_importer, parse_input, sha256_of
 from .tolerances import chosen_golden
 
@@ -58,6 +59,11 @@ class Prepared(msgspec.Struct, frozen=True):
     pre: CompiledGraph
     post: CompiledGraph
     labels: tuple[str, ...]
+
+    @property
+    def detector(self) -> bool:
+        """Whether the answer is of found objects."""
+        return any(isinstance(step, Head) for step in self.post_steps)
 
 
 def pack(
@@ -84,7 +90,8 @@ def pack(
         source: a path (ONNX, TorchScript, torch.export, Keras), a `torch.nn.Module` or a `keras.Model`.
         out: the model repository; made if missing.
         name, version: by default the file's or class's name, and 1; an existing version is never replaced.
-        recipe: a recipe's name or file; `raw` by default for networks that do not take pictures.
+        recipe: a recipe's name or file; by default detectors are recognised, and networks that do not take
+            pictures are packed `raw`.
         labels: class names, or a file of them (a line each, or a JSON list or map).
         golden: files or directories to record cases from, at most 16; made up where none are given.
         settings: the recipe's parameters to set.
@@ -104,17 +111,17 @@ def pack(
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
     importer, specs = find_importer(source, permission), tuple(parse_input(text) for text in inputs or ())
-    chosen = _recipe(recipe, importer, source, specs, tell)
-    prepared = _prepare(importer, source, specs, chosen, labels, settings or {}, tell, doing)
+    chosen, settled = choose_recipe(recipe, importer, source, specs, tell)
+    given = {**settled, **(settings or {})}
+    prepared = _prepare(importer, source, specs, chosen, labels, given, tell, doing)
     doing("recording golden cases", 0.6)
     recorded, generated = _record(prepared, golden, tell)
-    detector = any(isinstance(step, Head) for step in prepared.post_steps)
     tolerances, notes = chosen_golden(
-        recorded, prepared.imported, prepared.pre, generated=generated, detector=detector
+        recorded, prepared.imported, prepared.pre, generated=generated, detector=prepared.detector
     )
     for note in notes:
         tell(note)
-    if not generated and (doubt := cases.one_answer(recorded)):
+    if (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
         tell(doubt)
     named, files = cases.files_of(recorded)
     proof = msgspec.structs.replace(tolerances, cases=named)
@@ -174,7 +181,7 @@ def _prepare(
     """Convert the network and settle the recipe on it."""
     pictures = recipe.decode.kind == "image"
     names = read_labels(labels) if labels is not None else ()
-    example = _example(importer.signature(source, specs), recipe, settings, names) if pictures else None
+    example = example_for(importer.signature(source, specs), recipe, settings, names) if pictures else None
     doing(f"converting {describe(source)}", 0.1)
     imported = importer.load(source, example=example, inputs=specs)
     for note in imported.notes:
@@ -187,7 +194,7 @@ def _prepare(
         net=imported.signature,
         overrides=settings,
         labels=names or imported.labels,
-        normalised_output=_normalised(imported, example),
+        normalised_output=normalised(imported, example),
     )
     for note in resolved.notes:
         tell(note)
@@ -223,7 +230,7 @@ def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Rec
         for note in notes:
             tell(note)
     elif pictures:
-        inputs = cases.made_up_pictures()
+        inputs = cases.made_up_pictures(objects=prepared.detector)
     else:
         inputs = cases.made_up_tensors(signature, next(sizes_to_try(signature)))
     recorded = list(
@@ -242,82 +249,6 @@ def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Rec
     if golden is None:
         tell(f"no golden inputs were given: {len(recorded)} were made up")
     return recorded, golden is None
-
-
-def _recipe(
-    recipe: str | os.PathLike[str] | None,
-    importer: Importer,
-    source: Any,
-    specs: Sequence[TensorSpec],
-    tell: Note,
-) -> Recipe:
-    """The recipe that was named; `raw` where none was and the network does not take a picture.
-
-    Raises:
-        UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess.
-    """
-    if recipe is not None:
-        return load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
-    signature = importer.signature(source, specs)
-    for spec in signature.inputs if signature is not None else ():
-        channels = {spec.shape[axis] for axis in (1, 3)} if len(spec.shape) == 4 else set()
-        if channels & {1, 3, 4}:
-            raise UsageError(
-                f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
-                "decides the answers",
-                hint=f"choose a recipe: {', '.join(recipe_names())} (tensors as they are), or a .toml file",
-            )
-    tell("no recipe was given: the network's own tensors go in and out (raw)")
-    return load_recipe("raw")
-
-
-def _example(
-    signature: Signature | None, recipe: Recipe, settings: Mapping[str, Any], labels: Sequence[str]
-) -> dict[str, Array] | None:
-    """Two pictures as the network will get them: for exporters that trace, and for proofs.
-
-    Raises:
-        UsageError: the recipe does not fit what is known of the network.
-    """
-    if signature is None:
-        return None
-    outputs = signature.outputs
-    if not outputs:
-        # What comes out is known after the export only; the steps before the network do not depend on it.
-        count = len(labels) or len(recipe.labels) or 1000
-        outputs = (TensorSpec("output", "float32", (BATCH, count)),)
-    net = Signature(signature.inputs, outputs)
-    net = renamed(net, clashes(net, pictures=True, answers=bool(recipe.post)))
-    resolved = resolve(recipe, net=net, overrides=settings, labels=labels)
-    decode = cases.decoder(recipe.decode, ())
-    picture = decode(cases.made_up_pictures()[1].data)["image"]
-    # Of one size, since a recipe may leave the size to the picture: as it is, and upside down as a negative.
-    negative = np.ascontiguousarray(255 - picture[::-1])
-    rows = [reference_pre(resolved.pre, each) for each in (picture, negative)]
-    return {signature.inputs[0].name: np.stack(rows)}
-
-
-def _normalised(imported: Imported, example: Mapping[str, Array] | None) -> bool:
-    """Whether the network's own answers are probabilities already, on several inputs.
-
-    Not asked of networks that take open sizes without an example: what they are given is unknown here.
-    """
-    outputs = imported.signature.outputs
-    if len(outputs) != 1 or outputs[0].dtype not in ("float16", "float32", "float64"):
-        return False
-    if example is None:
-        return False
-    random = np.random.default_rng(1)
-    rows = {
-        name: np.concatenate(
-            [array, array[::-1] * 0.5, random.permutation(array.ravel()).reshape(array.shape)]
-        )
-        for name, array in example.items()
-    }
-    rows = {name: array.astype(example[name].dtype) for name, array in rows.items()}
-    raw = imported.reference(rows)[outputs[0].name].astype(np.float64)
-    raw = raw.reshape(len(raw), -1)
-    return bool(raw.shape[1] > 1 and (raw >= 0).all() and np.allclose(raw.sum(axis=1), 1, atol=1e-3))
 
 
 def _batched(imported: Imported) -> Imported:

@@ -1,0 +1,84 @@
+"""Which recipe a network is packed with: the one that was named, or recognised; or a question."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import UsageError
+from ..steps.recipe import Recipe, load_recipe, recipe_names
+from ..tensors import TensorSpec
+from .recognise import Recognised, recognise
+from .source import Importer, Reference
+
+Note = Callable[[str], None]
+
+
+def choose_recipe(
+    recipe: str | os.PathLike[str] | None,
+    importer: Importer,
+    source: Any,
+    specs: Sequence[TensorSpec],
+    tell: Note,
+) -> tuple[Recipe, Mapping[str, Any]]:
+    """The recipe that was named, or recognised, or `raw` where the network does not take a picture; and the
+    parameters that the file itself settles.
+
+    Raises:
+        UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess.
+    """
+    found = _recognised(importer, source, specs)
+    if recipe is not None:
+        named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
+        settled = found.settings if found is not None and found.recipe == named.name else {}
+        return named, {key: value for key, value in settled.items() if key in named.parameters}
+    if found is not None and found.recipe:
+        tell(f"recognised: {found.why}; the recipe is {found.recipe} (--recipe takes another)")
+        known = load_recipe(found.recipe)
+        return msgspec.structs.replace(known, labels=found.labels or known.labels), found.settings
+    if found is not None:
+        raise _question(found)
+    signature = importer.signature(source, specs)
+    for spec in signature.inputs if signature is not None else ():
+        channels = {spec.shape[axis] for axis in (1, 3)} if len(spec.shape) == 4 else set()
+        if channels & {1, 3, 4}:
+            raise UsageError(
+                f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
+                "decides the answers",
+                hint=f"choose a recipe: {', '.join(recipe_names())} (tensors as they are), or a .toml file",
+            )
+    tell("no recipe was given: the network's own tensors go in and out (raw)")
+    return load_recipe("raw"), {}
+
+
+def _recognised(importer: Importer, source: Any, specs: Sequence[TensorSpec]) -> Recognised | None:
+    """What the network is, where the importer shows it as ONNX before it is converted."""
+    graph = getattr(importer, "graph", None)
+    model = graph(source) if graph is not None else None
+    signature = importer.signature(source, specs) if model is not None else None
+    if model is None or signature is None:
+        return None
+    words = {entry.key: entry.value for entry in model.metadata_props}
+
+    def probe() -> Reference:
+        return importer.load(source, example=None, inputs=specs).reference
+
+    return recognise(signature, words, probe)
+
+
+def _question(found: Recognised) -> UsageError:
+    known = {name: text for name, text in found.choices.items() if name}
+    if not known:
+        return UsageError(
+            f"the network is a detector by the look of it, but {'; '.join(found.choices.values())}",
+            hint="--recipe raw takes and gives its tensors as they are",
+        )
+    return UsageError(
+        "the network is a detector by the look of it; how its pictures are prepared, which decides the "
+        "answers, the file does not say",
+        hint="; ".join(f"--recipe {name} ({text})" for name, text in known.items()),
+    )
