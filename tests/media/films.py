@@ -79,15 +79,24 @@ def jpeg(picture: np.ndarray) -> bytes:
 class MotionJpeg:
     """An HTTP server of a Motion JPEG stream, as IP cameras have it; each connection gets `shots` pictures.
 
-    `shots` of the first connection, the second, …; the last is for all later ones; None: without end.
+    `shots` of the first connection, the second, …; the last is for all later ones; None: without end. With
+    `silent` a connection that has had its pictures stays open and says nothing more.
     """
 
-    def __init__(self, shots: Sequence[int | None], *, pause: float = 0.01, break_every: int = 0) -> None:
+    def __init__(
+        self,
+        shots: Sequence[int | None],
+        *,
+        pause: float = 0.01,
+        break_every: int = 0,
+        silent: bool = False,
+    ) -> None:
         self.connections = 0
         self.sent = 0
         self._shots = list(shots)
         self._pause = pause
         self._break = break_every
+        self._silent = silent
         self._frames = [jpeg(picture) for picture in pictures(20)]
         outer = self
 
@@ -131,6 +140,8 @@ class MotionJpeg:
                 request.wfile.write(b"--" + BOUNDARY + b"\r\n" + head + data + b"\r\n")
                 number += 1
                 self.sent += 1
+                time.sleep(self._pause)
+            while self._silent and not self._closed:
                 time.sleep(self._pause)
         except OSError:
             pass

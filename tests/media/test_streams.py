@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_a_stream_that_is_always_cut_at_once_is_given_up_too() -> None:
     ):
         list(source)
     assert server.connections <= 5
+
+
+def test_a_stream_that_falls_silent_is_taken_up_again() -> None:
+    with (
+        MotionJpeg([8, None], silent=True) as server,
+        open_source(server.url, timeout=0.4) as source,
+    ):
+        frames = [frame for frame, _ in zip(source, range(20), strict=False)]
+        assert source.reconnects == 1 and server.connections == 2 and len(frames) == 20
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(Unavailable):
+            open_source(f"rtsp://{address}/cam", timeout=0.3)
+        with pytest.raises(Unavailable, match="timed out"):
+            open_source(f"http://{address}/cam", timeout=0.3)
 
 
 def test_without_tries_a_cut_is_the_end() -> None:

@@ -25,6 +25,8 @@ from .stopping import Stop
 T = TypeVar("T")
 R = TypeVar("R")
 
+_RATE_OVER = 30
+
 
 class Line(msgspec.Struct, omit_defaults=True):
     """One picture's or frame's answer, or why there is none."""
@@ -67,6 +69,7 @@ class Answering:
         self.options = dict(options)
         self.classes = classes
         self.playing = playing
+        self._ended: deque[float] = deque(maxlen=_RATE_OVER)
         self.workers = workers
         """Items answered side by side."""
         self.failures: Counter[int] = Counter()
@@ -190,7 +193,7 @@ class Answering:
             return line, frame.picture if self.keeper.wanted.save else None
         ms = round((time.perf_counter() - start) * 1e3, 2)
         line = Line(source.name, manifest.name, manifest.version, frame.index, seconds, answer, ms)
-        return line, self.keeper.frame(item, frame.index, frame.picture, answer, self._caption(ms))
+        return line, self.keeper.frame(item, frame.index, frame.picture, answer, self._caption(ms, rate=True))
 
     def _answer(self, decoded: Mapping[str, Array]) -> Any:
         answer = self.pipeline.readable(self.pipeline.answer(decoded, self.options))
@@ -198,8 +201,15 @@ class Answering:
             answer = [found for found in answer if found.get("class") in self.classes]
         return answer
 
-    def _caption(self, ms: float) -> str:
-        return f"{ms:.1f} ms" if self.keeper.wanted.timing else ""
+    def _caption(self, ms: float, *, rate: bool = False) -> str:
+        """The time of an answer, and of a video's frame how many a second there are."""
+        if not self.keeper.wanted.timing:
+            return ""
+        ended = self._ended
+        ended.append(time.perf_counter())
+        if not rate or len(ended) < 2:
+            return f"{ms:.1f} ms"
+        return f"{ms:.1f} ms  {(len(ended) - 1) / max(ended[-1] - ended[0], 1e-6):.1f}/s"
 
     def _failed(self, item: Item, problem: ModelportError) -> Line:
         manifest = self.pipeline.bundle.manifest

@@ -151,7 +151,10 @@ class Decoder:
         if isinstance(problem, (error.FileNotFoundError, error.HTTPNotFoundError)):
             return NotFound(f"there is no {self.name}: {words}")
         if isinstance(problem, (error.InvalidDataError, error.EOFError, IsADirectoryError)):
-            hint = "is it complete? A recording that was cut off has no index; remux it"
+            if is_url(address) and not address.lower().startswith("http"):
+                return Unavailable(f"{self.name} gives no stream: {words}")
+            complete = "is it complete? A recording that was cut off has no index; remux it"
+            hint = None if is_url(address) else complete
             return InputError(f"{self.name} is no video that can be read: {words}", hint=hint)
         if is_url(address) or isinstance(problem, OSError):
             return Unavailable(f"cannot open {self.name}: {words}")

@@ -19,7 +19,7 @@ from ..bundle.manifest import Decode
 from ..errors import InputError, NotFound, TooLarge
 from ..steps.decode import decode_image
 from .decoder import Decoder
-from .fetch import content_type, fetch, is_url, shown
+from .fetch import FETCH_SECONDS, content_type, fetch, is_url, shown
 from .frames import Frame, Sampling, Source
 from .live import Live, open_camera
 
@@ -102,7 +102,7 @@ def kind_of(text: str) -> Kind:
     return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
 
 
-def settled_kind(text: str) -> Kind:
+def settled_kind(text: str, *, timeout: float = FETCH_SECONDS) -> Kind:
     """As `kind_of`, but an http(s) address that does not tell by its ending is asked for its media type.
 
     Raises:
@@ -110,7 +110,7 @@ def settled_kind(text: str) -> Kind:
     """
     kind = kind_of(text)
     if kind == "stream" and text.lower().startswith(("http://", "https://")):
-        return "picture" if content_type(text).startswith("image/") else "stream"
+        return "picture" if content_type(text, seconds=timeout).startswith("image/") else "stream"
     return kind
 
 
@@ -138,7 +138,7 @@ def open_source(
     """
     if fps is not None and not 0 < fps <= 1000:
         raise InputError(f"expected 0 < fps <= 1000, got {fps}")
-    kind = settled_kind(text)
+    kind = settled_kind(text, timeout=timeout)
     if kind == "video":
         return Video(text, fps=fps)
     if kind in ("picture", "pictures"):
