@@ -21,7 +21,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def ultralytics_python(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The private environment that ./test makes for Ultralytics: its interpreter; the test skips without it."""
+    """The interpreter of the environment that ./test makes for Ultralytics; the test skips without it."""
     from modelport.isolation import environments
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

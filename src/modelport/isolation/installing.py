@@ -70,7 +70,7 @@ def install(folder: Path, requirements: Sequence[str], *, alone: bool, tell: Not
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
     raise Unsupported(
         f"pip could not install {', '.join(requirements)}: {_short(errors[-1] if errors else str(code))}",
-        hint="is this machine on line, and does its package index hold that? Nothing was kept of what was made",
+        hint="is this machine on line, and does its package index hold that? Nothing was kept of it",
     )
 
 

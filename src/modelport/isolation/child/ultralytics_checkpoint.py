@@ -17,6 +17,12 @@ DEFAULT_SIDE = 640
 DETECTORS = ("detect",)
 
 
+class NotConverted(Exception):
+    """A sound checkpoint, of a kind that is not packed."""
+
+    kind = "unsupported"
+
+
 class Converter:
     """`open` reads the checkpoint and exports it; `run` computes a batch with the source's own network."""
 
@@ -47,14 +53,12 @@ class Converter:
         held = load(torch, path, ("ultralytics",), yolov5.stand_in)
         network = _network(torch, held)
         old = isinstance(network, yolov5.Model)
-        task = "detect" if old else str(getattr(network, "task", ""))
+        task = "detect" if old else _task(network, held)
         if task not in DETECTORS:
-            raise Refused(
-                f"the checkpoint is for the task {task!r}; so far only detection is packed from .pt"
-            )
+            raise NotConverted(f"the checkpoint is for the task {task!r}; only detection is packed from .pt")
         side = DEFAULT_SIDE if old else _side(held)
         names = _names(network)
-        self.network = network.float().eval()
+        self.network = _settled(torch, network)
         stride = int(max(float(s) for s in torch.as_tensor(network.stride).reshape(-1)))
         about = {
             "kind": "yolov5" if old else "ultralytics",
@@ -97,6 +101,23 @@ def _network(torch: Any, held: Any) -> Any:
             "save it with Ultralytics, which keeps the network beside them",
         )
     return held
+
+
+def _task(network: Any, held: Any) -> str:
+    """What the network does, which trained checkpoints say in their arguments and nowhere else."""
+    from ultralytics.nn.tasks import guess_model_task
+
+    if isinstance(held, dict) and "task" in (held.get("train_args") or {}):
+        return str(held["train_args"]["task"])
+    return str(getattr(network, "task", None) or guess_model_task(network))
+
+
+def _settled(torch: Any, network: Any) -> Any:
+    """In float32 and evaluation mode, with what layers of older versions of torch lack."""
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Upsample) and not hasattr(layer, "recompute_scale_factor"):
+            layer.recompute_scale_factor = None
+    return network.float().eval()
 
 
 def _names(network: Any) -> list[str]:
