@@ -29,19 +29,16 @@ const rows = [];
 const chips = new Map(); // label -> {button, count}
 const wanted = new Set(); // labels that are shown; all if empty
 
+let describe = () => {}; // fills the calls with the options as they are
+
 const model = loadModel((info) => {
   const sample = info.samples?.[0]?.url;
   options.fill(info.options ?? []);
-  describe = () => {
-    const file = /\.png$/i.test(sample ?? "") ? "picture.png" : "picture.jpg";
-    calls.fill(pictureCalls(model.predict + options.query(), file, sample, true));
-  };
+  describe = () => calls.fill(pictureCalls(model.predict + options.query(), "picture.jpg", sample, true));
   describe();
   fillSamples(info.samples, take, complain);
   fillAbout(info);
 });
-let describe = () => {};
-
 const options = new Options(byId("options"), LOWEST, (again) => {
   describe();
   if (!again) update();
@@ -92,9 +89,9 @@ async function send(source, signal) {
   if (signal.aborted) return;
   const path = model.predict + options.query(LOWEST);
   const [reply, roundTrip] = await post(path, blob, typeOf(blob), signal);
+  const seen = await view;
   if (signal.aborted) return;
-  answered = { ...(await view), reply };
-  if (signal.aborted) return;
+  answered = { ...seen, reply };
   complain(null);
   if (camera.stream) fit(answered.size);
   update();
@@ -151,8 +148,9 @@ function update() {
   if (lit >= visible.length) lit = -1;
   fillChips(above);
   fillRows();
-  const hidden = all.length - above.length;
-  byId("sure").textContent = hidden ? `${hidden} more below the threshold` : "";
+  const [below, others] = [all.length - above.length, above.length - visible.length];
+  const hidden = [below && `${below} more below the threshold`, others && `${others} of other classes`];
+  byId("sure").textContent = hidden.filter(Boolean).join(", ");
   byId("answer").classList.toggle("idle", !answered);
   byId("save").disabled = !answered?.size;
   if (answered) {

@@ -7,11 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request, expect
@@ -20,91 +17,12 @@ import modelport
 from modelport.media.palette import PALETTE, colour_of, text_colour
 from modelport.serve.guard.keys import Keys, new_key, update
 
-from ..boxes import LABELS, pack_boxes, pixels_with
-from ..colours import served
-from .conftest import EVIL, FLAGS, Watch
+from ...colours import served
+from ...conftest import ROOT
+from ..conftest import CHROMIUM, EVIL, FLAGS, Visit, Watch
+from .page import Answer, Found, asked, drag, pixels, show, shown, write
 
-Visit = Callable[..., Page]
-Found = list[dict[str, Any]]
-PARTS = [("red", 40, 30, 120, 90, 0.8), ("blue", 180, 100, 300, 220, 0.6), ("green", 20, 150, 80, 230, 0.4)]
-"""Label, left, top, right, bottom and score, in a picture of 320 x 240."""
-
-
-def pixels(parts: list[tuple[Any, ...]] = PARTS, size: tuple[int, int] = (320, 240)) -> np.ndarray:
-    """uint8[H, W, 3] with rectangles of which each has a score of its own."""
-    found = pixels_with([], size=size)
-    for *box, strength in parts:
-        left, top, right, bottom = box[1:]
-        drawn = pixels_with([tuple(box)], size=size, strength=strength)  # type: ignore[list-item]
-        found[top:bottom, left:right] = drawn[top:bottom, left:right]
-    return found
-
-
-def write(path: Path, picture: np.ndarray | None = None, **options: Any) -> Path:
-    """The picture as a file."""
-    Image.fromarray(pixels() if picture is None else picture).save(path, **options)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the detector, and again with hostile labels."""
-    folder = tmp_path_factory.mktemp("detectors")
-    repo = pack_boxes(folder)
-    modelport.pack(
-        folder / "boxes.onnx",
-        out=repo,
-        name="hostile",
-        recipe="yolov5",
-        labels=[f"{label} {EVIL}" for label in LABELS],
-        golden=[write(folder / "scene.png")],
-    )
-    return repo
-
-
-@pytest.fixture(scope="module")
-def url(bundles: Path) -> Iterator[str]:
-    """The address of a server with these bundles."""
-    with served(bundles) as (address, _):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def answer(bundles: Path) -> Iterator[Callable[..., Found]]:
-    """What Python gives for a picture's file."""
-    with modelport.Pipeline.open(modelport.Bundle.open(bundles / "boxes" / "1")) as pipeline:
-
-        def ask(file: Path, **options: Any) -> Found:
-            found = pipeline.readable(pipeline.answer(pipeline.decode(file.read_bytes()), options))
-            assert isinstance(found, list)
-            return found
-
-        yield ask
-
-
-def shown(page: Page) -> Found:
-    """The rows of the list, as they are in its data."""
-    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
-    rows: Found = page.locator("#found li").evaluate_all(
-        """rows => rows.map(row => ({
-          label: row.querySelector(".name").textContent, class: Number(row.dataset.class),
-          score: Number(row.dataset.score), box: row.dataset.box.split(" ").map(Number),
-        }))"""
-    )
-    return rows
-
-
-def show(page: Page, file: Path) -> Found:
-    """Choose a file and wait for its answer."""
-    with page.expect_response("**/predict/**"):
-        page.set_input_files("#file", file)
-    expect(page.locator("#top")).to_contain_text("object")
-    return shown(page)
-
-
-def drag(page: Page, name: str, value: float) -> None:
-    """Move a slider."""
-    page.locator(f"#{name}").fill(str(value))
+YOLO = ROOT.parent / "shared" / "data" / "yolov5n"
 
 
 COLOUR_AT = """(canvas, points) => {
@@ -113,9 +31,40 @@ COLOUR_AT = """(canvas, points) => {
 }"""
 
 
+def hold(page: Page) -> list[int]:
+    """Watch the requests for answers: the most that were under way at once, and how many there were."""
+    counts = [0, 0, 0]
+
+    def began(request: Request) -> None:
+        if "/predict/" in request.url:
+            counts[0] += 1
+            counts[1] = max(counts[1], counts[0])
+            counts[2] += 1
+
+    def ended(request: Request) -> None:
+        if "/predict/" in request.url:
+            counts[0] -= 1
+
+    page.on("request", began)
+    page.on("requestfinished", ended)
+    page.on("requestfailed", ended)
+    return counts
+
+
+def shown_live(page: Page) -> Found:
+    """As `shown`, while answers keep coming."""
+    rows: Found = page.locator("#found li").evaluate_all(
+        """rows => rows.map(row => ({
+          label: row.querySelector(".name").textContent,
+          box: row.dataset.box.split(" ").map(Number),
+        }))"""
+    )
+    return rows
+
+
 @pytest.mark.parametrize("ratio", [1, 1.5, 2])
 def test_boxes_are_drawn_where_python_has_them(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path, ratio: float
+    visit: Visit, answer: Answer, tmp_path: Path, ratio: float
 ) -> None:
     page = visit("/models/boxes", device_scale_factor=ratio)
     file = write(tmp_path / "scene.png")
@@ -141,9 +90,6 @@ def test_boxes_are_drawn_where_python_has_them(
     assert [tuple(pixel) for pixel in seen] == [colour for _, colour in edges]  # crisp: no mixture
 
 
-YOLO = Path(__file__).resolve().parents[3] / "shared" / "data" / "yolov5n"
-
-
 def test_a_real_detector_on_a_photo(visit: Visit, watch: Watch, tmp_path: Path) -> None:
     photo = YOLO / "bus.jpg"
     if not photo.is_file():
@@ -152,7 +98,7 @@ def test_a_real_detector_on_a_photo(visit: Visit, watch: Watch, tmp_path: Path) 
         YOLO / "yolov5n.onnx", out=tmp_path, name="yolov5n", recipe="yolov5", golden=[photo]
     )
     with modelport.Pipeline.open(bundle) as pipeline:
-        truth = pipeline.readable(pipeline.answer(pipeline.decode(photo.read_bytes())))
+        truth = asked(pipeline, photo)
     assert [(f["label"], round(f["score"], 3)) for f in truth] == [
         ("person", 0.823), ("person", 0.816), ("person", 0.676), ("bus", 0.526)
     ]  # fmt: skip
@@ -206,13 +152,13 @@ def test_colours_are_those_of_saved_pictures(visit: Visit) -> None:
 
 
 def test_the_threshold_asks_nobody_and_answers_as_the_server_would(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path
+    visit: Visit, answer: Answer, tmp_path: Path
 ) -> None:
     page = visit("/models/boxes")
     file = write(tmp_path / "scene.png")
     show(page, file)
-    asked: list[Request] = []
-    page.on("request", lambda request: asked.append(request))
+    requests: list[Request] = []
+    page.on("request", lambda request: requests.append(request))
     for threshold, count in ((0.3, 3), (0.5, 2), (0.7, 1), (0.95, 0), (0.05, 3)):
         drag(page, "score_threshold", threshold)
         words = "1 object" if count == 1 else f"{count} objects"
@@ -221,10 +167,10 @@ def test_the_threshold_asks_nobody_and_answers_as_the_server_would(
         less = f"{3 - count} more below the threshold" if count < 3 else ""
         expect(page.locator("#sure")).to_have_text(less)
         assert f"score_threshold={threshold}'" in page.locator("#code").inner_text()
-    assert asked == []
+    assert requests == []
 
 
-def test_other_options_ask_again(visit: Visit, answer: Callable[..., Found], tmp_path: Path) -> None:
+def test_other_options_ask_again(visit: Visit, answer: Answer, tmp_path: Path) -> None:
     page = visit("/models/boxes")
     file = write(tmp_path / "scene.png")
     before = show(page, file)
@@ -250,6 +196,7 @@ def test_classes_are_counted_and_chosen(visit: Visit, tmp_path: Path) -> None:
     assert [text.split() for text in chips.all_inner_texts()] == [["blue", "2"], ["green", "2"], ["red", "2"]]
     chips.filter(has_text="green").click()
     expect(page.locator("#found .name")).to_have_text(["green", "green"])
+    expect(page.locator("#sure")).to_have_text("4 of other classes")
     chips.filter(has_text="blue").focus()
     page.keyboard.press("Space")
     expect(page.locator("#found .name")).to_have_text(["blue", "blue", "green", "green"])
@@ -291,28 +238,8 @@ def test_box_and_row_stand_out_together(visit: Visit, tmp_path: Path) -> None:
     expect(lit).to_have_count(0)
 
 
-def hold(page: Page) -> list[int]:
-    """Watch the requests for answers: the most that were under way at once, and how many there were."""
-    counts = [0, 0, 0]
-
-    def began(request: Request) -> None:
-        if "/predict/" in request.url:
-            counts[0] += 1
-            counts[1] = max(counts[1], counts[0])
-            counts[2] += 1
-
-    def ended(request: Request) -> None:
-        if "/predict/" in request.url:
-            counts[0] -= 1
-
-    page.on("request", began)
-    page.on("requestfinished", ended)
-    page.on("requestfailed", ended)
-    return counts
-
-
 def test_the_camera_is_answered_frame_by_frame(
-    browser: Browser, url: str, answer: Callable[..., Found], watch: Watch, tmp_path: Path
+    browser: Browser, url: str, answer: Answer, watch: Watch, tmp_path: Path
 ) -> None:
     picture = pixels([("blue", 320, 120, 560, 400, 0.7)], (640, 480))
     still = write(tmp_path / "frame.jpg", picture, quality=95)
@@ -320,7 +247,7 @@ def test_the_camera_is_answered_frame_by_frame(
     film.write_bytes(still.read_bytes() * 30)
     flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
     kind = browser.browser_type
-    with kind.launch(executable_path=_path(browser), headless=True, args=flags) as chromium:
+    with kind.launch(executable_path=CHROMIUM, headless=True, args=flags) as chromium:
         page = chromium.new_context(permissions=["camera"]).new_page()
         page.on("console", watch.console)
         page.on("pageerror", watch.error)
@@ -350,184 +277,7 @@ def test_the_camera_is_answered_frame_by_frame(
         assert counts[2] == before
 
 
-def _path(browser: Browser) -> str:
-    from .conftest import CHROMIUM
-
-    assert browser.is_connected()
-    return CHROMIUM
-
-
-def shown_live(page: Page) -> Found:
-    """As `shown`, while answers keep coming."""
-    rows: Found = page.locator("#found li").evaluate_all(
-        """rows => rows.map(row => ({
-          label: row.querySelector(".name").textContent,
-          box: row.dataset.box.split(" ").map(Number),
-        }))"""
-    )
-    return rows
-
-
-def turned(picture: np.ndarray) -> tuple[np.ndarray, Image.Exif]:
-    """The picture as a camera on its side stores it, and the EXIF that says so."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the stored picture has to be turned clockwise
-    return np.rot90(picture), exif
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-def test_a_picture_on_its_side_is_upright_in_both(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path, kind: str
-) -> None:
-    stored, exif = turned(pixels())
-    lossless = {"quality": 98} if kind == "jpg" else {"lossless": True} if kind == "webp" else {}
-    file = write(tmp_path / f"turned.{kind}", stored, exif=exif, **lossless)
-    page = visit("/models/boxes")
-    truth = answer(file)
-    assert show(page, file) == truth
-    assert truth[0]["box"] == pytest.approx([40, 30, 120, 90], abs=4)
-    assert_on_the_picture(page, truth)
-
-
-def assert_on_the_picture(page: Page, truth: Found) -> None:
-    """The middle of every box, in the picture as it is shown, is of the colour that its label says."""
-    image = page.locator("#picture")
-    colours = image.evaluate(
-        """async (image, points) => {
-          await image.decode();
-          const { width, height } = image.getBoundingClientRect();
-          const canvas = Object.assign(document.createElement("canvas"), { width, height });
-          const context = canvas.getContext("2d");
-          context.drawImage(image, 0, 0, width, height);
-          const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-          const at = ([x, y]) => 4 * (Math.round(y) * canvas.width + Math.round(x));
-          return points.map((point) => [...data.slice(at(point), at(point) + 3)]);
-        }""",
-        page.locator("#found li").evaluate_all(
-            """rows => rows.map(row => {
-              const [left, top, right, bottom] = row.dataset.drawn.split(" ").map(Number);
-              return [(left + right) / 2, (top + bottom) / 2];
-            })"""
-        ),
-    )
-    for each, colour in zip(truth, colours, strict=True):
-        assert LABELS[int(np.argmax(colour))] == each["label"], (each, colour)
-
-
-def test_a_resolution_in_the_file_moves_no_box(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path
-) -> None:
-    # Browsers then give an image half of its pixels as its natural size.
-    exif = Image.Exif()
-    exif[0x011A] = exif[0x011B] = 144.0
-    exif[0x0128] = 2
-    exif.get_ifd(0x8769).update({0xA002: 160, 0xA003: 120})
-    file = write(tmp_path / "dense.jpg", exif=exif, quality=98)
-    page = visit("/models/boxes")
-    truth = answer(file)
-    assert show(page, file) == truth
-    assert page.locator("#picture").evaluate("image => image.naturalWidth") == 160
-    assert_on_the_picture(page, truth)
-
-
-def test_what_is_transparent_is_white_as_the_model_sees_it(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path
-) -> None:
-    opaque = np.full((240, 320, 1), 255, np.uint8)
-    opaque[100:220, 180:300] = 0  # where the blue one is
-    file = write(tmp_path / "clear.png", np.concatenate([pixels(), opaque], axis=2))
-    page = visit("/models/boxes", color_scheme="dark")
-    assert show(page, file) == answer(file)
-    expect(page.locator("#found .name")).to_have_text(["red", "green"])
-    assert page.locator("#sheet").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"
-    saved = save(page, tmp_path)
-    assert saved.getpixel((240, 160)) == (255, 255, 255)
-
-
-def save(page: Page, folder: Path) -> Image.Image:
-    """The picture that the page gives to keep."""
-    with page.expect_download() as download:
-        page.click("#save")
-    download.value.save_as(folder / download.value.suggested_filename)
-    return Image.open(folder / download.value.suggested_filename).convert("RGB")
-
-
-def test_the_picture_is_saved_in_its_own_size(visit: Visit, tmp_path: Path) -> None:
-    page = visit("/models/boxes")
-    expect(page.locator("#save")).to_be_disabled()
-    show(page, write(tmp_path / "scene.png"))
-    page.locator("#chips button", has_text="red").click()
-    with save(page, tmp_path) as saved:
-        assert saved.size == (320, 240)
-        assert saved.getpixel((40, 60)) == colour_of(0)
-        assert saved.getpixel((240, 160)) == tuple(pixels()[160, 240])  # blue is not shown: not drawn
-        assert saved.getpixel((180, 160)) != colour_of(2)
-    assert (tmp_path / "boxes-boxes.png").is_file()
-
-
-def test_a_photo_of_many_pixels(visit: Visit, answer: Callable[..., Found], tmp_path: Path) -> None:
-    large = Image.fromarray(pixels()).resize((6400, 4800), Image.Resampling.NEAREST)
-    file = tmp_path / "large.jpg"
-    large.save(file, quality=80)
-    page = visit("/models/boxes", viewport={"width": 700, "height": 600})
-    assert show(page, file) == answer(file)
-    with save(page, tmp_path) as saved:
-        assert saved.size == (6400, 4800)
-
-
-def test_refusals_are_shown_in_words(visit: Visit, watch: Watch, tmp_path: Path) -> None:
-    watch.allow(r"status of 4\d\d")
-    page = visit("/models/boxes")
-    show(page, write(tmp_path / "scene.png"))
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"this is not a picture")
-    page.set_input_files("#file", broken)
-    expect(page.locator("#oops")).to_be_visible()
-    expect(page.locator("#top")).to_have_text("No answer")
-    expect(page.locator("#prompt")).to_contain_text("cannot be shown")
-    expect(page.locator("#found li")).to_have_count(0)
-    expect(page.locator("#save")).to_be_disabled()
-    text = tmp_path / "notes.txt"
-    text.write_text("words")
-    page.set_input_files("#file", text)
-    expect(page.locator("#oops")).to_contain_text("is not a picture")
-    show(page, write(tmp_path / "again.png"))
-    expect(page.locator("#oops")).to_be_hidden()
-
-
-def test_a_picture_that_only_the_server_can_read(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path
-) -> None:
-    page = visit("/models/boxes")
-    file = write(tmp_path / "scene.tiff")
-    truth = answer(file)
-    assert show(page, file) == truth
-    assert_on_the_picture(page, truth)
-
-
-@pytest.mark.parametrize("way", ["drop", "paste", "sample"])
-def test_a_picture_from_outside(visit: Visit, tmp_path: Path, way: str) -> None:
-    page = visit("/models/boxes")
-    if way == "sample":
-        page.get_by_role("button", name="scene").click()
-    else:
-        page.evaluate(
-            """([way, bytes]) => {
-              const data = new DataTransfer();
-              data.items.add(new File([new Uint8Array(bytes)], "scene.png", {type: "image/png"}));
-              const options = {bubbles: true, cancelable: true};
-              document.body.dispatchEvent(way === "drop"
-                ? new DragEvent("drop", {...options, dataTransfer: data})
-                : new ClipboardEvent("paste", {...options, clipboardData: data}));
-            }""",
-            [way, list(write(tmp_path / "scene.png").read_bytes())],
-        )
-    expect(page.locator("#top")).to_have_text("3 objects")
-
-
-def test_the_calls_that_are_shown_work_as_they_stand(
-    visit: Visit, answer: Callable[..., Found], tmp_path: Path
-) -> None:
+def test_the_calls_that_are_shown_work_as_they_stand(visit: Visit, answer: Answer, tmp_path: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("no curl")
     page = visit("/models/hostile")
