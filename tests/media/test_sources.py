@@ -14,8 +14,9 @@ from PIL import Image
 from modelport.errors import InputError, NotFound, TooLarge, Unavailable, Unsupported, UnsupportedMedia
 from modelport.media import av as loading
 from modelport.media.decoder import turned
-from modelport.media.fetch import content_type, fetch, is_url, shown
-from modelport.media.sources import kind_of, open_source
+from modelport.media.fetch import content_type, fetch
+from modelport.media.kinds import is_url, kind_of, shown
+from modelport.media.sources import open_source
 
 from .films import jpeg, pictures, web, write_film
 
@@ -279,6 +280,11 @@ def test_names_and_passwords_in_addresses_are_not_shown() -> None:
     assert shown("rtsp://user:secret@host:554/a?b=1") == "rtsp://host:554/a?b=1"
     assert shown("C:\\film.mp4") == "C:\\film.mp4" and shown("a@b.jpg") == "a@b.jpg"
     assert is_url("rtsp://h/x") and not is_url("C:\\a") and not is_url("a.jpg") and not is_url("://x")
+    assert shown("http://user:secret@[1::/x") == "http://" and kind_of("http://[1::/x.jpg") == "stream"
+    for address in ("http://user:secret@[1::/x", "rtsp://user:secret@[1::/x", "http:///x.jpg"):
+        with pytest.raises((InputError, Unavailable)) as failure:
+            next(open_source(address))
+        assert "secret" not in str(failure.value)
     with pytest.raises(Unavailable) as failure:
         fetch("http://user:secret@127.0.0.1:9/x", 100)
     assert "secret" not in str(failure.value)

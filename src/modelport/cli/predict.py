@@ -97,7 +97,7 @@ def _opened(
 ) -> Answering:
     """The bundle loaded, with the user's options judged before anything is read."""
     from ..engine.settings import usable_cores
-    from ..media.sources import kind_of
+    from ..media.kinds import kind_of
     from ..runtimes.pipeline import Pipeline
     from .predict_keep import Keeper, Wanted
     from .predict_run import Answering, Playing, classes_of

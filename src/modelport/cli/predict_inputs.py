@@ -5,13 +5,12 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
 from ..errors import NotFound
-from ..media.fetch import is_url, shown
-from ..media.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, kind_of
+from ..media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_url, kind_of, parts_of, shown
 
 TENSOR_SUFFIXES = frozenset({".npy", ".npz", ".json"})
 
@@ -61,7 +60,7 @@ def item_of(name: str, kind: str, relative: str | None = None) -> Item:
     if what == "camera":
         return Item(name, f"camera{PurePath(name).name.removeprefix('video')}.mp4", moving=True)
     if is_url(name):
-        parts = urlsplit(shown(name))
+        parts = parts_of(shown(name))
         path = PurePath(unquote(parts.path).lstrip("/") or "index")
         ending = path.suffix or (".mp4" if what == "stream" else ".jpg")
         stem = path.with_suffix("").as_posix().replace("/", "-")

@@ -12,7 +12,7 @@ from ..bundle.manifest import Decode
 from ..errors import InputError, ModelportError, NotFound, TooLarge, Unavailable
 from ..tensors import Array
 from .av import load_av
-from .fetch import is_url, shown
+from .kinds import is_url, shown
 
 MAX_ERRORS = 500
 """Damaged packets in a row after which a video is taken for ended."""

@@ -6,28 +6,13 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from .._version import __version__
 from ..errors import InputError, NotFound, TooLarge, Unavailable
+from .kinds import parts_of, shown
 
 FETCH_SECONDS = 15.0
 """How long a server may be silent before a fetch is given up."""
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is an address that something may be fetched or streamed from."""
-    scheme, separator, rest = text.partition("://")
-    return bool(separator and rest and scheme.isalnum() and len(scheme) > 1)
-
-
-def shown(text: str) -> str:
-    """An address without its user name and password, for messages and file names; other text as it is."""
-    if not is_url(text):
-        return text
-    parts = urlsplit(text)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
 
 
 def fetch(url: str, limit: int, *, seconds: float = FETCH_SECONDS) -> bytes:
@@ -86,5 +71,6 @@ def _opened(url: str, seconds: float) -> Any:
 
 
 def _check(url: str) -> None:
-    if urlsplit(url).scheme.lower() not in ("http", "https"):
+    parts = parts_of(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InputError(f"expected an http or https address, got {shown(url)!r}")

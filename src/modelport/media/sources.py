@@ -12,26 +12,17 @@ import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
 from ..bundle.manifest import Decode
 from ..errors import InputError, NotFound, TooLarge
 from ..steps.decode import decode_image
 from .decoder import Decoder
-from .fetch import FETCH_SECONDS, content_type, fetch, is_url, shown
+from .fetch import FETCH_SECONDS, content_type, fetch
 from .frames import Frame, Sampling, Source
+from .kinds import PICTURE_SUFFIXES, Kind, is_url, kind_of, shown
 from .live import Live, open_camera
 
 __all__ = ["Frame", "Source", "kind_of", "open_source"]
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv"}
-    | {".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".hevc", ".m3u8"}
-)
-
-Kind = Literal["picture", "pictures", "video", "stream", "camera"]
 
 
 class Pictures(Source):
@@ -87,19 +78,6 @@ class Video(Source):
         super().close()
         if self._thread is None:
             self._decoder.close()
-
-
-def kind_of(text: str) -> Kind:
-    """What a name is, by its form alone: nothing is opened or asked for."""
-    if is_url(text):
-        scheme, suffix = urlsplit(text).scheme.lower(), Path(urlsplit(text).path).suffix.lower()
-        return "picture" if scheme in ("http", "https") and suffix in PICTURE_SUFFIXES else "stream"
-    path = Path(text)
-    if path.is_dir() or (not path.exists() and glob.has_magic(text)):
-        return "pictures"
-    if (text.isdecimal() and not path.exists()) or text.startswith("/dev/video"):
-        return "camera"
-    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
 
 
 def settled_kind(text: str, *, timeout: float = FETCH_SECONDS) -> Kind:
