@@ -59,8 +59,9 @@ const frame = async () => {
  * An `img` does not tell those: its own size is by the resolution in the EXIF.
  */
 async function viewOf(blob) {
-  // Chromium ignores the orientation that a WebP's EXIF asks for.
-  const size = blob.type === "image/webp" ? null : await sizeOf(blob);
+  // Chromium ignores the orientation that a WebP's EXIF asks for; this bit says that there is one.
+  const odd = blob.type === "image/webp" && new Uint8Array(await blob.slice(20, 21).arrayBuffer())[0] & 8;
+  const size = odd ? null : await sizeOf(blob);
   if (size) return { picture: blob, size };
   const picture = await asServed(blob);
   return { picture, size: picture && (await sizeOf(picture)) };
