@@ -17,6 +17,7 @@ from ..track.association import TRACKERS, Following
 from ..track.counting import Anchor
 from ..track.session import Session, Summary, Watching
 from ..track.shapes import parse_line, parse_zone
+from .predict_run import classes_of
 from .render import console, facts, grid, json_option, progress, write_json
 from .stopping import Stop
 
@@ -33,7 +34,7 @@ class Wish(msgspec.Struct, frozen=True):
 
     inputs: tuple[str, ...]
     option: tuple[str, ...]
-    only: str | None
+    classes: str | None
     appearance: str | None
     detections: Path | None
     fps: float | None
@@ -88,9 +89,9 @@ def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--appearance", metavar="BUNDLE", help="What objects look like: a bundle that gives a vector.")
 @_following_options
 @click.option(
-    "--option", "-o", multiple=True, metavar="NAME=VALUE", help="An option of BUNDLE, as score_threshold=0.2."
+    "--option", multiple=True, metavar="NAME=VALUE", help="An option of BUNDLE, as score_threshold=0.2."
 )
-@click.option("--only", metavar="LABEL,…", help="Follow objects with these labels alone.")
+@click.option("--classes", metavar="NAME,…", help="Follow objects of these classes only, by name or number.")
 @click.option(
     "--detections",
     type=click.Path(path_type=Path),
@@ -201,8 +202,8 @@ def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
         if len(wish.inputs) != 2:
             raise click.UsageError("expected BUNDLE and VIDEO, or --detections DET.TXT [VIDEO]")
         pipeline = opened.enter_context(_pipeline(wish.inputs[0], wish.threads))
-        only = [label.strip() for label in wish.only.split(",")] if wish.only else []
-        detect = detector(pipeline, _options(wish.option), only=only)
+        only = classes_of(pipeline.bundle, wish.classes) if wish.classes else frozenset()
+        detect = detector(pipeline, _options(wish.option), classes=only)
         decode = pipeline.bundle.manifest.decode
         return opened.enter_context(open_source(wish.inputs[1], fps=wish.fps, decode=decode)), detect
     if len(wish.inputs) > 1:

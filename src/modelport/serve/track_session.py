@@ -21,13 +21,11 @@ from ..steps.decode import picture_size
 from ..tensors import Array
 from ..track.association import Following
 from ..track.counting import Anchor
-from ..track.run import LOW_SCORE
+from ..track.run import LOW_SCORE, SCORE_OPTION
 from ..track.session import Session, Watching
 from ..track.shapes import parse_line, parse_zone
 
 Order = Literal["newest", "all"]
-MAX_SHAPES_TEXT = 64
-_SCORE = "score_threshold"
 
 
 class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -220,6 +218,6 @@ class TrackSession:
         """The options for a picture: the caller's, and a low threshold where it sets none."""
         given: dict[str, Any] = dict(self._wishes.options or {})
         for option in model.bundle.manifest.options:
-            if option.name == _SCORE and _SCORE not in given:
-                given[_SCORE] = min(LOW_SCORE, float(option.default))
+            if option.name == SCORE_OPTION and SCORE_OPTION not in given:
+                given[SCORE_OPTION] = min(LOW_SCORE, float(option.default))
         return model.check_options(given) if given else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +25,7 @@ Found = list[dict[str, Any]]
 Detect = Callable[[Frame], Found]
 """The objects of a picture, as `tensors.readable` gives them."""
 
+SCORE_OPTION = "score_threshold"
 LOW_SCORE = 0.1
 """The detector's threshold where the caller sets none: ByteTrack wants to see weak boxes too."""
 
@@ -55,20 +56,14 @@ class Delay(msgspec.Struct):
         self.frames += 1
 
 
-def detector(
-    pipeline: Pipeline,
-    options: Mapping[str, Any],
-    *,
-    only: Sequence[str] = (),
-    score_option: str = "score_threshold",
-) -> Detect:
+def detector(pipeline: Pipeline, options: Mapping[str, Any], *, classes: Collection[int] = ()) -> Detect:
     """What finds objects with a bundle; with a low threshold unless `options` set one.
 
     Args:
-        only: labels that are kept; none for all.
+        classes: numbers of those that are kept; none for all.
 
     Raises:
-        InputError: the bundle is no object detector, has no such option, or knows no such label.
+        InputError: the bundle is no object detector.
     """
     manifest = pipeline.bundle.manifest
     if manifest.task != "object-detection":
@@ -78,14 +73,13 @@ def detector(
         )
     given = dict(options)
     for option in manifest.options:
-        if option.name == score_option and score_option not in given:
-            given[score_option] = min(LOW_SCORE, float(option.default))
-    wanted = frozenset(only)
+        if option.name == SCORE_OPTION and SCORE_OPTION not in given:
+            given[SCORE_OPTION] = min(LOW_SCORE, float(option.default))
 
     def detect(frame: Frame) -> Found:
         found = pipeline.readable(pipeline.answer({"image": frame.picture}, given or None))
         assert isinstance(found, list)
-        return [each for each in found if not wanted or each["label"] in wanted]
+        return [each for each in found if not classes or each["class"] in classes]
 
     return detect
 
