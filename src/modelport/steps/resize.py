@@ -232,14 +232,18 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
     def compile_placement(self, graph: Graph, x: Value) -> tuple[str, str, str, str]:
         """Scale of x and y, and the column and row where the picture begins: float64[1] each."""
         ratio = self._ratio(graph, x)
-        top, left = (self._inner(graph, x, axis, ratio)[2] for axis in (0, 1))
-        return ratio, ratio, left, top
+        (height, _, top), (width, _, left) = (self._inner(graph, x, axis, ratio) for axis in (0, 1))
+        # Of the rounded sides, which is how far the pixels really were stretched.
+        scales = [
+            graph.op("Div", size, graph.cast(graph.size(x, axis), "float64"))
+            for axis, size in ((1, width), (0, height))
+        ]
+        return scales[0], scales[1], left, top
 
     def reference_placement(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The same in Python."""
-        ratio = self._ratio_of(height, width)
-        _, _, top, left = self.placement(height, width)
-        return ratio, ratio, float(left), float(top)
+        inner_height, inner_width, top, left = self.placement(height, width)
+        return inner_width / width, inner_height / height, float(left), float(top)
 
     def _ratio(self, graph: Graph, x: Value) -> str:
         """float64[1]"""
