@@ -39,21 +39,34 @@ KINDS = {"boxes": "detection", "classes": "classification"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How an evaluation is made; the arguments of `evaluate` tell what each is."""
+    """How an evaluation is made: what `evaluate` takes by name."""
 
     url: str | None = None
+    """A running server, which answers in place of this process."""
     key: str | None = None
+    """Of the server."""
     runtime: str = "onnxruntime"
+    """The engine that runs the graphs here."""
     concurrency: int | None = None
+    """Items under way at a time; the machine's cores (16 for a server) unless said."""
     options: Mapping[str, float | int | bool] = {}
+    """Of the bundle (`score_threshold`, …), on top of `DETECTION_OPTIONS` for a detector."""
     split: str | None = None
+    """A part of the data set: val, test or train."""
     target: str | None = None
+    """The column or array of a table with the right answers."""
     images: str | os.PathLike[str] | None = None
+    """The folder of the pictures of a COCO file."""
     output: str | None = None
+    """The tensor with the scores, or the number, where a bundle gives several."""
     kind: str | None = None
+    """`classification` or `regression`, for a bundle of tensors where it cannot be told."""
     renamed: Mapping[str, str] = {}
+    """The data's class -> the model's; "" leaves a class out."""
     limit: int | None = None
+    """At most so many items, evenly picked."""
     replicates: int = 1000
+    """Draws of the bootstrap that makes the intervals; 0 for none."""
     seed: int = 0
     level: float = 0.95
 
@@ -71,19 +84,7 @@ def evaluate(
         bundle: a bundle, or where it is; with `url` it may be the name of a model (or NAME/VERSION) there.
         data: a folder or a file; `docs/how-to/evaluate.md` lists the forms.
         track: shows progress.
-        settings: further ones by name.
-            url, key: a running server that answers in place of this process, and its key.
-            runtime: the engine that runs the graphs here.
-            concurrency: items under way at a time; the machine's cores (16 for a server) unless said.
-            options: of the bundle (`score_threshold`, …); for detection those of `DETECTION_OPTIONS` else.
-            split: a part of the data set: val, test or train.
-            target: the column or array of a table with the right answers.
-            images: the folder of the pictures of a COCO file.
-            output: the tensor with the scores, or the number, where a bundle gives several.
-            kind: `classification` or `regression`, for a bundle of tensors where it cannot be told.
-            renamed: the data's class -> the model's; "" leaves a class out.
-            limit: at most so many items, evenly picked.
-            replicates, seed, level: of the bootstrap that makes the intervals; 0 replicates for none.
+        settings: those of `Settings`, by name.
 
     Raises:
         NotFound: no such bundle or data. InputError: data that makes no sense, with its place; or no item
