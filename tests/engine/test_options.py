@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelport.bundle.options import check_options
+from modelport.bundle.store import Bundle
+from modelport.engine.executor import _by_row
 from modelport.engine.model import LiveModel
 from modelport.engine.repository import Repository
 from modelport.engine.settings import EngineSettings
@@ -124,15 +127,15 @@ async def test_decoded_items_take_options_too(repo: Path) -> None:
         ({"class_agnostic": 1}, "true or false"),
     ],
 )
-async def test_what_is_no_option_is_refused_at_the_door(
-    repo: Path, given: dict[str, object], says: str
-) -> None:
-    repository = Repository(repo, SETTINGS)
-    await repository.open()
-    try:
-        with pytest.raises(InputError, match=says) as caught:
-            repository.model("boxes").check_options(given)
-        assert caught.value.at == f"$.parameters.{next(iter(given))}"
-        assert len(str(caught.value)) < 1000
-    finally:
-        await repository.close()
+def test_what_is_no_option_is_refused_at_the_door(repo: Path, given: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        check_options(Bundle.open(repo / "boxes" / "1").manifest, given)
+    assert caught.value.at == f"$.parameters.{next(iter(given))}"
+    assert len(str(caught.value)) < 300
+
+
+def test_options_of_rows_are_those_of_their_submissions() -> None:
+    assert _by_row(None, [1, 2], 0, 2) is None
+    low, high = {"score_threshold": 0.1}, {"score_threshold": 0.9}
+    assert _by_row([low, None, high], [2, 1, 3], 0, 3) == [low, low, None, high, high, high]
+    assert _by_row([low, None, high], [2, 1, 3], 1, 2) == [None]

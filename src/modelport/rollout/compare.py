@@ -8,6 +8,9 @@ What a label is, in this order:
    be at the same place.
 3. Otherwise every tensor of whole numbers, truth values or text has to be equal.
 
+A detector's answers agree where they have the same objects at the same places (`objects.py`); how far apart
+they are is between the scores of those.
+
 How far apart: the largest absolute difference between two numbers of one name and place. Where scores are
 ranked, those of one class are compared, wherever each answer ranks it; a class that only one answer lists
 counts by as much as its score is above the other's lowest. Two NaNs or two equal infinities are no
@@ -24,6 +27,7 @@ import msgspec
 import numpy as np
 
 from ..tensors import Array, Tensors
+from .objects import compare_objects, detects
 
 SCORES = "scores"
 RANKED = ("labels", "indices")
@@ -45,6 +49,9 @@ def compare(answer: Tensors, other: Tensors) -> Comparison:
     unlike = _unlike(answer, other)
     if unlike:
         return Comparison(False, math.inf, unlike)
+    if detects(answer):
+        agree, difference = compare_objects(answer, other)
+        return Comparison(agree, difference, SCORES if difference else "")
     agree = _agree(answer, other)
     difference, place = _difference(answer, other)
     return Comparison(agree, difference, place if difference else "")

@@ -25,8 +25,8 @@ from . import openapi, pages, rollout, v2, watch
 from .drawing import Drawing
 from .guard.guard import Guard
 from .guard.rate import Rate
-from .guard.shared import SharedBuckets
 from .guard.scope import scope_of, scoped
+from .guard.shared import SharedBuckets
 from .predict import json_response
 from .refusal import refusal
 from .replies import CompressReplies
