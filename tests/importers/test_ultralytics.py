@@ -138,7 +138,7 @@ def made(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.frameworks
 def test_a_checkpoint_of_ultralytics_is_packed(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "repo"
-    arguments = ["pack", str(made), "--out", str(out), "--recipe", "yolov8", "--trust", "--isolate"]
+    arguments = ["pack", str(made), "--out", str(out), "--trust", "--isolate"]
     assert run(arguments) == 0
     bundle = Bundle.open(out / "made" / "1")
     manifest = bundle.manifest

@@ -156,7 +156,7 @@ def _export(torch: Any, network: Any, side: int, channels: int, metadata: dict[s
     head = copied.model[-1]
     head.export, head.format, head.dynamic = True, "onnx", False
     picture = torch.zeros(2, channels, side, side)
-    copied(picture)  # heads settle their anchors at the first run
+    given = _first(copied(picture))  # heads settle their anchors at the first run
     buffer = io.BytesIO()
     torch.onnx.export(
         copied,
@@ -169,6 +169,9 @@ def _export(torch: Any, network: Any, side: int, channels: int, metadata: dict[s
         dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
     )
     model = onnx.load_model_from_string(buffer.getvalue())
+    # The exporter leaves every axis open where the batch is.
+    for axis, size in enumerate(given.shape[1:], 1):
+        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = size
     for key, value in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
