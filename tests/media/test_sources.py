@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from modelport.errors import InputError, NotFound, TooLarge, Unavailable, Unsupported, UnsupportedMedia
-from modelport.media import av as loading
+from modelport.media.av import INSTALL
 from modelport.media.decoder import turned
 from modelport.media.fetch import content_type, fetch
 from modelport.media.kinds import is_url, kind_of, shown
 from modelport.media.sources import open_source
 
-from .films import jpeg, pictures, web, write_film
+from .films import av, jpeg, pictures, web, write_film
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,39 @@ def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
     film = write_film(tmp_path / "v.mp4", pictures(6), times=times)
     with open_source(str(film)) as source:
         assert [frame.seconds for frame in source] == pytest.approx(times, abs=2e-3)
+
+
+def test_recordings_put_together_go_on_in_time_and_may_change_their_size(tmp_path: Path) -> None:
+    one = write_film(tmp_path / "1.ts", pictures(10))
+    other = write_film(tmp_path / "2.ts", pictures(10, (320, 240)))
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    with open_source(str(both)) as source:
+        frames = list(source)
+    assert [frame.picture.shape[1] for frame in frames] == [160] * 10 + [320] * 10
+    assert [frame.seconds for frame in frames] == pytest.approx([n / 25 for n in range(20)], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels"),
+    [("libx264", "yuv420p10le"), ("libx264", "yuv444p"), ("ffv1", "bgr0"), ("libvpx-vp9", "yuva420p")],
+)
+def test_other_codecs_and_pixels_have_the_same_colours(codec: str, pixels: str, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mkv", pictures(3), codec=codec, pixels=pixels)
+    with open_source(str(film)) as source:
+        picture = next(source).picture
+    assert np.abs(picture[40:60, 20:40].astype(int) - [224, 20, 20]).max() < 8
+
+
+def test_a_file_with_sound_alone_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        container.mux([*stream.encode(silence), *stream.encode(None)])
+    with pytest.raises(InputError, match="no video"):
+        open_source(str(path))
 
 
 @pytest.mark.parametrize(("turn", "quarters"), [(90, 1), (180, 2), (-90, 3), (0, 0)])
@@ -222,7 +255,7 @@ def test_without_pyav_pictures_work_and_videos_name_the_command(
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(Unsupported) as failure:
         open_source(str(film))
-    assert failure.value.hint == loading.INSTALL
+    assert failure.value.hint == INSTALL
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     with open_source(str(tmp_path / "a.png")) as source:
         assert next(source).picture.shape == (4, 4, 3)

@@ -86,6 +86,7 @@ class Decoder:
             Unavailable: no data came in time, or the connection was lost.
         """
         first: float | None = None
+        last = 0.0
         for number, frame in enumerate(self._frames()):
             self.count = number + 1
             if frame is None:
@@ -95,7 +96,9 @@ class Decoder:
                 time = (first or 0.0) + number / self.fps
             if first is None:
                 first = time
-            seconds = max(0.0, time - first)
+            if time - first < last:  # recordings that were put together start anew
+                first = time - last - 1 / self.fps
+            seconds = last = time - first
             if wanted(seconds):
                 yield number, seconds, _upright(frame)
 
