@@ -9,12 +9,9 @@ from io import BytesIO
 from typing import Any, Final
 
 import msgspec
-from PIL import Image
 
 from ..bundle.manifest import Decode, Manifest
 from ..errors import QueueFull, TooLarge
-from ..media.draw import draw_detections
-from ..steps.decode import decode_image
 
 JPEG: Final = "image/jpeg"
 PNG: Final = "image/png"
@@ -64,6 +61,12 @@ class Drawing:
 
 def draw(data: bytes, decode: Decode, detections: Sequence[Mapping[str, Any]], kind: str) -> bytes:
     """As `Drawing`, at once and here."""
+    # A server that nobody asks for pictures does without Pillow.
+    from PIL import Image
+
+    from ..media.draw import draw_detections
+    from ..steps.decode import decode_image
+
     bounded = msgspec.structs.replace(decode, max_pixels=min(decode.max_pixels, MAX_PIXELS))
     try:
         picture = decode_image(data, bounded)
