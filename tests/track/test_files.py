@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import modelport
+from benchmarks.tracking import by_trackeval
 from modelport.errors import InputError, NotFound, UsageError
 from modelport.runtimes.pipeline import Pipeline
 from modelport.track.appearance import Appearance, cut_out, unit
@@ -106,58 +106,13 @@ def made_up(path: Path, seed: int, *, noise: float = 0.0) -> None:
                 file.write(f"{frame + 1},99,{random.uniform(0, 500):.2f},5,40,60,1,1,1\n")
 
 
-def by_trackeval(truth: Path, result: Path) -> dict[str, float]:
-    """TrackEval's own metrics, on similarities that are computed here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import trackeval
-    rows = [read_rows(path) for path in (truth, result)]
-    numbers = [{track: i for i, track in enumerate(sorted({r.track for r in each}))} for each in rows]
-    frames = max(row.frame for each in rows for row in each) + 1
-    found: dict[str, list[np.ndarray]] = {"gt_ids": [], "tracker_ids": [], "similarity_scores": []}
-    for frame in range(frames):
-        boxes = []
-        for name, each, known in zip(("gt_ids", "tracker_ids"), rows, numbers, strict=True):
-            here = [row for row in each if row.frame == frame]
-            found[name].append(np.array([known[row.track] for row in here], int))
-            boxes.append(np.array([row.box for row in here], float).reshape(-1, 4))
-        a, b = boxes[0][:, None], boxes[1][None]
-        sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-        both = np.prod(np.clip(sides, 0, None), -1)
-        areas = [np.prod(each[..., 2:] - each[..., :2], -1) for each in (a, b)]
-        found["similarity_scores"].append(both / (areas[0] + areas[1] - both))
-    data = {
-        **found,
-        "num_gt_ids": len(numbers[0]),
-        "num_tracker_ids": len(numbers[1]),
-        "num_gt_dets": len(rows[0]),
-        "num_tracker_dets": len(rows[1]),
-        "num_timesteps": frames,
-    }
-    quiet = {"PRINT_CONFIG": False}
-    hota = trackeval.metrics.HOTA().eval_sequence(data)
-    clear = trackeval.metrics.CLEAR(quiet).eval_sequence(data)
-    identity = trackeval.metrics.Identity(quiet).eval_sequence(data)
-    return {
-        "mota": clear["MOTA"],
-        "idf1": identity["IDF1"],
-        "hota": float(np.mean(hota["HOTA"])),
-        "det_a": float(np.mean(hota["DetA"])),
-        "ass_a": float(np.mean(hota["AssA"])),
-        "id_switches": clear["IDSW"],
-        "fragments": clear["Frag"],
-        "false_positives": clear["CLR_FP"],
-        "misses": clear["CLR_FN"],
-    }
-
-
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_scores_are_those_of_trackeval(tmp_path: Path, seed: int) -> None:
     truth, result = tmp_path / "gt.txt", tmp_path / "result.txt"
     made_up(truth, 0)
     made_up(result, seed, noise=3.0)
     ours = score(truth, result)
-    for name, value in by_trackeval(truth, result).items():
+    for name, value in by_trackeval(read_rows(truth), read_rows(result)).items():
         assert getattr(ours, name) == pytest.approx(value, abs=1e-6), name
     assert 0 < ours.idf1 < 1 and ours.id_switches > 0
 
