@@ -18,6 +18,7 @@ from ..errors import InputError, ModelportError, did_you_mean
 # Verb -> its one line of help. Verbs are imported when they are called, so that --help stays quick.
 VERBS = {
     "demo": "Serve the digits model that ships with Modelport, and open its page.",
+    "fit-steps": "Find the steps that a preprocessing function is, by equality of bytes.",
     "pack": "Pack a trained model with its pre- and post-processing into a bundle.",
     "inspect": "Show what a bundle holds and how it came to be.",
     "verify": "Replay a bundle's golden cases; say where answers diverge.",
@@ -76,7 +77,7 @@ class Verbs(click.Group):
 
 def load(verb: str) -> click.Command:
     """A verb's command; imports its module."""
-    command: click.Command = importlib.import_module(f"modelport.cli.{verb}").command
+    command: click.Command = importlib.import_module(f"modelport.cli.{verb.replace('-', '_')}").command
     return command
 
 

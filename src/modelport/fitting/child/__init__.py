@@ -1,0 +1,1 @@
+"""The other process, which imports the user's function. Nothing of Modelport is imported there."""
