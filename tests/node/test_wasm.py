@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from modelport.bundle.store import Bundle
 from modelport.cli.demo import DIGITS
-from modelport.steps.compile import compile_pre, reference_pre
+from modelport.steps.compile import (
+    carried_by,
+    compile_post,
+    compile_pre,
+    reference_carried,
+    reference_pre,
+)
 from modelport.steps.image import CenterCrop, Layout, Normalize, Scale
 from modelport.steps.resize import Letterbox, Resize
 from modelport.steps.step import PreStep
-from modelport.tensors import Array
+from modelport.tensors import Array, Tensors, TensorSpec
 from modelport.verify.replay import read_taps
+
+from ..steps.detectors import SIGNATURES, detection_recipes, raw_outputs, settled
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
@@ -130,3 +140,45 @@ def test_the_shipped_digits_bundle_reads_the_same_in_wasm(node: str, tmp_path: P
         for name, recorded in tap["raw"].items():
             assert np.allclose(made[name], recorded, atol=1e-4)
             assert made[name].argmax() == recorded.argmax()
+
+
+def without_defaults(graph: bytes, names: Collection[str]) -> bytes:
+    """The graph with these inputs to be given always."""
+    model = onnx.load_from_string(graph)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in names]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model.SerializeToString()
+
+
+def test_detections_are_the_same_in_wasm(node: str, tmp_path: Path) -> None:
+    """Heads, NMS and the way back, with other thresholds and with nothing found; and the placement."""
+    jobs: list[tuple[bytes, dict[str, Array]]] = []
+    expected: list[Tensors] = []
+    image = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    for name in detection_recipes():
+        fitted = settled(name)
+        raw_specs = [*SIGNATURES[name].outputs, TensorSpec("placement", "float32", ("batch", 6))]
+        post = compile_post(fitted.post, raw_specs, fitted.labels)
+        session = onnxruntime.InferenceSession(post.data, providers=["CPUExecutionProvider"])
+        names = [spec.name for spec in post.signature.outputs]
+        options = {option.name for option in post.options}
+        for seed, score in ((0, None), (1, 0.5), (2, 1.0)):
+            given = {} if score is None else {"score_threshold": np.array(score, np.float32)}
+            if score is not None and "class_agnostic" in options:
+                given["class_agnostic"] = np.array(True)
+            inputs = raw_outputs(name, 3, seed) | given
+            # onnxruntime-web takes no input that has an initializer: what is set becomes an ordinary input.
+            jobs.append((without_defaults(post.data, given.keys()), inputs))
+            expected.append(dict(zip(names, session.run(names, inputs), strict=True)))
+        pre = compile_pre(fitted.pre, "x", carried=carried_by(fitted.post))
+        jobs.append((pre.data, {"image": image}))
+        beside = reference_carried(fitted.pre, image, ["placement"])
+        expected.append({"x": reference_pre(fitted.pre, image)} | beside)
+    for made, want in zip(run_in_wasm(node, jobs, tmp_path), expected, strict=True):
+        assert made.keys() == want.keys()
+        for key, array in want.items():
+            if key in ("scores", "boxes"):
+                np.testing.assert_allclose(made[key], array, rtol=1e-5, atol=1e-3 if key == "boxes" else 1e-6)
+            else:
+                np.testing.assert_array_equal(made[key], array)

@@ -28,7 +28,6 @@ from modelport.tensors import Array
 from .graphs import session
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("ultralytics.json").read_text())
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 STEPS = {
     "640": Letterbox(640),
     "[384, 640]": Letterbox((384, 640)),
@@ -64,20 +63,20 @@ def test_the_letterbox_is_ultralytics_own(kind: str) -> None:
     assert seen == 18
 
 
-def test_photos_are_decoded_and_prepared_as_ultralytics_does() -> None:
-    photos = DATA / "coco128" / "images"
+def test_photos_are_decoded_and_prepared_as_ultralytics_does(shared_data: Path) -> None:
+    photos = shared_data / "coco128" / "images"
     if not photos.is_dir():
-        pytest.skip("shared/data/coco128 is not here")
+        pytest.skip("there is no coco128")
     graph = graph_of(Letterbox(640))
     for name, want in RECORDED["coco128"].items():
         picture = decode_image(next(photos.rglob(name)).read_bytes(), Decode())
         assert digest(graph.run(None, {"image": picture})[0]) == want, name
 
 
-def test_yolov5n_finds_what_ultralytics_finds(tmp_path: Path) -> None:
-    folder = DATA / "yolov5n"
+def test_yolov5n_finds_what_ultralytics_finds(tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "yolov5n"
     if not (folder / "yolov5n.onnx").is_file():
-        pytest.skip("shared/data/yolov5n is not here")
+        pytest.skip("there is no yolov5n")
     notes: list[str] = []
     photos = [folder / name for name in RECORDED["predict"]]
     bundle = modelport.pack(
