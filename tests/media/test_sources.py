@@ -38,6 +38,18 @@ def test_what_a_name_is_shows_in_its_form(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_without_an_ending_is_told_by_its_first_bytes(film: Path, tmp_path: Path) -> None:
+    write_film(tmp_path / "a.mkv", pictures(2)).rename(tmp_path / "matroska")
+    write_film(tmp_path / "a.avi", pictures(2), codec="mjpeg", pixels="yuvj420p").rename(
+        tmp_path / "riff.dat"
+    )
+    (tmp_path / "mp4").write_bytes(film.read_bytes())
+    (tmp_path / "photo").write_bytes(jpeg(pictures(1)[0]))
+    for name, count in (("matroska", 2), ("riff.dat", 2), ("mp4", 50), ("photo", 1)):
+        with open_source(str(tmp_path / name)) as source:
+            assert len(list(source)) == count, name
+
+
 def test_a_file_gives_every_frame_with_its_number_and_time(film: Path) -> None:
     with open_source(str(film)) as source:
         frames = list(source)

@@ -94,15 +94,12 @@ def test_without_tries_a_cut_is_the_end() -> None:
 def test_a_slow_taker_gets_the_newest_frame_and_the_others_are_counted() -> None:
     with MotionJpeg([None], pause=0.002) as server, open_source(server.url) as source:
         first = next(source)
-        until = server.sent + 40
-        for _ in range(1000):
-            if server.sent > until:
+        for _ in range(3000):
+            if source.dropped >= 20:
                 break
             time.sleep(0.01)
-        waiting = next(source)
-        latest = next(source)
-        assert source.dropped >= 20 and latest.index > first.index + 20
-        assert waiting.index > first.index + 1
+        later = next(source)
+        assert source.dropped >= 20 and later.index > first.index + 20 and later.seconds > first.seconds
 
 
 def test_fewer_frames_a_second_are_asked_for_and_come() -> None:

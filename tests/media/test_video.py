@@ -101,6 +101,13 @@ def test_sizes_and_rates_that_are_none_are_refused(given: tuple[int, int, float]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_encoder_refuses_is_told(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", 25, 40_000, 2)
+    with pytest.raises(InputError, match="40000 x 2 pixels cannot be encoded"):
+        writer.write(np.zeros((2, 40_000, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
 _FILL = """
 import resource, sys
 import numpy as np

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ..errors import NotFound
-from ..media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_url, kind_of, parts_of, shown
+from ..media.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_url, local_kind_of, parts_of, shown
 
 TENSOR_SUFFIXES = frozenset({".npy", ".npz", ".json"})
 
@@ -56,7 +56,7 @@ def item_of(name: str, kind: str, relative: str | None = None) -> Item:
     """One item; an address's relative name is made of its host and path, a camera's of its number."""
     if kind != "image":
         return Item(name, relative or PurePath(name).name)
-    what = kind_of(name)
+    what = local_kind_of(name)
     if what == "camera":
         return Item(name, f"camera{PurePath(name).name.removeprefix('video')}.mp4", moving=True)
     if is_url(name):

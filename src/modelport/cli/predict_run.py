@@ -94,7 +94,9 @@ class Answering:
         if self.stop.wanted:
             return
         try:
-            if not item.moving or settled_kind(item.name) == "picture":
+            with self.stop.interrupting():
+                moving = item.moving and settled_kind(item.name) != "picture"
+            if not moving:
                 yield from self._pictures([msgspec.structs.replace(item, moving=False)])
             else:
                 yield from self._video(item)
@@ -134,10 +136,9 @@ class Answering:
         playing = self.playing
         self.keeper.reserve(item)
         decode = self.pipeline.bundle.manifest.decode
-        with (
-            open_source(item.name, fps=playing.fps, reconnects=playing.reconnects, decode=decode) as source,
-            self.stop.calling(source.stop),
-        ):
+        with self.stop.interrupting():
+            opened = open_source(item.name, fps=playing.fps, reconnects=playing.reconnects, decode=decode)
+        with opened as source, self.stop.calling(source.stop):
             film = self.keeper.video(item, source)
             total = min(source.total or playing.frames or 0, playing.frames or source.total or 0) or None
             try:

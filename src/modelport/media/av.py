@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ModelportError, Unsupported
+from ..errors import Unsupported
 
 INSTALL = "pip install 'modelport[video]'"
+_OLDEST = 17  # before, the colours of written video are mixed up
 
 
 def load_av() -> Any:
@@ -23,21 +22,8 @@ def load_av() -> Any:
         import av.logging
     except ImportError as problem:
         raise Unsupported(f"video needs PyAV, which does not load: {problem}", hint=INSTALL) from problem
+    if int(av.__version__.partition(".")[0]) < _OLDEST:
+        raise Unsupported(f"video needs PyAV {_OLDEST} or newer, got {av.__version__}", hint=INSTALL)
     # FFmpeg tells of every damaged block on standard error; what matters is counted or raised.
     av.logging.set_level(None)
     return av
-
-
-@contextlib.contextmanager
-def translated(to: type[ModelportError], what: str, hint: str | None = None) -> Iterator[None]:
-    """FFmpeg's errors as `to`, with `what` failed in front of FFmpeg's own words.
-
-    Raises:
-        OSError: the disk's own no (full, no right to write) stays what it is.
-    """
-    av = load_av()
-    try:
-        yield
-    except av.error.FFmpegError as problem:
-        words = problem.strerror or str(problem)
-        raise to(f"{what}: {words}", hint=hint) from problem

@@ -1,4 +1,4 @@
-"""What a name means, by its form alone: nothing is opened or asked for, and nothing heavy imported."""
+"""What a name means: by its form, or by a file's first bytes. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ def kind_of(text: str) -> Kind:
     if (text.isdecimal() and not path.exists()) or text.startswith("/dev/video"):
         return "camera"
     return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
+
+
+def local_kind_of(text: str) -> Kind:
+    """As `kind_of`, but a file whose ending says nothing is told by its first bytes."""
+    kind = kind_of(text)
+    if kind != "picture" or is_url(text) or Path(text).suffix.lower() in PICTURE_SUFFIXES:
+        return kind
+    try:
+        with open(text, "rb") as file:
+            head = file.read(12)
+    except (OSError, ValueError):
+        return kind
+    return "video" if _starts_a_video(head) else kind
+
+
+def _starts_a_video(head: bytes) -> bool:
+    """MP4 and MOV, Matroska and WebM, AVI, FLV, MPEG."""
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in (b"heic", b"heix", b"mif1", b"avif")
+    return head.startswith((b"\x1aE\xdf\xa3", b"FLV\1", b"\0\0\1\xba")) or (
+        head.startswith(b"RIFF") and head[8:12] == b"AVI "
+    )
 
 
 def is_url(text: str) -> bool:

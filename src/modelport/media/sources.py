@@ -19,10 +19,10 @@ from ..steps.decode import decode_image
 from .decoder import Decoder
 from .fetch import FETCH_SECONDS, content_type, fetch
 from .frames import Frame, Sampling, Source
-from .kinds import PICTURE_SUFFIXES, Kind, is_url, kind_of, shown
+from .kinds import PICTURE_SUFFIXES, Kind, is_url, local_kind_of, shown
 from .live import Live, open_camera
 
-__all__ = ["Frame", "Source", "kind_of", "open_source"]
+__all__ = ["Frame", "Source", "open_source"]
 
 
 class Pictures(Source):
@@ -81,12 +81,12 @@ class Video(Source):
 
 
 def settled_kind(text: str, *, timeout: float = FETCH_SECONDS) -> Kind:
-    """As `kind_of`, but an http(s) address that does not tell by its ending is asked for its media type.
+    """As `local_kind_of`; an http(s) address that does not tell by its ending is asked for its media type.
 
     Raises:
         NotFound, Unavailable: the address does not answer.
     """
-    kind = kind_of(text)
+    kind = local_kind_of(text)
     if kind == "stream" and text.lower().startswith(("http://", "https://")):
         return "picture" if content_type(text, seconds=timeout).startswith("image/") else "stream"
     return kind

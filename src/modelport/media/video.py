@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ class VideoWriter:
 
         Raises:
             Unsupported: PyAV is not installed, or has no encoder of H.264.
-            InputError: a size or a rate that is none.
+            InputError: a size or a rate that is none, or that the encoder refuses.
             OSError: the file cannot be made.
         """
         if width < 1 or height < 1 or not 0 < fps <= 1000:
@@ -53,11 +54,8 @@ class VideoWriter:
         handle, part = tempfile.mkstemp(".part.mp4", f".{self.path.stem[:100]}-", self.path.parent)
         os.close(handle)
         self._part: Path | None = Path(part)
-        try:
+        with self._or_nothing():
             self._open(encoder)
-        except BaseException:
-            self.abandon()
-            raise
 
     def _encoder(self) -> str:
         for name in _ENCODERS:
@@ -97,14 +95,11 @@ class VideoWriter:
             raise InputError(f"{self.path.name} is closed: it takes no more pictures")
         ticks = round(seconds * _CLOCK) if seconds is not None else self._last + self._step()
         ticks = max(ticks, self._last + 1, 0)
-        try:
+        with self._or_nothing():
             frame = self._av.VideoFrame.from_ndarray(self._fitted(picture), format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=1, dst_color_range=1)
             frame.pts, frame.time_base = ticks, Fraction(1, _CLOCK)
             self._container.mux(self._stream.encode(frame))
-        except BaseException:
-            self.abandon()
-            raise
         self._last = ticks
         self.frames += 1
 
@@ -122,7 +117,7 @@ class VideoWriter:
         if not self.frames:
             self.abandon()
             return
-        try:
+        with self._or_nothing():
             self._container.mux(self._stream.encode(None))
             self._container.close()
             # mkstemp makes files for the owner's eyes only.
@@ -130,9 +125,6 @@ class VideoWriter:
             os.umask(mask)
             self._part.chmod(0o666 & ~mask)
             self._part.replace(self.path)
-        except BaseException:
-            self.abandon()
-            raise
         self._part = None
 
     def abandon(self) -> None:
@@ -154,6 +146,18 @@ class VideoWriter:
             self.close()
         else:
             self.abandon()
+
+    @contextlib.contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """After any error there is no file; FFmpeg's own errors are told in words."""
+        try:
+            yield
+        except BaseException as problem:
+            self.abandon()
+            if isinstance(problem, self._av.error.FFmpegError) and not isinstance(problem, OSError):
+                what = f"{self.path.name} of {self._size[0]} x {self._size[1]} pixels"
+                raise InputError(f"{what} cannot be encoded: {problem.strerror}") from problem
+            raise
 
     def _fitted(self, picture: Array) -> Array:
         """The picture in the video's size, with even sides."""
