@@ -19,7 +19,7 @@ from modelport.evaluate.report import report
 from modelport.evaluate.values import read
 
 from ..boxes import pack_boxes
-from ..colours import pack_colours, served
+from ..colours import pack_colours, picture, served
 from .networks import draw_boxes, draw_colours, pack_rows
 
 
@@ -81,6 +81,14 @@ def test_a_server_gives_the_same_outcomes(
         there = modelport.evaluate(asked, data, url=url, replicates=20)
         assert there.to_dict(outcomes=True)["outcomes"] == here.to_dict(outcomes=True)["outcomes"]
         assert there.metrics == here.metrics and there.digest == here.digest and there.via == url
+
+
+def test_a_server_with_another_bundle_of_the_name_is_noted(url: str, colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "more.png").write_bytes(picture("blue", (5, 5)))
+    other = pack_colours(tmp_path) / "colours"
+    found = modelport.evaluate(other, colours, url=url, replicates=0)
+    assert "is another bundle" in found.notes[0]
 
 
 def test_a_server_that_is_not_there_or_has_no_such_model(
@@ -235,8 +243,11 @@ def test_the_command_keeps_compares_and_judges(repo: Path, colours: Path, tmp_pa
     no = command(repo / "colours", "--data", colours, "--at-least", "accuracy=.9", "--against", kept)
     assert no.returncode == 1 and "no: accuracy is 0.8571, below 0.9" in no.stderr
     assert "McNemar's test: p = 1" in no.stdout and "7 items that both answered" in no.stdout
-    other = command(repo / "colours", "--data", colours, "--against", repo / "colours", "--json")
+    page = tmp_path / "page.html"
+    bundle = repo / "colours"
+    other = command(bundle, "--data", colours, "--against", bundle, "--report", page, "--json")
     assert json.loads(other.stdout)["comparison"]["changes"]["accuracy"]["difference"] == 0
+    assert "on the 7 items that both answered" in page.read_text()
 
 
 def test_the_commands_exit_codes(

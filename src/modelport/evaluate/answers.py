@@ -80,7 +80,7 @@ class _Description(msgspec.Struct):
     digest: str = ""
 
 
-def subject_at(url: str, model: str, version: str | None, headers: Mapping[str, str]) -> Subject:
+def subject_at(url: str, model: str, version: str | None, key: str | None) -> Subject:
     """What a server says of one of its models; a server of Modelport's, over HTTP.
 
     Raises:
@@ -92,7 +92,8 @@ def subject_at(url: str, model: str, version: str | None, headers: Mapping[str, 
             hint="give the bundle's own path: it says what the model is",
         )
     path = "/".join(urllib.parse.quote(part, safe="") for part in (model, version) if part)
-    request = urllib.request.Request(f"{url.rstrip('/')}/api/models/{path}", headers=dict(headers))
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(f"{url.rstrip('/')}/api/models/{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=_DESCRIBE_SECONDS) as reply:
             found = msgspec.convert(json.loads(reply.read(_MAX_DESCRIPTION)), _Description)

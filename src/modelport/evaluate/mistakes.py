@@ -56,7 +56,7 @@ def worst(outcomes: Sequence[Outcome], names: Names, threshold: float, most: int
 def _mistake(outcome: Outcome, names: Names, threshold: float) -> Mistake | None:
     if isinstance(outcome, Measured):
         error = outcome.answer - outcome.truth
-        return Mistake(outcome, f"{outcome.truth:.6g}", f"{outcome.answer:.6g} ({error:+.4g})", abs(error))
+        return Mistake(outcome, f"{outcome.truth:.6g}", f"{outcome.answer:.6g} ({error:+.6g})", abs(error))
     if isinstance(outcome, Classified):
         if outcome.correct:
             return None

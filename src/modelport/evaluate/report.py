@@ -204,7 +204,8 @@ def _classification_plots(evaluation: Evaluation) -> Iterable[str]:
     if all(each.scores for each in outcomes):
         right = [each.scores[0] for each in outcomes if each.correct]
         wrong = [each.scores[0] for each in outcomes if not each.correct]
-        yield _plot(plots.scores(right, wrong), "Scores", "Of the best class of each item.")
+        rare = len(right) > 20 * len(wrong)
+        yield _plot(plots.scores(right, wrong, log=rare), "Scores", "Of the best class of each item.")
         if (svg := plots.reliability(outcomes)) is not None:
             yield _plot(
                 svg, "Reliability", "On the line a score says how often it is right; numbers are items."

@@ -99,7 +99,7 @@ def evaluate(
     check(resampling)
     start = time.monotonic()
     with contextlib.ExitStack() as opened:
-        subject, answerer, options = _answerer(bundle, how, opened)
+        subject, answerer, options, notes = _answerer(bundle, how, opened)
         known = _data(subject, Path(data), how)
         outcomes, failed, task = _outcomes(subject, known, answerer, how, track)
     labels = _labels(subject, known)
@@ -118,7 +118,7 @@ def evaluate(
         labels=labels,
         classes=figures_of(scorer, labels),
         failed=tuple(failed),
-        notes=known.notes,
+        notes=(*notes, *known.notes),
         options=options,
         outcomes=tuple(outcomes),
         seconds=round(time.monotonic() - start, 3),
@@ -127,8 +127,8 @@ def evaluate(
 
 def _answerer(
     bundle: Bundle | str | os.PathLike[str], how: Settings, opened: contextlib.ExitStack
-) -> tuple[Subject, Answerer, dict[str, float | int | bool]]:
-    """Who is evaluated, what answers for it, and the options that it is asked with."""
+) -> tuple[Subject, Answerer, dict[str, float | int | bool], tuple[str, ...]]:
+    """Who is evaluated, what answers for it, the options that it is asked with, and what is to be noted."""
     if isinstance(bundle, Bundle):
         local: Bundle | None = bundle
     elif how.url is None or os.path.lexists(bundle):
@@ -140,8 +140,7 @@ def _answerer(
         offered = [option.name for option in local.manifest.options]
     else:
         name, _, version = str(bundle).partition("/")
-        headers = {"Authorization": f"Bearer {how.key}"} if how.key else {}
-        subject = subject_at(how.url or "", name, version or None, headers)
+        subject = subject_at(how.url or "", name, version or None, how.key)
         offered = list(DETECTION_OPTIONS)
     options: dict[str, float | int | bool] = {}
     if subject.task == "object-detection":
@@ -150,10 +149,23 @@ def _answerer(
     if how.url is not None:
         connections = how.concurrency or CONNECTIONS
         served = at_server(subject, how.url, key=how.key, connections=connections, options=options)
-        return subject, opened.enter_context(served), options
+        notes = () if local is None else _other_bundle(subject, how.url, how.key)
+        return subject, opened.enter_context(served), options, notes
     if local is None:
         raise NotFound(f"no bundle at {bundle!r}")
-    return subject, opened.enter_context(here(local, runtime=how.runtime, options=options)), options
+    return subject, opened.enter_context(here(local, runtime=how.runtime, options=options)), options, ()
+
+
+def _other_bundle(subject: Subject, url: str, key: str | None) -> tuple[str, ...]:
+    """A note where the server's model is not the bundle that was given; nothing where it does not say."""
+    try:
+        there = subject_at(url, subject.name, subject.version, key)
+    except (ModelportError, OSError):
+        return ()  # of another make, or over gRPC; what is wrong with it the first item will say
+    if there.digest in ("", subject.digest):
+        return ()
+    digests = f"{there.digest[:12]} there, {subject.digest[:12]} here"
+    return (f"the server's {subject.name} {subject.version} is another bundle: {digests}",)
 
 
 def _data(subject: Subject, path: Path, how: Settings) -> Data:
