@@ -7,11 +7,12 @@ run Python. Whether it is a good graph is for the runtime to say; whether it is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
+from .manifest import Option
 
 if TYPE_CHECKING:
     import onnx
@@ -52,6 +53,34 @@ def audit_onnx(data: bytes, name: str) -> None:
         },
         name,
     )
+
+
+def audit_options(data: bytes, name: str, options: Sequence[Option]) -> None:
+    """Refuse a graph whose inputs with initializers are not exactly `options`, scalars with their defaults.
+
+    Raises:
+        BundleError: one is missing or not expected, no scalar of its datatype, or has another default.
+    """
+    from onnx import numpy_helper
+
+    graph = _parse(data, name).graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    offered = [value.name for value in graph.input if value.name in values]
+    expected = {option.name: option for option in options}
+    if sorted(offered) != sorted(expected):
+        raise BundleError(
+            f"the manifest's options are {', '.join(expected) or 'none'}; inputs with a default are "
+            f"{', '.join(offered) or 'none'}",
+            at=name,
+        )
+    for own, option in expected.items():
+        array = numpy_helper.to_array(values[own])
+        if array.shape or array.dtype != option.dtype or array.item() != array.dtype.type(option.default):
+            raise BundleError(
+                f"the option {own!r} is {option.dtype} {option.default}; the graph has {array.dtype} "
+                f"{array.tolist()}",
+                at=name,
+            )
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -22,7 +22,7 @@ import msgspec
 
 from ..errors import BundleError, NotFound, UsageError
 from .archive import ZipFiles, pack
-from .audit import MAX_ONNX_BYTES, audit_onnx
+from .audit import MAX_ONNX_BYTES, audit_onnx, audit_options
 from .directory import DirectoryFiles
 from .layout import files_of, locate
 from .manifest import MANIFEST, File, Lineage, Manifest, decode_manifest, encode_manifest
@@ -87,7 +87,12 @@ class Bundle(msgspec.Struct, frozen=True):
         Raises:
             BundleError: as `read` and `audit_onnx`.
         """
-        return self.read_onnx(getattr(self.manifest.graphs, name).file)
+        file = getattr(self.manifest.graphs, name).file
+        data = self.read_onnx(file)
+        if name != "net":
+            # An old network may list its weights among its inputs; of the compiled graphs none does.
+            audit_options(data, file, self.manifest.options if name == "post" else ())
+        return data
 
     def read_onnx(self, name: str) -> bytes:
         """A named file that is an ONNX graph (one of the three, or a variant), audited."""
