@@ -13,6 +13,8 @@ you train may be used as you intend is for you to settle with its licence.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--runs", type=Path, default=Path("runs"), help="curves, weights, logs (default runs)")
     made.add_argument(
         "--set",
+        type=_setting,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -59,8 +62,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return name, value
+
+
 def main() -> int:
     chosen = parser().parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in order with what Ultralytics prints
     try:
         from modelport.errors import ModelportError
     except ImportError as problem:
@@ -151,20 +163,29 @@ def _train(chosen: argparse.Namespace, python: Path) -> dict[str, Any]:
                 "runs": str(runs),
                 "result": str(said),
                 "settings": settings,
-                "extra": dict(setting.split("=", 1) for setting in chosen.set),
+                "extra": dict(chosen.set),
             }
         )
     )
     print(f"curves: tensorboard --logdir {runs}  (with {python.parent / 'tensorboard'})")
     environment = os.environ | {"YOLO_CONFIG_DIR": str(runs / "config"), "YOLO_AUTOINSTALL": "false"}
     (runs / "config").mkdir(exist_ok=True)
-    done = subprocess.run(
-        [str(python), str(FOLDER / "train_ultralytics.py"), str(task)], env=environment, check=False
-    )
+    command = [str(python), str(FOLDER / "train_ultralytics.py"), str(task)]
+    with _in_use(python):
+        done = subprocess.run(command, env=environment, check=False)
     if done.returncode or not said.is_file():
         raise SystemExit(f"error: training ended with status {done.returncode}; what it said is above")
     result: dict[str, Any] = json.loads(said.read_text())
     return result
+
+
+def _in_use(python: Path) -> contextlib.AbstractContextManager[object]:
+    """While this is held, the private environment is not cleared."""
+    from modelport.isolation import environments
+
+    folder = environments.table("ultralytics").folder
+    private = python.is_relative_to(folder)
+    return environments.locked(folder, shared=True) if private else contextlib.nullcontext()
 
 
 def _pack(chosen: argparse.Namespace, weights: Path) -> None:

@@ -182,12 +182,12 @@ def test_yolov5_as_it_was_saved_in_2022_answers_as_its_onnx(python: Path, shared
 
 @pytest.mark.frameworks
 def test_what_no_checkpoint_names_is_not_called_even_with_trust(python: Path, tmp_path: Path) -> None:
+    worker = start(python, "ultralytics_checkpoint", Limits(), private=True)
     for name in ("posix.system", "torch.hub.load", "builtins.eval", "models.yolo.Nothing"):
         path = checkpoint(tmp_path / "a.pt", "models.yolo.Model", name)
-        importer = UltralyticsImporter()
-        importer.permit(Permission(trust=True))
         with pytest.raises(InputError, match=name.replace(".", r"\.")):
-            importer.load(path)
+            worker.call({"do": "open", "path": str(path)})
+    worker.close()
 
 
 @pytest.mark.frameworks
