@@ -97,7 +97,7 @@ def average_precision(hits: Hits, weights: Array) -> tuple[Array, Array]:
         return np.concatenate([p for p, _ in parts], axis=1), np.concatenate([r for _, r in parts], axis=1)
     true = (weights @ hits.true).astype(np.float64)
     drawn = weights[:, hits.picture]
-    seen = np.cumsum(drawn, axis=1, dtype=np.float64)
+    seen = np.cumsum(drawn, axis=1, dtype=np.int32)
     precision = np.full((len(THRESHOLDS), len(weights)), np.nan)
     reached = np.full_like(precision, np.nan)
     some = true > 0

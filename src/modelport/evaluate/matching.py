@@ -7,7 +7,7 @@ number of times, and what is found on it counts neither way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -36,24 +36,83 @@ class Hits(msgspec.Struct, frozen=True, eq=False):
     """int64[pictures]: true boxes, crowds left out."""
 
 
+Matcher = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""Boxes of one class in one picture, best score first, true ones, crowds -> hits, ignored: bool[10, m]."""
+
+
 def hits_of(outcomes: Sequence[Detected]) -> dict[int, Hits]:
-    """For each class with true boxes what was found of it."""
-    classes = sorted({int(index) for outcome in outcomes for index in outcome.true_classes})
-    found: dict[int, list[tuple[int, Array, Array, Array]]] = {index: [] for index in classes}
-    true = {index: np.zeros(len(outcomes), np.int64) for index in classes}
-    for place, outcome in enumerate(outcomes):
-        for index in np.unique(np.concatenate([outcome.true_classes, outcome.classes])):
-            if int(index) not in found:
-                continue
-            theirs, ours = outcome.true_classes == index, outcome.classes == index
-            crowd = outcome.crowd[theirs]
-            true[int(index)][place] = np.count_nonzero(~crowd)
-            order = np.flatnonzero(ours)
-            order = order[np.argsort(-outcome.scores[order], kind="stable")][:MOST]
-            if len(order):
-                hit, ignored = match(outcome.boxes[order], outcome.true_boxes[theirs], crowd)
-                found[int(index)].append((place, outcome.scores[order], hit, ignored))
-    return {index: _merged(found[index], true[index]) for index in classes if true[index].any()}
+    """For each class with true boxes what was found of it, by COCO's rules."""
+    return collect(outcomes, match, MOST)
+
+
+def collect(outcomes: Sequence[Detected], matcher: Matcher, most: int | None) -> dict[int, Hits]:
+    """For each class with true boxes what was found of it.
+
+    Args:
+        matcher: which found box is which true one.
+        most: boxes of one class in one picture that count; None for all.
+    """
+    parts = [_picture(place, outcome, matcher, most) for place, outcome in enumerate(outcomes)]
+    true = [(place, outcome.true_classes[~outcome.crowd]) for place, outcome in enumerate(outcomes)]
+    classes = np.unique(np.concatenate([each for _, each in true] or [np.empty(0, np.int64)]))
+    counts = np.zeros((len(classes), len(outcomes)), np.int64)
+    for place, each in true:
+        np.add.at(counts[:, place], np.searchsorted(classes, each), 1)
+    whole = _joined(parts)
+    # Stable: of equal scores those of earlier pictures come first.
+    order = np.lexsort((-whole.score, whole.label))
+    label = whole.label[order]
+    found = {}
+    for index, true_boxes in zip(classes.tolist(), counts, strict=True):
+        part = order[np.searchsorted(label, index, "left") : np.searchsorted(label, index, "right")]
+        found[index] = Hits(
+            whole.picture[part],
+            whole.score[part],
+            whole.hit[:, part],
+            whole.ignored[:, part],
+            true_boxes,
+        )
+    return found
+
+
+class _Found(msgspec.Struct, frozen=True, eq=False):
+    """Boxes of all classes: the arrays of `Hits`, and the class of each."""
+
+    picture: Array
+    score: Array
+    label: Array
+    hit: Array
+    ignored: Array
+
+
+def _picture(place: int, outcome: Detected, matcher: Matcher, most: int | None) -> _Found:
+    order = np.lexsort((-outcome.scores, outcome.classes))
+    label = outcome.classes[order]
+    if most is not None and len(order) > most:
+        rank = np.arange(len(label)) - np.searchsorted(label, label, "left")
+        order, label = order[rank < most], label[rank < most]
+    hit = np.zeros((len(THRESHOLDS), len(order)), bool)
+    ignored = np.zeros_like(hit)
+    for index in np.unique(outcome.true_classes).tolist():
+        part = slice(np.searchsorted(label, index, "left"), np.searchsorted(label, index, "right"))
+        theirs = outcome.true_classes == index
+        hit[:, part], ignored[:, part] = matcher(
+            outcome.boxes[order[part]], outcome.true_boxes[theirs], outcome.crowd[theirs]
+        )
+    scores = outcome.scores[order].astype(np.float64)
+    return _Found(np.full(len(order), place, np.int64), scores, label, hit, ignored)
+
+
+def _joined(parts: Sequence[_Found]) -> _Found:
+    none = np.zeros((len(THRESHOLDS), 0), bool)
+    empty = np.empty(0, np.int64)
+    return _Found(
+        np.concatenate([part.picture for part in parts] or [empty]),
+        np.concatenate([part.score for part in parts] or [np.empty(0)]),
+        np.concatenate([part.label for part in parts] or [empty]),
+        np.concatenate([part.hit for part in parts] or [none], axis=1),
+        np.concatenate([part.ignored for part in parts] or [none], axis=1),
+    )
 
 
 def match(found: Array, true: Array, crowd: Array) -> tuple[Array, Array]:
@@ -64,15 +123,12 @@ def match(found: Array, true: Array, crowd: Array) -> tuple[Array, Array]:
     """
     hit = np.zeros((len(THRESHOLDS), len(found)), bool)
     ignored = np.zeros_like(hit)
-    if not len(true):
+    if not len(true) or not len(found):
         return hit, ignored
     last = np.argsort(crowd, kind="stable")  # crowds are asked when nothing else is left
     crowd = crowd[last]
     iou = overlaps(found, true[last], crowd)
-    for row in np.flatnonzero(iou.max(axis=1) >= THRESHOLDS[0] - 1e-9):
-        hit[:, row] = True  # to be judged below
-    candidates = np.flatnonzero(hit[0])
-    hit[:] = False
+    candidates = np.flatnonzero(iou.max(axis=1) >= THRESHOLDS[0] - 1e-9)
     for level, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(crowd), bool)
         for row in candidates:
@@ -104,15 +160,3 @@ def overlaps(found: Array, true: Array, crowd: Array | None = None) -> Array:
         union = np.where(crowd[None], np.broadcast_to(area_a, union.shape), union)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(shared > 0, shared / union, 0.0)
-
-
-def _merged(parts: list[tuple[int, Array, Array, Array]], true: Array) -> Hits:
-    none = np.zeros((len(THRESHOLDS), 0), bool)
-    picture = np.concatenate(
-        [np.full(len(scores), place) for place, scores, _, _ in parts] or [np.empty(0, int)]
-    )
-    scores = np.concatenate([scores for _, scores, _, _ in parts] or [np.empty(0)]).astype(np.float64)
-    hit = np.concatenate([hit for _, _, hit, _ in parts] or [none], axis=1)
-    ignored = np.concatenate([ignored for _, _, _, ignored in parts] or [none], axis=1)
-    order = np.argsort(-scores, kind="stable")
-    return Hits(picture[order].astype(np.int64), scores[order], hit[:, order], ignored[:, order], true)

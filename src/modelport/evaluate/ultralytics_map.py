@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..tensors import Array
-from .matching import THRESHOLDS, overlaps
+from .matching import THRESHOLDS, collect, overlaps
 from .values import Detected
 
 _RECALLS = np.linspace(0, 1, 101)
@@ -33,48 +33,39 @@ def ultralytics_map(outcomes: Sequence[Detected]) -> dict[str, float | None]:
 
 def ultralytics_ap(outcomes: Sequence[Detected]) -> dict[int, Array]:
     """For each class with true boxes its average precision at each threshold: float64[10]."""
-    scores: dict[int, list[Array]] = {}
-    hits: dict[int, list[Array]] = {}
-    true: dict[int, int] = {}
-    for outcome in outcomes:
-        kept = ~outcome.crowd
-        for index in np.unique(outcome.true_classes[kept]):
-            true[int(index)] = true.get(int(index), 0) + int((outcome.true_classes[kept] == index).sum())
-        for index in np.unique(outcome.classes):
-            order = np.flatnonzero(outcome.classes == index)
-            order = order[np.argsort(-outcome.scores[order], kind="stable")]
-            theirs = outcome.true_boxes[kept & (outcome.true_classes == index)]
-            scores.setdefault(int(index), []).append(outcome.scores[order])
-            hits.setdefault(int(index), []).append(_hits(outcome.boxes[order], theirs))
+    none = np.zeros(len(THRESHOLDS))
     return {
-        index: _area(np.concatenate(scores[index]), np.concatenate(hits[index]), true[index])
-        if index in scores
-        else np.zeros(len(THRESHOLDS))
-        for index in sorted(true)
+        index: _area(each.hit.T, int(each.true.sum())) if len(each.score) else none
+        for index, each in collect(outcomes, _match, None).items()
     }
 
 
-def _hits(found: Array, true: Array) -> Array:
-    """bool[m, 10]: the best scored box first takes the free true box that it overlaps most."""
-    hit = np.zeros((len(found), len(THRESHOLDS)), bool)
+def _match(found: Array, true: Array, crowd: Array) -> tuple[Array, Array]:
+    """The best scored box first takes the free true box that it overlaps most; crowds are no true boxes."""
+    hit = np.zeros((len(THRESHOLDS), len(found)), bool)
+    ignored = np.zeros_like(hit)
+    true = true[~crowd]
     if not len(true) or not len(found):
-        return hit
+        return hit, ignored
     iou = overlaps(found, true)
     taken = np.zeros((len(true), len(THRESHOLDS)), bool)
     levels = np.arange(len(THRESHOLDS))
     for row in np.flatnonzero(iou.max(axis=1) >= THRESHOLDS[0]):
         free = np.where(taken, 0, iou[row][:, None])
         best = free.argmax(axis=0)
-        hit[row] = free[best, levels] >= THRESHOLDS
-        taken[best, levels] |= hit[row]
-    return hit
+        hit[:, row] = free[best, levels] >= THRESHOLDS
+        taken[best, levels] |= hit[:, row]
+    return hit, ignored
 
 
-def _area(scores: Array, hits: Array, true: int) -> Array:
-    """float64[10]: the area below the precision-recall curve of each threshold."""
-    order = np.argsort(-scores, kind="stable")
-    right = np.cumsum(hits[order], axis=0)
-    precision = right / np.arange(1, len(order) + 1)[:, None]
+def _area(hits: Array, true: int) -> Array:
+    """float64[10]: the area below the precision-recall curve of each threshold.
+
+    Args:
+        hits: bool[m, 10], best score first. true: how many there are to find.
+    """
+    right = np.cumsum(hits, axis=0)
+    precision = right / np.arange(1, len(hits) + 1)[:, None]
     recall = right / true
     areas = []
     for level in range(len(THRESHOLDS)):
