@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib.util import find_spec
 
 import msgspec
 import numpy as np
@@ -145,9 +145,8 @@ def _fitted(step: PreStep, crop: CenterCrop | None) -> Callable[[Array], Array] 
     """The step that gives the picture its size, together with the crop after it."""
     if isinstance(step, Resize) and step.kernel in _FILTERS:
         return _Pillow(step, crop) if crop is None or step.covers(*both_sides(crop.size)) else None
-    if isinstance(step, Letterbox) and crop is None and step.kernel == "opencv-linear" and _cv2() is not None:
-        return step.reference
-    if isinstance(step, Resize) and crop is None and step.kernel == "opencv-linear" and _cv2() is not None:
+    opencv = isinstance(step, Resize | Letterbox) and step.kernel == "opencv-linear"
+    if opencv and crop is None and find_spec("cv2") is not None:
         return step.reference
     return None
 
@@ -181,11 +180,3 @@ class _Pillow:
                 image = image.resize((width, image.height), self._filter)
                 image = image.crop((left, 0, left + kept_width, image.height))
         return np.asarray(image)
-
-
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        return None
-    return cv2
