@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,52 @@ def test_names_and_addresses_come_on_standard_input(folder: Path, predict: Predi
     host = address.removeprefix("http://").replace(":", "_")
     assert {path.name for path in tmp_path.iterdir()} == {f"{host}-a.png", f"{host}-b.jpg", "film.mp4"}
     assert again.code == 0 and [len(line["answer"]) for line in again.lines] == [3, 1]
+
+
+def test_names_that_are_there_are_answered_side_by_side(predict: Predict) -> None:
+    photo = jpeg(pictures(1)[0])
+    together = threading.Barrier(2)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            together.wait(20)  # one request alone would wait in vain
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(photo)))
+            self.end_headers()
+            self.wfile.write(photo)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    names = [f"http://127.0.0.1:{server.server_address[1]}/{number}.jpg" for number in range(6)]
+    done = predict("-", "--json", "--threads", "2", text="\n".join([names[0], "", *names[1:]]))
+    server.shutdown()
+    server.server_close()
+    assert done.code == 0 and [line["file"] for line in done.lines] == names
+    assert all(len(line["answer"]) == 1 for line in done.lines)
+
+
+def test_an_interrupt_ends_the_wait_for_names(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelport", "predict", "repo/boxes", "-", "--json"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process.stdin.write("shots/scene.png\n")
+    process.stdin.flush()
+    assert len(json.loads(process.stdout.readline())["answer"]) == 3
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    err = process.stderr.read()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+    assert "interrupted" in err and "Fatal" not in err and "Traceback" not in err
 
 
 def test_what_cannot_be_read_stands_in_its_place(folder: Path, predict: Predict, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +16,8 @@ import msgspec
 from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..errors import InputError
-from .predict_inputs import Item, item_of, items_of
+from .predict_inputs import Item, items_of
+from .predict_names import read_names
 from .render import console, grid, json_option, tracked, write_json
 from .stopping import Stop
 
@@ -70,8 +70,9 @@ def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool
     An INPUT is a file, a directory, a glob, a video, the number of a camera, an http, https or rtsp
     address, or - for one name or address a line on stdin. Videos and streams give one answer a frame.
 
-    With - every line is answered as soon as it is read. What cannot be answered gives an error in its own
-    place and the rest go on; the exit code is then 3. Ctrl-C ends with everything written so far.
+    With - a line is answered as soon as it is read, several at a time where there are more. What cannot be
+    answered gives an error in its own place and the rest go on; the exit code is then 3. Ctrl-C ends with
+    everything written so far.
     """
     if "-" in inputs and len(inputs) > 1:
         raise click.UsageError("- reads the names from standard input: give no other INPUT")
@@ -84,7 +85,7 @@ def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool
         opened.enter_context(stop.listening())
         report = Report(top, as_json=as_json, table="-" not in inputs and not any(i.moving for i in items))
         if "-" in inputs:
-            lines: Generator[Line, None, None] = _streamed(run, kind)
+            lines = run.named(read_names())
         else:
             still = 0 if any(item.moving for item in items) else len(items)
             lines = tracked(run.lines(items), still, "predict")
@@ -144,21 +145,6 @@ def _options(bundle: Bundle, given: dict[str, Any]) -> dict[str, Any]:
     except InputError as problem:
         hint = f" ({problem.hint})" if problem.hint else ""
         raise click.UsageError(f"{problem.message}{hint}") from problem
-
-
-def _streamed(run: Answering, kind: str) -> Generator[Line, None, None]:
-    """The lines of each name on standard input, before the next name is read."""
-    while not run.stop.wanted:
-        try:
-            with run.stop.interrupting():
-                text = sys.stdin.readline()
-        except KeyboardInterrupt:
-            run.stop.wanted = True
-            return
-        if not text:
-            return
-        if name := text.rstrip("\r\n"):
-            yield from run.one(item_of(name, kind))
 
 
 class Report:

@@ -13,11 +13,12 @@ import msgspec
 
 from ..bundle.store import Bundle
 from ..errors import ModelportError, Unsupported, UsageError, did_you_mean
+from ..media.buffer import Buffer
 from ..media.frames import Frame, Source
 from ..media.sources import open_source, read_picture, settled_kind
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
-from .predict_inputs import Item
+from .predict_inputs import Item, item_of
 from .predict_keep import Keeper
 from .render import progress
 from .stopping import Stop
@@ -39,6 +40,10 @@ class Line(msgspec.Struct, omit_defaults=True):
     answer: Any = None
     ms: float = 0.0
     error: str = ""
+
+
+Answered = tuple[Line, tuple[int, int] | None]
+"""A picture's line, and its height and width where something of it is kept."""
 
 
 class Playing(msgspec.Struct, frozen=True):
@@ -105,6 +110,36 @@ class Answering:
         except ModelportError as problem:
             yield self._failed(item, problem)
 
+    def named(self, names: Buffer[str]) -> Generator[Line, None, None]:
+        """A line for each picture and frame of the names that come; none waits for a name after its own."""
+        kind = self.pipeline.bundle.manifest.decode.kind
+        under_way: deque[tuple[Item, Future[Answered]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool, self.stop.calling(names.stop):
+            while not self.stop.wanted:
+                name = names.poll() if len(under_way) < 2 * self.workers else None
+                if name is None and under_way:
+                    yield self._finished(*under_way.popleft())
+                    continue
+                try:
+                    item = item_of(names.take() if name is None else name, kind)
+                except StopIteration:
+                    break
+                if not item.moving:
+                    self.keeper.reserve(item)
+                    under_way.append((item, pool.submit(self._picture, item)))
+                    continue
+                while under_way:
+                    yield self._finished(*under_way.popleft())
+                yield from self.one(item)
+            while under_way:
+                yield self._finished(*under_way.popleft())
+
+    def _finished(self, item: Item, future: Future[Answered]) -> Line:
+        line, size = future.result()
+        if size is not None:
+            self.keeper.count(item, None, size, line.answer)
+        return line
+
     def _pictures(self, items: list[Item]) -> Iterator[Line]:
         for item in items:
             self.keeper.reserve(item)
@@ -114,7 +149,7 @@ class Answering:
                 self.keeper.count(item, None, size, line.answer)
             yield line
 
-    def _picture(self, item: Item) -> tuple[Line, tuple[int, int] | None]:
+    def _picture(self, item: Item) -> Answered:
         """One file's line and its picture's height and width."""
         manifest = self.pipeline.bundle.manifest
         start = time.perf_counter()

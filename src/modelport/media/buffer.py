@@ -60,6 +60,15 @@ class Buffer(Generic[T]):
                 raise self._error
             raise StopIteration
 
+    def poll(self) -> T | None:
+        """The oldest item if there is one now; None: not now, or never more."""
+        with self._changed:
+            if not self._items or self._stopped:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
     def finish(self, error: BaseException | None = None) -> None:
         """No more items come; `error` is raised to the one who takes, behind the last."""
         with self._changed:
