@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..bundle.manifest import Option
 from ..bundle.store import Bundle
 from ..tensors import TensorSpec
 from .render import console, facts, grid, json_option, write_json
@@ -51,6 +52,7 @@ def _print(bundle: Bundle) -> None:
         ("answer", _specs(manifest.outputs)),
         ("before", " → ".join(_step(step) for step in manifest.steps.pre) or "nothing"),
         ("after", " → ".join(_step(step) for step in manifest.steps.post) or "nothing"),
+        ("options", "\n".join(_option(option) for option in manifest.options)),
         ("labels", _labels(bundle.labels())),
         (
             "golden",
@@ -85,6 +87,14 @@ def _step(step: dict[str, dict[str, Any]]) -> str:
         if value is not None
     )
     return f"{name}({', '.join(shown)})"
+
+
+def _option(option: Option) -> str:
+    """`score_threshold = 0.25 (0 to 1): what it does`."""
+    low, high = option.minimum, option.maximum
+    bounds = f" ({low:g} to {high:g})" if low is not None and high is not None else ""
+    text = f": {option.description}" if option.description else ""
+    return f"{option.name} = {json.dumps(option.default)}{bounds}{text}"
 
 
 def _labels(labels: tuple[str, ...]) -> str:

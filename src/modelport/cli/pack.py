@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 @click.option("--model-version", default="1", show_default=True, help="The version to write.")
 @click.option(
     "--recipe",
-    help="Pre- and post-processing: digits, imagenet, imagenet-caffe, imagenet-tf, raw, or a .toml file.",
+    help="Pre- and post-processing: digits, imagenet, imagenet-caffe, imagenet-tf, raw; for detectors, which "
+    "are recognised where this is left out, yolov5, yolov5-raw, yolov8, yolov10, yolox, nanodet, ssd, detr, "
+    "rtdetr; or a .toml file.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the recipe.")
 @click.option("--labels", type=click.Path(), help="Class names: a line each, or a JSON list or map.")

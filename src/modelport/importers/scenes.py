@@ -10,7 +10,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-SCENE_SIZES = ((320, 240), (240, 320), (640, 360), (96, 80))
+SCENE_SIZES = ((320, 240), (240, 320), (640, 360))
 """Width and height: wide and tall, larger and smaller than most networks take."""
 
 
