@@ -304,5 +304,6 @@ def test_all_names_that_are_missing_are_named() -> None:
     ) as caught:
         classes.find_all(["gren", "red", "blue"])
     assert "did you mean 'green'" in str(caught.value) and "--map" in str(caught.value)
+    assert Classes([], {"cat": "0"}).find("Cat") == (0,)
     with pytest.raises(UsageError, match="no class 'violet'"):
         Classes(["red"], {"lila": "violet"})

@@ -19,6 +19,11 @@ from .render import console, facts, grid, json_option, write_json
 CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
 OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
     "video": (("av",), "read and write video", "pip install 'modelport[video]'"),
+    "evaluate": (
+        ("faster-coco-eval", "matplotlib", "PyYAML"),
+        "evaluate detectors, and reports",
+        "pip install 'modelport[evaluate]'",
+    ),
     "track": (
         ("trackers", "deep-sort-realtime", "websockets"),
         "follow objects",

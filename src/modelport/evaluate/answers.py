@@ -142,7 +142,7 @@ def at_server(
     subject: Subject, url: str, *, key: str | None, connections: int, options: Mapping[str, Option]
 ) -> Iterator[Answerer]:
     """Answers by a server, through the Open Inference Protocol: the same tensors as the bundle's own."""
-    with Client(url, key=key, connections=connections, timeout=120.0) as client:
+    with Client(url, key=key, connections=connections, timeout=120.0, retries=4) as client:
 
         def answer(item: Item) -> Answer:
             width = height = 0

@@ -34,7 +34,7 @@ DETECTION_OPTIONS: dict[str, float | int | bool] = {
     "multi_label": True,
 }
 """As Ultralytics' `val` sets them: mean average precision wants every box, and its score."""
-CONNECTIONS = 16
+CONNECTIONS = 8
 KINDS = {"boxes": "detection", "classes": "classification"}
 
 
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = "onnxruntime"
     """The engine that runs the graphs here."""
     concurrency: int | None = None
-    """Items under way at a time; the machine's cores (16 for a server) unless said."""
+    """Items under way at a time; the machine's cores (8 for a server) unless said."""
     options: Mapping[str, float | int | bool] = {}
     """Of the bundle (`score_threshold`, …), on top of `DETECTION_OPTIONS` for a detector."""
     split: str | None = None

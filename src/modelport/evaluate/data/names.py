@@ -42,7 +42,7 @@ class Classes:
                 self._part.setdefault(part, []).append(index)
         self._renamed = {normal(name): target for name, target in (renamed or {}).items()}
         for name, target in (renamed or {}).items():
-            if target and self._named(target) is None:
+            if target and self._named(target) is None and self._index(target) is None:
                 raise UsageError(
                     f"--map {name}={target}: the model has no class {target!r}",
                     hint=did_you_mean(target, self.labels, otherwise=""),
@@ -70,7 +70,10 @@ class Classes:
         if missing:
             near = did_you_mean(missing[0], self.labels, otherwise="") if self.labels else ""
             known = f"it has {some(self.labels)}" if self.labels else "the bundle has no labels"
-            hints = [near, "--map DATA=MODEL gives a class another name, --map DATA= leaves it out"]
+            hints = [
+                near,
+                "--map DATA=MODEL names the model's class (or its index), --map DATA= leaves it out",
+            ]
             raise InputError(
                 f"the model has no class for {len(missing)} of the data's {len(distinct)} {what}: "
                 f"{some(missing, 10)}; {known}",
