@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -50,6 +50,7 @@ def pack_looks(folder: Path) -> Path:
     return folder / "looks"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 99), NUMBER, NUMBER, SIDE, SIDE), max_size=20))
 def test_what_is_written_is_read_again(objects: list[tuple[int, int, float, float, float, float]]) -> None:
     file = io.StringIO()

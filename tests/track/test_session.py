@@ -199,6 +199,17 @@ def test_what_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None
             follow(Following(tracker))
 
 
+def test_a_library_of_the_system_that_is_missing_is_another_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(Unsupported, match=r"libGL.*opencv-python-headless"):
+        follow(Following())
+
+
 def test_the_package_is_light_until_something_is_followed() -> None:
     import subprocess
 

@@ -94,6 +94,7 @@ def test_a_box_that_trembles_on_the_line_crosses_once() -> None:
     assert len(crossings(line, walk, margin=0)) > 1
 
 
+@settings(deadline=None)
 @given(WALK, st.integers(0, 20).map(float))
 def test_crossings_alternate_and_lead_to_the_side_where_the_walk_ends(
     walk: list[tuple[float, float]], margin: float
@@ -104,6 +105,7 @@ def test_crossings_alternate_and_lead_to_the_side_where_the_walk_ends(
     assert found == ["in" if side > 0 else "out" for side in changes]
 
 
+@settings(deadline=None)
 @given(POINT, POINT, POINT, POINT)
 def test_one_step_crosses_where_two_stretches_meet(a: tuple, b: tuple, p: tuple, q: tuple) -> None:
     """Against the textbook's test of two segments by four areas."""
@@ -121,6 +123,7 @@ def test_one_step_crosses_where_two_stretches_meet(a: tuple, b: tuple, p: tuple,
     assert crossings(line, [p, q]) == (["in" if sides[1] > 0 else "out"] if expected else [])
 
 
+@settings(deadline=None)
 @given(WALK)
 def test_the_way_back_undoes_the_way(walk: list[tuple[float, float]]) -> None:
     there = crossings(ENDLESS, walk)
@@ -128,6 +131,7 @@ def test_the_way_back_undoes_the_way(walk: list[tuple[float, float]]) -> None:
     assert [{"in": "out", "out": "in"}[each] for each in reversed(back)] == there
 
 
+@settings(deadline=None)
 @given(WALK, st.integers(0, 20).map(float))
 def test_zones_are_entered_and_left_in_turn_and_stays_add_up(
     walk: list[tuple[float, float]], margin: float
@@ -150,6 +154,7 @@ def test_zones_are_entered_and_left_in_turn_and_stays_add_up(
     assert counting.ended(99, 99.0, 7, 99.0) == []
 
 
+@settings(deadline=None)
 @given(POINT)
 def test_inside_a_concave_zone(point: tuple[float, float]) -> None:
     """A U: the gap in its middle is outside."""
@@ -161,7 +166,7 @@ def test_inside_a_concave_zone(point: tuple[float, float]) -> None:
         assert (u.distance(point) > 0) == inside
 
 
-@settings(max_examples=50)
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), POINT), max_size=40))
 def test_tracks_do_not_disturb_each_other(steps: list[tuple[int, tuple[float, float]]]) -> None:
     together = Counting([ENDLESS], [SQUARE])

@@ -166,7 +166,8 @@ async def look(request: Request) -> Response:
     held = _sessions(request).find(
         request.path_params["session"], request.path_params["name"], _owner(request)
     )
-    return json_response(held.session.summary())
+    async with held.turn:
+        return json_response(held.session.summary())
 
 
 async def finish(request: Request) -> Response:

@@ -18,6 +18,8 @@ from ..errors import InputError, Unsupported, UsageError
 from ..tensors import Array
 
 INSTALL = "pip install 'modelport[track]'"
+# Its dependency opencv-python draws windows, with libraries that a server or a container may not have.
+_HEADLESS = "pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless"
 TRACKERS = ("bytetrack", "ocsort", "sort", "deepsort")
 """What `tracker` may be."""
 
@@ -193,6 +195,7 @@ class _Appearance:
             **given,
         )
         self._identities: dict[str, int] = {}
+        self._count = 0
 
     def update(self, boxes: Array, scores: Array, seconds: float, vectors: Array | None) -> list[int]:
         """As `Association.update`; `seconds` are not looked at: DeepSORT counts frames."""
@@ -214,15 +217,20 @@ class _Appearance:
         identities = [0] * len(boxes)
         for track in self._tracker.update_tracks(given, embeds=look, others=taken):
             if track.is_confirmed():
-                identity = self._identities.setdefault(track.track_id, len(self._identities) + 1)
+                identity = self._identities.get(track.track_id, 0)
+                if not identity:
+                    self._count += 1
+                    identity = self._identities[track.track_id] = self._count
                 if track.time_since_update == 0 and track.get_det_supplementary() is not None:
                     identities[int(track.get_det_supplementary())] = identity
         return identities
 
     def alive(self) -> Collection[int]:
         """As `Association.alive`."""
-        tracks = self._tracker.tracker.tracks
-        return {self._identities[track.track_id] for track in tracks if track.track_id in self._identities}
+        known = {track.track_id for track in self._tracker.tracker.tracks} & self._identities.keys()
+        # A stream may go on for months: identities that are over are forgotten.
+        self._identities = {name: self._identities[name] for name in known}
+        return set(self._identities.values())
 
 
 def load(tracker: str) -> None:
@@ -245,5 +253,6 @@ def _library(name: str) -> Any:
             return importlib.import_module(name)
     except ImportError as problem:
         raise Unsupported(
-            f"tracking needs {name.partition('.')[0]}, which does not load: {problem}", hint=INSTALL
+            f"tracking needs {name.partition('.')[0]}, which does not load: {problem}",
+            hint=INSTALL if isinstance(problem, ModuleNotFoundError) else _HEADLESS,
         ) from problem
