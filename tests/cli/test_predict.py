@@ -284,8 +284,10 @@ def test_what_cannot_be_read_stands_in_its_place(folder: Path, predict: Predict,
     broken.write_bytes((folder / "film.mp4").read_bytes()[:300])
     done = predict(broken, folder / "shots" / "scene.png", tmp_path / "none.mp4", "99", "--json")
     assert done.code >= 3 and [bool(line.get("error")) for line in done.lines] == [True, False, True, True]
-    nobody = predict(f"rtsp://127.0.0.1:{free_port()}/cam", "--json")
-    assert nobody.code == 4 and "refused" in nobody.lines[0]["error"]
+    for scheme in ("rtsp", "http"):
+        nobody = predict(f"{scheme}://user:secret@127.0.0.1:{free_port()}/cam", "--json")
+        assert nobody.code == 4 and "refused" in nobody.lines[0]["error"]
+        assert "secret" not in nobody.out + nobody.err and "user" not in nobody.out
 
 
 def test_damage_is_counted_on_standard_error(predict: Predict, tmp_path: Path) -> None:

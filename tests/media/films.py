@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import io
 import socket
@@ -21,6 +22,7 @@ from ..boxes import Box, pixels_with
 av = pytest.importorskip("av", reason="the tests of video need PyAV")
 
 BOUNDARY = b"frame"
+LOGIN = "Basic " + base64.b64encode(b"user:se@cret").decode()
 
 
 def scene(number: int, size: tuple[int, int] = (160, 120)) -> list[Box]:
@@ -158,11 +160,20 @@ def free_port() -> int:
 def web(
     files: dict[str, tuple[int, str, bytes]], *, redirects: dict[str, str] | None = None
 ) -> Iterator[str]:
-    """A web server of fixed replies: path -> (status, media type, body); its address."""
+    """A web server of fixed replies: path -> (status, media type, body); its address.
+
+    Paths that start with `/closed` are for who logs in as `user` with the password `se@cret`.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
+            if path.startswith("/closed") and self.headers.get("Authorization") != LOGIN:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if redirects and path in redirects:
                 self.send_response(302)
                 self.send_header("Location", redirects[path])

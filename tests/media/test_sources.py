@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modelport.errors import InputError, NotFound, TooLarge, Unavailable, Unsupported, UnsupportedMedia
+from modelport.errors import (
+    InputError,
+    ModelportError,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+    UnsupportedMedia,
+)
 from modelport.media.av import INSTALL
 from modelport.media.decoder import turned
 from modelport.media.fetch import content_type, fetch
@@ -319,6 +328,27 @@ def test_what_is_fetched_is_bounded_and_comes_from_http_only(tmp_path: Path) -> 
     for text in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
         with pytest.raises(InputError):
             fetch(text, 100)
+
+
+def test_a_name_and_password_in_an_address_are_used_and_not_passed_on(film: Path) -> None:
+    photo = jpeg(pictures(1)[0])
+    files = {
+        "/closed.jpg": (200, "image/jpeg", photo),
+        "/closed": (200, "image/jpeg", photo),
+        "/closed.mp4": (200, "video/mp4", film.read_bytes()),
+    }
+    with web(files, redirects={"/away.jpg": "/closed.jpg"}) as address:
+        known = address.replace("http://", "http://user:se%40cret@")
+        for path, count in (("/closed.jpg", 1), ("/closed", 1), ("/closed.mp4", 50)):
+            with open_source(known + path) as source:
+                assert len(list(source)) == count
+            with (
+                pytest.raises(ModelportError, match=r"401|nauthorized"),
+                open_source(address + path) as source,
+            ):
+                next(source)
+        with pytest.raises(Unauthorized):
+            fetch(f"{known}/away.jpg", 1 << 20)
 
 
 def test_names_and_passwords_in_addresses_are_not_shown() -> None:

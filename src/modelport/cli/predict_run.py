@@ -15,6 +15,7 @@ from ..bundle.store import Bundle
 from ..errors import ModelportError, Unsupported, UsageError, did_you_mean
 from ..media.buffer import Buffer
 from ..media.frames import Frame, Source
+from ..media.kinds import shown
 from ..media.sources import open_source, read_picture, settled_kind
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
@@ -159,7 +160,7 @@ class Answering:
         except ModelportError as problem:
             return self._failed(item, problem), None
         ms = round((time.perf_counter() - start) * 1e3, 2)
-        line = Line(item.name, manifest.name, manifest.version, answer=answer, ms=ms)
+        line = Line(shown(item.name), manifest.name, manifest.version, answer=answer, ms=ms)
         if not self.keeper.wanted.anything:
             return line, None
         picture = decoded["image"]
@@ -250,7 +251,7 @@ class Answering:
     def _failed(self, item: Item, problem: ModelportError) -> Line:
         manifest = self.pipeline.bundle.manifest
         self.failures[problem.exit_code] += 1
-        return Line(item.name, manifest.name, manifest.version, error=str(problem))
+        return Line(shown(item.name), manifest.name, manifest.version, error=str(problem))
 
     def _note(self, source: Source) -> None:
         """What the user should know of a source that was read."""

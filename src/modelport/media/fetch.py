@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import unquote
 
 from .._version import __version__
-from ..errors import InputError, NotFound, TooLarge, Unavailable
+from ..errors import InputError, NotFound, TooLarge, Unauthorized, Unavailable
 from .kinds import parts_of, shown
 
 FETCH_SECONDS = 15.0
@@ -20,7 +22,7 @@ def fetch(url: str, limit: int, *, seconds: float = FETCH_SECONDS) -> bytes:
 
     Raises:
         InputError: no http(s) address, or a reply that is cut short.
-        NotFound: the server says that there is nothing (4xx).
+        Unauthorized, NotFound: the server says no (401), or that there is nothing (other 4xx).
         TooLarge: more than `limit` bytes; no more were read.
         Unavailable: no connection, no reply in time, or the server's own error (5xx).
     """
@@ -59,12 +61,18 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 def _opened(url: str, seconds: float) -> Any:
     _check(url)
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": f"modelport/{__version__}"})
+        request = urllib.request.Request(shown(url), headers={"User-Agent": f"modelport/{__version__}"})
+        user, at, _ = parts_of(url).netloc.rpartition("@")
+        if at:
+            # Not for whomever a redirect leads to.
+            token = base64.b64encode(unquote(user).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {token}")
         return urllib.request.build_opener(_HttpOnly).open(request, timeout=seconds)
     except urllib.error.HTTPError as problem:
         problem.close()
         words = f"{shown(url)} answered {problem.code} {problem.reason}"
-        raise (NotFound(words) if problem.code < 500 else Unavailable(words)) from problem
+        kind = Unauthorized if problem.code == 401 else NotFound if problem.code < 500 else Unavailable
+        raise kind(words) from problem
     except (OSError, HTTPException, ValueError) as problem:
         reason = getattr(problem, "reason", None) or problem
         raise Unavailable(f"cannot fetch {shown(url)}: {reason}") from problem

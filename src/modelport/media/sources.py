@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..bundle.manifest import Decode
-from ..errors import InputError, NotFound, TooLarge
+from ..errors import InputError, NotFound, TooLarge, Unauthorized
 from ..steps.decode import decode_image
 from .decoder import Decoder
 from .fetch import FETCH_SECONDS, content_type, fetch
@@ -88,7 +88,10 @@ def settled_kind(text: str, *, timeout: float = FETCH_SECONDS) -> Kind:
     """
     kind = local_kind_of(text)
     if kind == "stream" and text.lower().startswith(("http://", "https://")):
-        return "picture" if content_type(text, seconds=timeout).startswith("image/") else "stream"
+        try:
+            return "picture" if content_type(text, seconds=timeout).startswith("image/") else "stream"
+        except Unauthorized:
+            return "stream"  # cameras may ask for digests, which FFmpeg answers
     return kind
 
 
