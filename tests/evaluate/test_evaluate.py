@@ -264,6 +264,7 @@ def test_the_commands_exit_codes(
         (3, ["--data", str(tmp_path / "gone"), *quick]),
         (2, ["--data", str(colours), "--at-least", "acuracy=0.5", *quick]),
         (2, ["--data", str(colours), "--at-least", "accuracy", *quick]),
+        (2, ["--data", str(colours), "--at-least", "accuracy=nan", *quick]),
         (2, ["--data", str(colours), "--option", "a=b", *quick]),
         (2, ["--data", str(colours), "--map", "red=violet", *quick]),
         (4, ["--data", str(colours), "--runtime", "steam", *quick]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -186,9 +187,12 @@ def _bounds(texts: Iterable[str], flag: str) -> list[Bound]:
     found = []
     for name, text in _pairs(texts, f"{flag} METRIC=NUMBER").items():
         try:
-            found.append((name, float(text)))
+            bound = float(text)
         except ValueError:
-            raise UsageError(f"{flag} {name}={text}: expected a number") from None
+            bound = math.nan
+        if not math.isfinite(bound):
+            raise UsageError(f"{flag} {name}={text}: expected a number")
+        found.append((name, bound))
     return found
 
 

@@ -233,10 +233,14 @@ def _answers(
     for item, answer in zip(items, shown, strict=True):
         if not isinstance(answer, ModelportError):
             yield item, answer
-        elif isinstance(answer, NotFound) and isinstance(item.source, Path) and item.source.is_file():
+        elif isinstance(answer, NotFound) and not _is_lost(item):
             raise answer  # the server has no such model
         else:
             failed.append(Failure(item.name, str(answer)))
+
+
+def _is_lost(item: Item) -> bool:
+    return isinstance(item.source, Path) and not item.source.is_file()
 
 
 def _judged(
