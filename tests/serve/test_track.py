@@ -20,6 +20,7 @@ from modelport.serve.guard.keys import Keys, new_key, update
 
 from ..boxes import pack_boxes, picture_with
 from ..colours import pack_colours, served
+from ..track.test_files import pack_looks
 
 
 def frame(i: int) -> bytes:
@@ -31,6 +32,7 @@ def frame(i: int) -> bytes:
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracked")
     pack_colours(folder)
+    pack_looks(folder, folder / "repo")
     return pack_boxes(folder)
 
 
@@ -115,7 +117,9 @@ async def test_what_cannot_be_is_said_and_the_session_goes_on(url: str) -> None:
             '{"zones": 3}': "said of no session",
             '{"colour": 1}': "unknown field",
             '{"tracker": {"tracker": "magic"}}': "no tracker is called",
-            '{"tracker": {"tracker": "deepsort"}}': "modelport track",
+            '{"tracker": {"tracker": "deepsort"}}': "need each other",
+            '{"appearance": "looks"}': "need each other",
+            '{"tracker": {"tracker": "deepsort"}, "appearance": "colours"}': "a vector for each picture",
             '{"options": {"score_threshold": 7}}': "score_threshold",
             '{"options": {"threshold": 0.5}}': "no option",
             '{"seconds": -1}': "time in seconds",
@@ -145,6 +149,18 @@ async def test_sessions_are_apart(url: str) -> None:
         found = [[(await said(s))["tracks"] for _ in range(6)] for s in (one, other)]
         assert {(t["track"], t["label"]) for tracks in found[0] for t in tracks} == {(1, "red")}
         assert {(t["track"], t["label"]) for tracks in found[1] for t in tracks} == {(1, "blue")}
+
+
+async def test_looks_come_from_another_model(url: str) -> None:
+    async with connect(ws(url)) as socket:
+        await said(socket)
+        wishes = {"tracker": {"tracker": "deepsort"}, "appearance": "looks", "order": "all", "fps": 10}
+        assert (await tell(socket, **wishes))["type"] == "ready"
+        for i in range(8):
+            await socket.send(frame(i) if i != 4 else picture_with([]))
+        answers = [await said(socket) for _ in range(8)]
+        assert [each["type"] for each in answers] == ["tracks"] * 8
+        assert [[t["track"] for t in each["tracks"]] for each in answers[-3:]] == [[1]] * 3
 
 
 async def test_handshakes_that_are_refused(url: str) -> None:

@@ -26,7 +26,7 @@ NUMBER = st.floats(-500, 4000, allow_nan=False).map(lambda value: round(value, 2
 SIDE = st.floats(1, 900).map(lambda value: round(value, 2))
 
 
-def pack_looks(folder: Path) -> Path:
+def pack_looks(folder: Path, out: Path | None = None) -> Path:
     """`looks` answers a picture with its mean colour: a vector of three."""
     graph = helper.make_graph(
         [
@@ -46,8 +46,9 @@ def pack_looks(folder: Path) -> Path:
         "pre = [{ resize = { size = 16 } }, { scale = { divide = 255 } }, "
         '{ layout = "chw" }]\npost = []\n'
     )
-    modelport.pack(folder / "looks.onnx", out=folder / "looks", name="looks", recipe=folder / "looks.toml")
-    return folder / "looks"
+    out = out or folder / "looks"
+    modelport.pack(folder / "looks.onnx", out=out, name="looks", recipe=folder / "looks.toml")
+    return out
 
 
 @settings(deadline=None)

@@ -21,6 +21,7 @@ from ..errors import NotFound, Unavailable
 from ..track.association import load
 from .body import read_body
 from .exchange import Exchange
+from .guard.ring import Principal
 from .options import of_query
 from .predict import json_response
 from .track_session import TrackSession, Wishes
@@ -107,7 +108,9 @@ def _started(request: Request) -> TrackSession:
     exchange: Exchange | None = request.scope.get("state", {}).get("exchange")
     asking = Caller(exchange, exchange.address) if exchange is not None else None
     name, version = request.path_params["name"], request.query_params.get("version")
-    return TrackSession(repository, name, version, asking=asking, clock=time.monotonic)
+    principal: Principal | None = request.scope.get("state", {}).get("principal")
+    may_ask = principal.may_ask if principal is not None else lambda name: True
+    return TrackSession(repository, name, version, asking=asking, clock=time.monotonic, may_ask=may_ask)
 
 
 def _deadline(request: Request) -> float:

@@ -11,17 +11,20 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
+from ..bundle.manifest import Decode
 from ..engine.caller import Asking, caller
 from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.wire import Options
-from ..errors import InputError, NotFound, Unavailable, UsageError
-from ..steps.decode import picture_size
+from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError
+from ..steps.decode import decode_image, picture_size
 from ..tensors import Array
+from ..track.appearance import cut_out, unit, vector_output
 from ..track.association import Following
 from ..track.counting import Anchor
-from ..track.run import LOW_SCORE, SCORE_OPTION
+from ..track.run import LOW_SCORE, SCORE_OPTION, Found
 from ..track.session import Session, Watching
 from ..track.shapes import parse_line, parse_zone
 
@@ -36,6 +39,8 @@ class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     order: Order | None = None
     """`newest`: a picture that waits is dropped for a newer one. `all`: every picture is answered."""
     tracker: Following | None = None
+    appearance: str | None = None
+    """The model that says what objects look like, for deepsort: one that gives a vector for a picture."""
     lines: list[str] | None = None
     """Each `x1,y1,x2,y2[,name]`."""
     zones: list[str] | None = None
@@ -76,6 +81,7 @@ class TrackSession:
         *,
         asking: Asking | None,
         clock: Callable[[], float],
+        may_ask: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.name = name
         self.frames = 0
@@ -86,6 +92,7 @@ class TrackSession:
         self._version = version
         self._asking = asking
         self._clock = clock
+        self._may_ask = may_ask
         self._began = clock()
         self._wishes = Wishes()
         self._session: Session | None = None
@@ -122,20 +129,23 @@ class TrackSession:
         Raises:
             NotFound, Unavailable: there is none. InputError: it finds no objects.
         """
+        found = self._live(self.name, self._version)
+        if found.bundle.manifest.task != "object-detection":
+            raise InputError(f"{self.name} finds no objects; only object detectors are tracked")
+        self.model_version = found.version
+        return found
+
+    def _live(self, name: str, version: str | None) -> LiveModel:
         if self._asking is not None:
             caller.set(self._asking)
         try:
-            found = self._repository.model(self.name, self._version)
+            return self._repository.model(name, version)
         except (NotFound, Unavailable):
             if self._asking is None or not self._asking.chosen:
                 raise
             # A rollout chose a version for this session that is no more.
             self._asking.chosen = None
-            found = self._repository.model(self.name, self._version)
-        if found.bundle.manifest.task != "object-detection":
-            raise InputError(f"{self.name} finds no objects; only object detectors are tracked")
-        self.model_version = found.version
-        return found
+            return self._repository.model(name, version)
 
     def arrived(self) -> tuple[int, float]:
         """A picture came: its number, and its time unless the caller gave it one."""
@@ -161,7 +171,9 @@ class TrackSession:
             found = [each for each in found if each["label"] in self._wishes.only]
         session = self._session = self._session or self._make()
         size = picture_size(picture, model.bundle.manifest.decode)
-        vectors = await self._vectors(session)
+        vectors = None
+        if session.needs_vectors:
+            vectors = await self._vectors(picture, model.bundle.manifest.decode, found, deadline)
         step = await asyncio.to_thread(session.step, found, seconds, size, vectors=vectors, frame=number)
         said: dict[str, Any] = {
             "type": "tracks",
@@ -195,15 +207,37 @@ class TrackSession:
         events = self._session.end() if self._session is not None else []
         return {**self.summary(), "events": events}
 
-    async def _vectors(self, session: Session) -> Array | None:
-        """What the objects look like: not asked here, `_make` refuses trackers that want it."""
-        return None
+    async def _vectors(self, picture: bytes, decode: Decode, found: Found, deadline: float) -> Array:
+        """What the objects look like: each is cut out and answered by the other model, all side by side."""
+        if not found:
+            return np.zeros((0, 1), np.float32)
+        model = self._looks()
+        output = vector_output(model.bundle.manifest)
+        pixels = await asyncio.to_thread(decode_image, picture, decode)
+        cuts = [{"image": cut_out(pixels, each["box"])} for each in found]
+        done = await asyncio.gather(*(model.answer_decoded(cut, deadline=deadline) for cut in cuts))
+        return unit(np.stack([answered.tensors[output] for answered in done]))
+
+    def _looks(self) -> LiveModel:
+        """The model that says what objects look like.
+
+        Raises:
+            Forbidden: the caller's key is not for it. NotFound, Unavailable, UsageError: it cannot be asked.
+        """
+        name = self._wishes.appearance or ""
+        if not self._may_ask(name):
+            raise Forbidden(f"this key is not for the model {name[:80]!r}")
+        model = self._live(name, None)
+        vector_output(model.bundle.manifest)
+        return model
 
     def _make(self) -> Session:
         wishes = self._wishes
         following = wishes.tracker or Following()
-        if following.tracker == "deepsort":
-            raise UsageError("deepsort is for `modelport track` alone: here no pictures are cut out")
+        if (following.tracker == "deepsort") != (wishes.appearance is not None):
+            raise UsageError("the tracker deepsort and `appearance`, a model, need each other")
+        if wishes.appearance is not None:
+            self._looks()
         if wishes.fps is not None:
             following = msgspec.structs.replace(following, fps=wishes.fps)
         watching = Watching(
