@@ -9,6 +9,7 @@ says what an idle one would need at least.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -52,8 +53,12 @@ def _processor() -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Time the detection example as a whole.")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="where its files go, and stay (without it: nowhere)"
+    )
+    if (kept := parser.parse_args().folder) is not None:
+        main(kept)
     else:
         with tempfile.TemporaryDirectory() as place:
             main(Path(place))
