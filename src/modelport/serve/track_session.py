@@ -19,13 +19,11 @@ from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.wire import Options
 from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError
-from ..steps.decode import decode_image, picture_size
 from ..tensors import Array
 from ..track.appearance import cut_out, unit, vector_output
 from ..track.association import Following
 from ..track.counting import Anchor
-from ..track.run import LOW_SCORE, SCORE_OPTION, Found
-from ..track.session import Session, Watching
+from ..track.session import LOW_SCORE, SCORE_OPTION, Found, Session, Watching
 from ..track.shapes import parse_line, parse_zone
 
 Order = Literal["newest", "all"]
@@ -170,6 +168,9 @@ class TrackSession:
         if self._wishes.only:
             found = [each for each in found if each["label"] in self._wishes.only]
         session = self._session = self._session or self._make()
+        # A server that nobody lets follow anything does without Pillow.
+        from ..steps.decode import picture_size
+
         size = picture_size(picture, model.bundle.manifest.decode)
         vectors = None
         if session.needs_vectors:
@@ -213,6 +214,8 @@ class TrackSession:
             return np.zeros((0, 1), np.float32)
         model = self._looks()
         output = vector_output(model.bundle.manifest)
+        from ..steps.decode import decode_image
+
         pixels = await asyncio.to_thread(decode_image, picture, decode)
         cuts = [{"image": cut_out(pixels, each["box"])} for each in found]
         done = await asyncio.gather(*(model.answer_decoded(cut, deadline=deadline) for cut in cuts))

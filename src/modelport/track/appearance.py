@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bundle.manifest import Manifest
 from ..errors import InputError, UsageError
-from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
+
+if TYPE_CHECKING:
+    from ..runtimes.pipeline import Pipeline
 
 MIN_SIDE = 2
 """Pixels of a cut-out's side; smaller ones are widened to it."""

@@ -19,15 +19,10 @@ from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
 from .appearance import Appearance
 from .events import LineCrossed
-from .session import Session, Step
+from .session import LOW_SCORE, SCORE_OPTION, Found, Session, Step
 
-Found = list[dict[str, Any]]
 Detect = Callable[[Frame], Found]
 """The objects of a picture, as `tensors.readable` gives them."""
-
-SCORE_OPTION = "score_threshold"
-LOW_SCORE = 0.1
-"""The detector's threshold where the caller sets none: ByteTrack wants to see weak boxes too."""
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -20,6 +20,13 @@ from .counting import Anchor, Counting, InOut, Stays, anchor_of
 from .events import Event, Point, TrackEnded, TrackStarted
 from .shapes import Line, Zone, check_names, checked_line, checked_zone
 
+Found = list[dict[str, Any]]
+"""The objects of a picture, as `tensors.readable` gives them."""
+
+SCORE_OPTION = "score_threshold"
+LOW_SCORE = 0.1
+"""The detector's threshold where the caller sets none: ByteTrack wants to see weak boxes too."""
+
 
 class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is counted. Lines and zones are in pixels, or in shares of the picture."""
