@@ -87,11 +87,13 @@ def command(
         seconds=given["timeout"],
         progress=lambda note: click.echo(note, err=True),
     )
-    if output is not None:
+    if output is not None and finding.steps:
         write_recipe(finding, output, post_of)
-    costs = _costs(finding, samples, given) if given["bundle"] else None
+    costs = _costs(finding, samples, given) if given["bundle"] and finding.steps else None
     if as_json:
-        whole = finding.to_dict() | {"recipe": recipe_text(finding, post_of)}
+        whole = finding.to_dict()
+        if finding.steps:
+            whole["recipe"] = recipe_text(finding, post_of)
         write_json(whole | ({"costs": costs} if costs else {}))
     else:
         _print(finding)
@@ -99,7 +101,7 @@ def command(
             _print_costs(costs)
     for reason in finding.why:
         click.echo(f"{click.style('no:', fg='red', bold=True)} {reason}", err=True)
-    if output is not None:
+    if output is not None and finding.steps:
         click.echo(f"wrote {output}: modelport pack MODEL --recipe {output}", err=True)
     return 0 if finding.ok else 1
 
@@ -121,16 +123,21 @@ def _print(finding: Finding) -> None:
     rows = [
         ("reference", f"{finding.reference}, given {WORDS[finding.takes]}"),
         ("gives", f"{finding.output}, {finding.layout}"),
-        ("picture", finding.geometry),
-        ("kernel", finding.kernel or "none: nothing is resized"),
-        ("colours", finding.colours),
-        ("values", finding.values),
-        ("proof", proof_text(finding)),
-        *(("just as well", other) for other in finding.also),
-        *(("note", note) for note in finding.notes),
     ]
+    if finding.steps:
+        rows += [
+            ("picture", finding.geometry),
+            ("kernel", finding.kernel or "none: nothing is resized"),
+            ("colours", finding.colours),
+            ("values", finding.values),
+            ("proof", proof_text(finding)),
+        ]
+    rows += [("just as well", other) for other in finding.also]
+    rows += [("note", note) for note in finding.notes]
     out = console()
     out.print(facts("", rows))
+    if not finding.steps:
+        return
     out.print()
     out.print("pre = [\n" + "".join(f"  {step},\n" for step in steps_text(finding)) + "]", markup=False)
 

@@ -95,7 +95,7 @@ def _off(
     """Differences in levels, float64[rows, columns, channels]."""
     picture, output = _pair(each, geometry, kernel, order, first)
     line, planes = known or line_of(picture, output)
-    wanted = picture[:, :, list(planes) if picture.shape[2] > 1 else [0] * len(planes)]
+    wanted = picture[:, :, [min(plane, picture.shape[2] - 1) for plane in planes]]
     return np.asarray(np.abs(line.level(output) - wanted))
 
 
@@ -103,12 +103,12 @@ def _line_of_flats(flats: Sequence[Evidence], is_gray: bool) -> tuple[Affine, tu
     """The values of pictures of one colour, which no resize changes: plane and line of each channel."""
     if len(flats) < 4:
         return None
-    colours = np.array([planes_of(each.source[:1, :1])[0, 0] for each in flats], np.float64)
+    colours = _flat_colours(flats)
     values = np.array([_middle(each.output) for each in flats], np.float64)
     planes, slopes, offsets = [], [], []
     for channel in range(values.shape[1]):
         fitted = []
-        for plane in (3,) if is_gray else range(3):
+        for plane in (3, 4) if is_gray else range(3):
             (slope, offset), rest, *_ = np.polyfit(colours[:, plane], values[:, channel], 1, full=True)
             fitted.append((float(rest[0]) if len(rest) else 0.0, plane, float(slope), float(offset)))
         rest_of, plane, slope, offset = min(fitted)
@@ -120,6 +120,12 @@ def _line_of_flats(flats: Sequence[Evidence], is_gray: bool) -> tuple[Affine, tu
     return Affine(np.array(slopes), np.array(offsets)), tuple(planes)
 
 
+def _flat_colours(flats: Sequence[Evidence]) -> Array:
+    """Red, green, blue, Pillow's grey and OpenCV's: uint8[n, 5]."""
+    pixels = np.concatenate([each.source[:1, :1] for each in flats])
+    return np.concatenate([planes_of(pixels), _opencv_gray(pixels)], axis=2)[:, 0]
+
+
 def _middle(output: Array) -> Array:
     return np.asarray(output[output.shape[0] // 2, output.shape[1] // 2])
 
@@ -128,11 +134,10 @@ def _table(line: Affine, planes: Sequence[int], flats: Sequence[Evidence], dtype
     """What is known of the values: by the flat pictures, or by the line."""
     seen = np.zeros((len(planes), 256), bool)
     values = np.zeros((len(planes), 256))
-    for each in flats:
-        colours, made = planes_of(each.source[:1, :1])[0, 0], _middle(each.output)
+    for colours, each in zip(_flat_colours(flats) if flats else [], flats, strict=True):
         for channel, plane in enumerate(planes):
             seen[channel, colours[plane]] = True
-            values[channel, colours[plane]] = float(made[channel])
+            values[channel, colours[plane]] = float(_middle(each.output)[channel])
     if not flats:
         seen[:] = True
         values = line.slope[:, None] * np.arange(256.0) + line.offset[:, None]

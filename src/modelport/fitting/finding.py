@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     values: str
     layout: str
     steps: tuple[PreStep, ...] = ()
-    """None where nothing came near."""
+    """Empty where nothing came near."""
     output: str = ""
     """Datatype and shape of one output."""
     proof: Proof | None = None

@@ -147,10 +147,7 @@ def _of_nearest(evidence: Sequence[Evidence], near: Sequence[Geometry], asked: _
     """The nearest recipe, and what stands between."""
     found = nearest(evidence, near)
     if found is None:
-        raise InputError(
-            "the output cannot be told to come from the picture by resizing, cropping and framing it",
-            hint="it should give one picture as the network takes it; a warp or a feature has no steps",
-        )
+        return _unknown(asked)
     values = recognise(found.table)
     moves = found.geometry.steps(found.kernel, found.order, None)
     steps = _whole(moves, found.gray_first, found.colours, len(found.planes), values, asked.order)
@@ -161,6 +158,19 @@ def _of_nearest(evidence: Sequence[Evidence], near: Sequence[Geometry], asked: _
     words = (found.geometry, found.kernel, found.order, found.colours, found.gray_first)
     gaps = [gap, *([values.problem] if values.problem else [])]
     return _finding(asked, words, values, steps, gaps, [], [])
+
+
+def _unknown(asked: _Asked) -> Finding:
+    """Nothing of the picture is seen in the output."""
+    first = as_network(next(raw for raw in asked.raw if raw is not None), asked.order)
+    return Finding(
+        reference="", takes=asked.answers.way, ok=False, geometry="unknown", kernel="", colours="", values="",
+        layout=asked.order, output=f"{first.dtype.name}{list(first.shape)}",
+        why=(
+            "no resize, crop and frame of the picture comes near the output: a warp, a crop elsewhere than "
+            "in the middle, a mirrored picture or features have no steps",
+        ),
+    )  # fmt: skip
 
 
 def _is_resized(geometry: Geometry, each: Evidence) -> bool:

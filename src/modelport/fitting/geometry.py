@@ -25,6 +25,7 @@ VARIATIONS: dict[Variation, str] = {
     "square-first": "the middle square is cut out first and resized then",
 }
 _FRACTIONS = (0.875, 1.0, 0.9, 0.95, 0.96, 0.965, 0.94, 0.8, 0.85, 0.7, 0.97, 0.98)
+_SIZES = (256, 232, 235, 236, 238, 248, 288, 320, 342, 384)
 _MORE = (8, 12, 16, 24, 32, 36, 43, 64, 96)
 
 
@@ -169,15 +170,18 @@ def brute(sizes: Sequence[tuple[Sizes, Sizes]]) -> list[Geometry]:
 
 
 def unusual(sizes: Sequence[tuple[Sizes, Sizes]], near: Sequence[Geometry]) -> list[Geometry]:
-    """Variations of geometries for which there is no step."""
+    """Variations for which there is no step, where they make a difference to these sizes."""
     found: list[Geometry] = []
     for geometry in near:
-        kinds: list[Variation] = (
-            ["floor-crop"] if any(isinstance(s, CenterCrop) for s in geometry.moves) else []
-        )
+        kinds: list[Variation] = []
+        if any(isinstance(step, CenterCrop) for step in geometry.moves):
+            kinds.append("floor-crop")
         if any(isinstance(step, Resize) and step.shorter for step in geometry.moves):
             kinds.append("round-side")
-        found += [Geometry(geometry.moves, kind) for kind in kinds]
+        for kind in kinds:
+            other = Geometry(geometry.moves, kind)
+            if any(other.placement(*size) != geometry.placement(*size) for size, _ in sizes):
+                found.append(other)
     frame = _fixed(sizes)
     if frame is not None:
         found.append(Geometry((Resize(size=frame),), "square-first"))
@@ -235,6 +239,7 @@ def _before_crop(side: int) -> list[int]:
     """The sizes before a crop to `side` that are in use."""
     found = [int(side / fraction) for fraction in _FRACTIONS]
     found += [round(side / fraction) for fraction in _FRACTIONS] + [side + more for more in _MORE]
+    found += [size for size in _SIZES if side <= size <= 2 * side]
     return list(dict.fromkeys(found))
 
 

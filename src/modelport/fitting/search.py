@@ -67,13 +67,13 @@ def search(evidence: Sequence[Evidence]) -> tuple[list[Fit], list[Geometry]]:
     found = list(_fits([each for each in usual if each in ranked], evidence))
     if found:
         return found, ranked
-    ranked = _ranked([*ranked, *brute(pairs)], evidence)
+    every = [*usual, *brute(pairs)]
+    ranked = _ranked(every, evidence)
     found = list(_fits(ranked, evidence))
     if found:
         return found, ranked
-    variations = unusual(pairs, ranked[:4])
-    found = list(_fits(variations, evidence))
-    return found, _ranked([*ranked, *variations], evidence)
+    varied = _ranked([*ranked, *unusual(pairs, every)], evidence)
+    return list(_fits([each for each in varied if each.variation], evidence)), varied
 
 
 def search_among(geometries: Sequence[Geometry], evidence: Sequence[Evidence]) -> list[Fit]:
@@ -90,17 +90,28 @@ def search_among(geometries: Sequence[Geometry], evidence: Sequence[Evidence]) -
 def _ranked(geometries: Sequence[Geometry], evidence: Sequence[Evidence]) -> list[Geometry]:
     """The geometries that explain most, the best first."""
     chosen = for_ranking(evidence)
+    filters = (Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
+    if len(geometries) > 3 * _RANKED:
+        geometries = _best(geometries, chosen[:1], filters[:1], 3 * _RANKED)
+    return _best(geometries, chosen, filters, _RANKED)
+
+
+def _best(
+    geometries: Sequence[Geometry],
+    evidence: Sequence[Evidence],
+    filters: Sequence[Image.Resampling],
+    most: int,
+) -> list[Geometry]:
     scored = []
     for geometry in geometries:
         total = 0.0
-        for each in chosen:
+        for each in evidence:
             placement = geometry.placement(*each.sizes[0])
             output = each.output[placement.inside]
-            filters = (Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
             total += min(unexplained(rough(each.source, placement, one), output) for one in filters)
             total += 1e-3 * (1 - output.size / each.output.size)
         scored.append(total)
-    return [geometries[index] for index in np.argsort(scored, kind="stable")[:_RANKED]]
+    return [geometries[index] for index in np.argsort(scored, kind="stable")[:most]]
 
 
 def for_ranking(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -113,7 +124,7 @@ def for_ranking(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 def _fits(geometries: Iterable[Geometry], evidence: Sequence[Evidence]) -> Iterator[Fit]:
     """Every geometry, kernel and way to grey that holds for all of the evidence."""
-    small = sorted(evidence, key=lambda each: each.source.size + 3 * each.output.size)
+    small = sorted(evidence, key=lambda each: (each.probe == "flat", each.source.size))
     grays = _gray_ways(evidence)
     for geometry in geometries:
         for kernel, order in kernels_for(geometry, evidence):
@@ -165,16 +176,26 @@ def _matched(
     geometry: Geometry, kernel: str, order: str, gray_first: bool, evidence: Sequence[Evidence]
 ) -> list[Levels]:
     """Levels for each of the evidence; nothing as soon as one does not match."""
-    found = []
+    found: list[Levels] = []
     for each in evidence:
         placement = geometry.placement(*each.sizes[0])
         picture = picture_for(each, placement, kernel, order, gray_first)
-        levels = levels_of(picture, each.output[placement.inside])
+        output = each.output[placement.inside]
+        if not found and not _some_rows(picture, output):
+            return []
+        levels = levels_of(picture, output)
         if not levels.exact().any(axis=1).all():
             return []
         found.append(levels)
     exact = np.logical_and.reduce([levels.exact() for levels in found])
     return found if exact.any(axis=1).all() else []
+
+
+def _some_rows(picture: Array, output: Array) -> bool:
+    """Whether a few rows in the middle match: most candidates do not, and this is quick."""
+    middle, some = len(picture) // 2, max(8, 4000 // picture.shape[1])
+    rows = slice(max(0, middle - some // 2), middle + some // 2)
+    return bool(levels_of(picture[rows], output[rows]).exact().any(axis=1).all())
 
 
 def _fit(

@@ -64,9 +64,17 @@ def _crops(steps: Steps) -> Iterator[tuple[str, Steps]]:
     if size[0] == size[1]:
         crop = CenterCrop(smallest)
         yield "shorter side to the size, then crop", instead(Resize(shorter=smallest, kernel=kernel), crop)
-        margin = int(smallest / 0.875)
+        margin = _margin(moved[0], smallest)
         yield f"shorter side {margin}, then crop", instead(Resize(shorter=margin, kernel=kernel), crop)
         yield "letterbox", instead(Letterbox(smallest, kernel=kernel))
+
+
+def _margin(step: PreStep, smallest: int) -> int:
+    """The side before the crop: the found one where there is one."""
+    side = 0
+    if isinstance(step, Resize):
+        side = step.shorter or (max(both_sides(step.size)) if step.size is not None else 0)
+    return side if side > smallest else int(smallest / 0.875)
 
 
 def _values(steps: Steps) -> Iterator[tuple[str, Steps]]:
@@ -87,7 +95,7 @@ def _values(steps: Steps) -> Iterator[tuple[str, Steps]]:
         turned = [_turned(step) for step in normalize]
         yield "mean and deviation in the order of BGR", instead([*rest, *turned])
     ranges: tuple[tuple[str, Callable[[], PreStep]], ...] = (
-        ("0 to 255", lambda: Cast("float32")),
+        ("0 to 255, not normalised", lambda: Cast("float32")),
         ("0 to 1", lambda: Scale(divide=255.0)),
         ("-1 to 1", lambda: Scale(divide=127.5, offset=-1.0)),
     )
