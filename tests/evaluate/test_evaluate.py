@@ -18,9 +18,9 @@ from modelport.errors import InputError, NotFound, Unavailable, UsageError
 from modelport.evaluate.report import report
 from modelport.evaluate.values import read
 
-from ..boxes import pack_boxes
+from ..boxes import LABELS, pack_boxes
 from ..colours import pack_colours, picture, served
-from .networks import draw_boxes, draw_colours, pack_rows
+from .networks import SCENES, draw_boxes, draw_colours, pack_rows
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,31 @@ def test_a_detector_that_is_right_has_a_map_of_one(repo: Path, boxes: Path) -> N
     assert [each.support for each in found.classes] == [1, 1, 2]
     tall = next(each for each in found.outcomes if each.item == "tall.png")
     assert (tall.width, tall.height) == (100, 200)  # type: ignore[union-attr]
+
+
+def test_coco_and_yolo_labels_of_the_same_boxes_give_the_same_figures(
+    repo: Path, boxes: Path, tmp_path: Path
+) -> None:
+    places = {name: place for place, name in enumerate(SCENES)}
+    content = {
+        "images": [{"id": place, "file_name": f"{name}.png"} for name, place in places.items()],
+        "categories": [{"id": 10 + place, "name": name} for place, name in enumerate(LABELS)],
+        "annotations": [
+            {
+                "image_id": places[name],
+                "category_id": 10 + LABELS.index(label),
+                "bbox": [left, top, right - left, bottom - top],
+            }
+            for name, (_, drawn) in SCENES.items()
+            for label, left, top, right, bottom in drawn
+        ],
+    }
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps(content))
+    coco = modelport.evaluate(repo / "boxes", path, images=boxes / "images")
+    yolo = modelport.evaluate(repo / "boxes", boxes)
+    for name in ("map", "map50", "map75", "mar100", "f1", "ultralytics_map"):
+        assert coco[name] == pytest.approx(yolo[name]), name
 
 
 def test_a_classifier_beside_its_data(repo: Path, colours: Path) -> None:

@@ -41,6 +41,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """What one item is, without a batch axis."""
     pictures: bool
     """Whether items are encoded pictures."""
+    options: tuple[str, ...] = ()
+    """The names of the bundle's options."""
     decode: Decode = Decode()
 
 
@@ -67,8 +69,13 @@ def subject_of(bundle: Bundle) -> Subject:
         labels=bundle.labels(),
         inputs=manifest.inputs,
         pictures=manifest.decode.kind == "image",
+        options=tuple(option.name for option in manifest.options),
         decode=manifest.decode,
     )
+
+
+class _Named(msgspec.Struct):
+    name: str
 
 
 class _Description(msgspec.Struct):
@@ -78,6 +85,7 @@ class _Description(msgspec.Struct):
     inputs: list[TensorSpec]
     labels: list[str] = []
     digest: str = ""
+    options: list[_Named] = []
 
 
 def subject_at(url: str, model: str, version: str | None, key: str | None) -> Subject:
@@ -110,6 +118,7 @@ def subject_at(url: str, model: str, version: str | None, key: str | None) -> Su
         task=found.task,
         labels=tuple(found.labels),
         inputs=tuple(found.inputs),
+        options=tuple(option.name for option in found.options),
         pictures=[(spec.name, spec.dtype, len(spec.shape)) for spec in found.inputs]
         == [("image", "uint8", 3)],
     )

@@ -137,14 +137,12 @@ def _answerer(
         local = None
     if local is not None:
         subject = subject_of(local)
-        offered = [option.name for option in local.manifest.options]
     else:
         name, _, version = str(bundle).partition("/")
         subject = subject_at(how.url or "", name, version or None, how.key)
-        offered = list(DETECTION_OPTIONS)
     options: dict[str, float | int | bool] = {}
     if subject.task == "object-detection":
-        options = {name: value for name, value in DETECTION_OPTIONS.items() if name in offered}
+        options = {name: value for name, value in DETECTION_OPTIONS.items() if name in subject.options}
     options |= how.options
     if how.url is not None:
         connections = how.concurrency or CONNECTIONS
