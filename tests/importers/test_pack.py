@@ -237,7 +237,8 @@ def test_no_batch_axis_is_refused(tmp_path: Path) -> None:
 def test_large_pictures_are_recorded_as_far_as_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path
 ) -> None:
-    monkeypatch.setattr(golden, "MAX_DECODED_BYTES", 60 * 40 * 3 * 3)
+    # Two photos of about 42 x 60 pixels with what the network takes of them, and not a third.
+    monkeypatch.setattr(golden, "MAX_TAPPED_BYTES", 5 * (42 * 60 * 3 + 4 * 32 * 32 * 3) // 2)
     notes: list[str] = []
     bundle = pack(
         convnet(), out=tmp_path / "repo", name="n", recipe="imagenet", golden=photos, progress=notes.append

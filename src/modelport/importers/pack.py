@@ -115,16 +115,7 @@ def pack(
     given = {**settled, **(settings or {})}
     prepared = _prepare(importer, source, specs, chosen, labels, given, tell, doing)
     doing("recording golden cases", 0.6)
-    recorded, generated = _record(prepared, golden, tell)
-    tolerances, notes = chosen_golden(
-        recorded, prepared.imported, prepared.pre, generated=generated, detector=prepared.detector
-    )
-    for note in notes:
-        tell(note)
-    if (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
-        tell(doubt)
-    named, files = cases.files_of(recorded)
-    proof = msgspec.structs.replace(tolerances, cases=named)
+    proof, files = _proof(prepared, golden, tell)
     manifest = _manifest(prepared, source, name, version, description, task, proof)
     doing("proving that it is the same model", 0.8)
     bundle = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
@@ -208,6 +199,20 @@ def _prepare(
     raw += [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape)) for spec in carried]
     post = compile_post(resolved.post, raw, resolved.labels)
     return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, resolved.labels)
+
+
+def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[str, bytes]]:
+    """The golden cases with their tolerances, and their files."""
+    recorded, generated = _record(prepared, golden, tell)
+    tolerances, notes = chosen_golden(
+        recorded, prepared.imported, prepared.pre, generated=generated, detector=prepared.detector
+    )
+    for note in notes:
+        tell(note)
+    if (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
+        tell(doubt)
+    named, files = cases.files_of(recorded)
+    return msgspec.structs.replace(tolerances, cases=named), files
 
 
 def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Recorded], bool]:
