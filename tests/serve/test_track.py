@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import signal
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from modelport.serve.guard.keys import Keys, new_key, update
+from modelport.serve.guard.keys import Keys, new_key, update, without
 
 from ..boxes import pack_boxes, picture_with
 from ..colours import pack_colours, served
@@ -258,6 +260,65 @@ async def test_keys_hold_for_sessions_too(repo: Path, tmp_path: Path) -> None:
         # A session is its owner's, also where another key may ask the same model.
         assert httpx.post(url + where, content=frame(0), headers=theirs).status_code == 404
         assert httpx.post(url + where, content=frame(0)).status_code == 401
+
+
+async def test_a_rate_is_one_of_pictures_and_a_lost_key_ends_the_session(repo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    secrets: dict[str, str] = {}
+
+    def change(keys: Keys) -> Keys:
+        keys, secrets["slow"] = new_key("slow", ("infer",), keys=keys, rate="4/h")
+        keys, secrets["gone"] = new_key("gone", ("infer",), keys=keys)
+        return keys
+
+    update(path, change)
+    with served(repo, "--executors", "1", "--keys", str(path)) as (url, _):
+        bearer = {"authorization": f"Bearer {secrets['slow']}"}
+        async with connect(ws(url), additional_headers=bearer) as socket:
+            await said(socket)
+            await tell(socket, order="all")
+            for i in range(6):
+                await socket.send(frame(i))
+            answers = [await said(socket) for _ in range(6)]
+            assert [each.get("status", 200) for each in answers] == [200, 200, 200, 429, 429, 429]
+        bearer = {"authorization": f"Bearer {secrets['gone']}"}
+        async with connect(ws(url), additional_headers=bearer) as socket:
+            await said(socket)
+            await socket.send(frame(0))
+            assert (await said(socket))["type"] == "tracks"
+            update(path, lambda keys: without(keys, "gone"))
+            async with asyncio.timeout(60):
+                while True:  # the file is looked at every few seconds
+                    await socket.send(frame(0))
+                    if (answer := await said(socket))["type"] == "error":
+                        break
+                    await asyncio.sleep(0.2)
+            assert answer["status"] == 401
+            await socket.wait_closed()
+            assert socket.close_code == 1008
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="certificates are made with openssl")
+async def test_over_tls(repo: Path, tmp_path: Path) -> None:
+    name = ("-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", "key.pem", "-out", "cert.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *name, *files],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    options = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    with served(repo, "--executors", "1", *options) as (url, _):
+        async with connect(f"wss{url[5:]}/track/boxes", ssl=context) as socket:
+            await said(socket)
+            await tell(socket, order="all")
+            large = picture_with([("red", 40, 30, 120, 90)], size=(1200, 900), kind="BMP")
+            for _ in range(6):
+                await socket.send(large)
+            assert [(await said(socket))["frame"] for _ in range(6)] == list(range(6))
 
 
 async def test_a_new_version_takes_over_in_the_middle(tmp_path: Path) -> None:
