@@ -53,6 +53,7 @@ def found(signature: Signature, words: dict[str, str] | None = None, boxes: Any 
         (network((25200, 85), (3, 80, 80, 85), (3, 40, 40, 85), (3, 20, 20, 85)), {}, "yolov5"),
         (network((84, 8400)), {}, "yolov8"),
         (network((5, 8400)), {}, "yolov8"),
+        (network((84, 25200)), {}, "yolov8"),
         (network((84, 33600), item=(3, 640, 640)), {}, None),
         (network((84, 34000)), {}, "yolov8"),
         (network((84, 2100), item=(320, 320, 3)), {}, "yolov8"),

@@ -49,7 +49,8 @@ def choose_recipe(
             raise UsageError(
                 f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
                 "decides the answers",
-                hint=f"choose a recipe: {', '.join(recipe_names())} (tensors as they are), or a .toml file",
+                hint=f"choose a recipe: {', '.join(name for name in recipe_names() if name != 'raw')}, raw "
+                "(tensors as they are), or a .toml file",
             )
     tell("no recipe was given: the network's own tensors go in and out (raw)")
     return load_recipe("raw"), {}

@@ -104,7 +104,7 @@ def _one(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None
                 return Recognised("nanodet", f"{name}: {rows} places at {told}, {width - 32} classes + 4 x 8")
             if rows == cells and strides == (8, 16, 32):
                 return _cells(name, rows, width, told, spec, network, probe)
-        if isinstance(rows, int) and rows > 4 and width == cells:
+        if isinstance(rows, int) and rows > 4 and width in (cells, 3 * cells):
             why = f"{name}: {width} places at {told}, {rows} numbers each: YOLOv8, v9, v11 or v12"
             return Recognised("yolov8", why, extra)
     return _open(name, rows, width, network, extra)
