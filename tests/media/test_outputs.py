@@ -81,6 +81,9 @@ def test_outputs_keep_their_relative_names_and_do_not_meet() -> None:
     assert str(names.of("/z/a.jpg", "a.jpg", ".txt")) == "a-2.txt"
     assert str(names.of("/q", "../../etc/pass:wd.jpg", ".txt")) == "_/_/etc/pass_wd.txt"
     assert str(names.of("/鹅.jpg", "鹅.jpg", ".txt")) == "鹅.txt"
+    long = str(names.of("/long", "鹅" * 300 + ".jpg", ".txt"))
+    assert len(long.encode()) < 220 and long.endswith("鹅.txt")
+    assert names.of("/longer", "鹅" * 301 + ".jpg", ".txt").name.endswith("鹅-2.txt")
 
 
 def test_files_are_there_complete_or_not_at_all(tmp_path: Path) -> None:
@@ -93,6 +96,12 @@ def test_files_are_there_complete_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_whole(tmp_path / "a" / "folder.txt", b"x")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.txt", "folder.txt"]
+
+
+def test_long_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / str(OutputNames().of("/a", "鹅" * 300 + ".jpg", ".txt"))
+    write_whole(path, b"x")
+    assert path.read_bytes() == b"x"
 
 
 def test_pictures_take_the_kind_of_their_ending(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from ..errors import UsageError
 from ..tensors import Array
+from .whole import whole_file
 
 Detection = Mapping[str, Any]
 
 _QUALITY = 92
+_LONGEST = 200  # bytes of a name: systems take 255, and endings and numbers come on top
 _UNSAFE = re.compile(r"[^\w.+@=-]+")
 
 
@@ -45,7 +47,8 @@ class OutputNames:
 
 def safe(part: str) -> str:
     """A file's name without what a file's name may not hold, or what leads elsewhere (`..`)."""
-    return _UNSAFE.sub("_", part).strip(".") or "_"
+    kept = _UNSAFE.sub("_", part).strip(".").encode()
+    return kept[:_LONGEST].decode(errors="ignore") or "_"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -54,16 +57,8 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk's no; nothing was left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(".part", f".{path.stem[:100]}-", path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(part, 0o666 & ~_mask())
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(data)
 
 
 def write_picture(path: Path, picture: Array) -> None:
@@ -138,20 +133,13 @@ class CocoFile:
             OSError: the disk's no; no file was left behind.
         """
         categories = [{"id": index, "name": name} for index, name in sorted(self._labels.items())]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(".part", f".{self._path.stem[:100]}-", self._path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with whole_file(self._path) as part, part.open("w", encoding="utf-8") as file:
                 file.write('{"images": [')
                 self._images.copy_to(file)
                 file.write('],\n"annotations": [')
                 self._annotations.copy_to(file)
                 file.write(f'],\n"categories": {json.dumps(categories)}}}\n')
-            os.chmod(part, 0o666 & ~_mask())
-            os.replace(part, self._path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
         finally:
             self._images.close()
             self._annotations.close()
@@ -185,9 +173,3 @@ def check_apart(path: Path, source: str) -> None:
     """
     if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
         raise UsageError(f"{source} would be written over", hint="save into another directory")
-
-
-def _mask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

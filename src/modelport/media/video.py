@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from ..errors import InputError, Unsupported
 from ..tensors import Array
 from .av import load_av
+from .whole import new_part
 
 _CLOCK = 90_000
 """Ticks a second of a picture's time, as in MPEG."""
@@ -50,10 +50,7 @@ class VideoWriter:
         self._last = -1
         self._av = load_av()
         encoder = self._encoder()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(".part.mp4", f".{self.path.stem[:100]}-", self.path.parent)
-        os.close(handle)
-        self._part: Path | None = Path(part)
+        self._part: Path | None = new_part(self.path, ".part.mp4")
         with self._or_nothing():
             self._open(encoder)
 
@@ -120,10 +117,6 @@ class VideoWriter:
         with self._or_nothing():
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            # mkstemp makes files for the owner's eyes only.
-            mask = os.umask(0)
-            os.umask(mask)
-            self._part.chmod(0o666 & ~mask)
             self._part.replace(self.path)
         self._part = None
 
