@@ -300,7 +300,7 @@ def test_all_names_that_are_missing_are_named() -> None:
     classes = Classes(["red", "green"], {"rot": "red", "lila": ""})
     assert classes.find_all(["rot", "lila", "green"]) == {"rot": (0,), "lila": (), "green": (1,)}
     with pytest.raises(
-        InputError, match="2 of the data's 3 classes: gren, blue; it has red, green"
+        InputError, match="2 of the data's 3 classes: gren, blue; it has 'red', 'green'"
     ) as caught:
         classes.find_all(["gren", "red", "blue"])
     assert "did you mean 'green'" in str(caught.value) and "--map" in str(caught.value)

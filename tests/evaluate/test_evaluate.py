@@ -147,7 +147,7 @@ def test_files_that_cannot_be_read_are_counted_and_named(repo: Path, tmp_path: P
 def test_classes_that_the_model_does_not_have(repo: Path, colours: Path, tmp_path: Path) -> None:
     root = draw_colours(tmp_path / "data")
     (root / "blue").rename(root / "bleu")
-    with pytest.raises(InputError, match="1 of the data's 3 classes: bleu; it has red, green, blue"):
+    with pytest.raises(InputError, match="1 of the data's 3 classes: bleu; it has 'red', 'green', 'blue'"):
         modelport.evaluate(repo / "colours", root)
     assert modelport.evaluate(repo / "colours", root, renamed={"bleu": "blue"}).items == 7
     found = modelport.evaluate(repo / "colours", root, renamed={"bleu": ""})
@@ -202,6 +202,9 @@ def test_rows_with_words_as_targets(tmp_path: Path) -> None:
     number = pack_rows(tmp_path, "number")
     with pytest.raises(InputError, match="expected numbers as targets of a regression, got 'yes'"):
         modelport.evaluate(number, tmp_path / "rows.csv")
+    np.savez(tmp_path / "many.npz", x=ROWS, y=np.arange(5))
+    with pytest.raises(UsageError, match="not a probability"):
+        modelport.evaluate(number, tmp_path / "many.npz", kind="classification")
     forced = modelport.evaluate(
         pack_rows(tmp_path, "share", labels=["no", "yes"]), tmp_path / "rows.csv", kind="classification"
     )

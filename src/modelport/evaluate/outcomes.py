@@ -169,8 +169,10 @@ def plan_targets(
         raise UsageError(f"which output is the answer: {known}?", hint="--output NAME")
     targets = {item.truth for item in items}
     values = [float(answer.tensors[lone[0]].reshape(-1)[0]) for answer in answers]
-    binary = targets <= {0, 1} and all(0 <= value <= 1 for value in values)
-    if kind == "classification" or (kind is None and binary):
+    shares = all(0 <= value <= 1 for value in values)
+    if kind == "classification" and not shares:
+        raise UsageError(f"the answer {lone[0]!r} is a number and not a probability: {values[0]:g}")
+    if kind == "classification" or (kind is None and shares and targets <= {0, 1}):
         return TargetPlan("classification", lone[0], threshold=0.5)
     return TargetPlan("regression", lone[0])
 

@@ -69,7 +69,11 @@ class Classes:
         missing = [str(word) for word, indices in found.items() if indices is None]
         if missing:
             near = did_you_mean(missing[0], self.labels, otherwise="") if self.labels else ""
-            known = f"it has {some(self.labels)}" if self.labels else "the bundle has no labels"
+            known = (
+                f"it has {some([repr(label) for label in self.labels], 3)}"
+                if self.labels
+                else "the bundle has no labels"
+            )
             hints = [
                 near,
                 "--map DATA=MODEL names the model's class (or its index), --map DATA= leaves it out",

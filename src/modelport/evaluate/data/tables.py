@@ -117,7 +117,11 @@ def _tensor(values: list[Any], spec: TensorSpec, at: str) -> Array:
     fixed = [side for side in spec.shape if isinstance(side, int)]
     size = math.prod(fixed)
     if len(fixed) == len(spec.shape) and size != len(values):
-        raise InputError(f"{spec.name!r} takes {spec}, the row has {len(values)} values for it", at=at)
+        raise InputError(
+            f"{spec.name!r} takes {spec}, the row has {len(values)} values for it",
+            at=at,
+            hint="every column but the target is taken, in the file's order; leave out the others",
+        )
     shape = [side if isinstance(side, int) else len(values) // max(1, size) for side in spec.shape]
     if spec.dtype == "string":
         return object_array([str(value) for value in values], [len(values)]).reshape(shape)
