@@ -94,16 +94,28 @@ async def test_a_thousand_thresholds_are_one_lane(repo: Path) -> None:
         await repository.close()
 
 
-async def test_decoded_items_take_options_too(repo: Path) -> None:
+async def test_decoded_items_of_all_sizes_share_a_lane_and_take_options_too(repo: Path) -> None:
     repository = Repository(repo, SETTINGS)
     await repository.open()
     try:
         model = repository.model("boxes")
-        pixels = {"image": pixels_with(SCENE)}
-        one, two = await asyncio.gather(
-            model.answer_decoded(pixels), model.answer_decoded(pixels, options={"score_threshold": 0.85})
-        )
-        assert (count(model, one.tensors), count(model, two.tensors)) == (3, 0)
+        pixels = [
+            pixels_with([("green", 3, 4, 5 + size, 20)], size=(40 + size, 30 + size)) for size in range(64)
+        ]
+        wanted = [None, {"score_threshold": 0.85}] * 32
+        work = [
+            model.answer_decoded({"image": each}, options=options)
+            for each, options in zip(pixels, wanted, strict=True)
+        ]
+        answers = await asyncio.gather(*work)
+        assert [count(model, each.tensors) for each in answers] == [1, 0] * 32
+        with Pipeline.open(repo / "boxes" / "1") as pipeline:
+            for each, options, answered in zip(pixels, wanted, answers, strict=True):
+                alone = pipeline.answer({"image": each}, options)
+                assert np.array_equal(alone["boxes"], answered.tensors["boxes"])
+        assert len(model._lanes) == 1
+        counted = repository.metrics.snapshot().model("boxes", "1")
+        assert counted is not None and counted.statistics()["execution_count"] < 32
     finally:
         await repository.close()
 

@@ -107,7 +107,7 @@ class Executor:
             start = time.perf_counter()
             middle = start
             try:
-                decoded = _decoded(pipeline, job, places.item(item))
+                decoded = _decoded(pipeline, job, item, places.item(item))
                 middle = time.perf_counter()
                 prepared.append(pipeline.pre(decoded))
             except Exception as problem:  # noqa: BLE001 - an item's own failure, told to its own caller
@@ -214,12 +214,12 @@ def _halving(
     return [group]
 
 
-def _decoded(pipeline: Pipeline, job: Job, piece: Sequence[memoryview]) -> Tensors:
-    if job.kind == "encoded":
+def _decoded(pipeline: Pipeline, job: Job, item: int, piece: Sequence[memoryview]) -> Tensors:
+    if job.shapes is None:
         return pipeline.decode(bytes(piece[0]))
     return {
-        head.name: unpack_tensor(data, head.dtype, head.shape)
-        for head, data in zip(job.tensors, piece, strict=True)
+        head.name: unpack_tensor(data, head.dtype, shape)
+        for head, data, shape in zip(job.tensors, piece, job.shapes[item], strict=True)
     }
 
 

@@ -27,7 +27,7 @@ from .pool import ExecutorPool
 from .scheduler import Scheduler
 from .settings import EngineSettings
 from .submission import Done, Lane, Result, Submission
-from .wire import Kind, Options, TensorHead, pack_tensor
+from .wire import Kind, Options, Shapes, TensorHead, pack_tensor
 
 log = logging.getLogger("modelport.engine")
 
@@ -145,6 +145,7 @@ class LiveModel:
         slot: Slot | None = None,
         starts: Sequence[int] = (),
         options: Options | None = None,
+        shapes: Shapes = (),
     ) -> Submission:
         """Queue bytes that fit `lane`; `done` is called with the result or the error, perhaps at once."""
         now = time.monotonic()
@@ -154,7 +155,7 @@ class LiveModel:
                 deadline = asking.deadline
             latest = now + self.settings.timeout
             deadline = min(deadline, latest)
-        submission = Submission(lane, rows, data, done, now, deadline, slot, starts, options)
+        submission = Submission(lane, rows, data, done, now, deadline, slot, starts, options, shapes)
         self.enqueue(submission)
         return submission
 
@@ -190,9 +191,12 @@ class LiveModel:
             InputError: it does not fit, or is empty. TooLarge: more pixels than the bundle decodes.
         """
         self.check_decoded(decoded)
-        heads = tuple(TensorHead(name, dtype_name(array), array.shape) for name, array in decoded.items())
+        # Items of all sizes share a lane: each is prepared by itself, and what comes of it is of one size.
+        heads = tuple(TensorHead(name, dtype_name(a), (-1,) * a.ndim) for name, a in decoded.items())
         data = [pack_tensor(array) for array in decoded.values()]
-        return answered(await self.ask(self.lane("decoded", heads), 1, data, deadline, options=options))
+        shapes = tuple(array.shape for array in decoded.values())
+        lane = self.lane("decoded", heads)
+        return answered(await self.ask(lane, 1, data, deadline, options=options, shapes=shapes))
 
     async def infer(self, batch: Tensors, *, deadline: float = math.inf) -> dict[str, Array]:
         """Run the network alone on a batch of prepared tensors.
@@ -260,6 +264,7 @@ class LiveModel:
         slot: Slot | None = None,
         starts: Sequence[int] = (),
         options: Options | None = None,
+        shapes: Shapes = (),
     ) -> Result:
         """`submit`, and wait for the result; who is cancelled meanwhile is dropped before it is computed.
 
@@ -277,7 +282,15 @@ class LiveModel:
                 future.set_result(result)
 
         submission = self.submit(
-            lane, rows, data, done, deadline=deadline, slot=slot, starts=starts, options=options
+            lane,
+            rows,
+            data,
+            done,
+            deadline=deadline,
+            slot=slot,
+            starts=starts,
+            options=options,
+            shapes=shapes,
         )
         try:
             return await future

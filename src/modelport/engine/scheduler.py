@@ -16,8 +16,8 @@ from ..errors import DeadlineExceeded, ModelFailed, QueueFull, TooLarge, Unavail
 from ..monitor.metrics import ModelMetrics
 from .process import ExecutorProcess
 from .queue import BatchQueue
-from .submission import Lane, Record, Result, Run, Submission, options_of
-from .wire import INLINE, Group, Job, Reply
+from .submission import Lane, Record, Result, Run, Submission, job_of
+from .wire import INLINE, Group, Reply
 
 MAX_ATTEMPTS = 2
 """Runs of a submission whose executor died; then it is taken to be what kills it."""
@@ -254,7 +254,7 @@ class Scheduler:
         count = sum(rows)
         self._running += count
         lonely = len(batch) == 1 and self._running == count and not len(self._queue)
-        job = Job(self._number, lane.kind, lane.tensors, rows, places, lonely, options_of(batch))
+        job = job_of(self._number, batch, rows, places, lonely)
         executor.send(job, payload, Record(batch, count, lonely and executor.wide))
         self._count()
 

@@ -9,13 +9,14 @@ from typing import Any
 from ..tensors import Array
 from .arena import Slot
 from .cost import CostModel
-from .wire import Group, Kind, Options, OutHead, TensorHead, unpack_tensor
+from .wire import Group, Job, Kind, Options, OutHead, Shapes, TensorHead, unpack_tensor
 
 log = logging.getLogger("modelport.engine")
 
 
 class Lane:
-    """Submissions that may run together: one kind of work on tensors of one shape."""
+    """Submissions that may run together: one kind of work on tensors of one shape (of one rank, for decoded
+    items: each is prepared by itself)."""
 
     __slots__ = ("cost", "kind", "tensors")
 
@@ -41,6 +42,7 @@ class Submission:
         slot: the arena's slot in which all of `data` lies, released when the submission is settled.
         starts: where in the slot each of `data` begins.
         options: what the caller chose of the bundle's options, for `post`.
+        shapes: of a decoded item the shape of each of its tensors.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Submission:
         "lane",
         "options",
         "rows",
+        "shapes",
         "slot",
         "started",
         "starts",
@@ -72,6 +75,7 @@ class Submission:
         slot: Slot | None = None,
         starts: Sequence[int] = (),
         options: Options | None = None,
+        shapes: Shapes = (),
     ) -> None:
         self.lane = lane
         self.rows = rows
@@ -81,6 +85,7 @@ class Submission:
         self.slot = slot
         self.starts = starts
         self.options = options
+        self.shapes = shapes
         self.arrived = arrived
         self.started = 0.0
         self.cancelled = False
@@ -112,11 +117,18 @@ class Submission:
         done(result)
 
 
-def options_of(batch: Sequence[Submission]) -> list[Options | None] | None:
-    """Each submission's options; None where none has any, as for the network alone."""
-    if batch[0].lane.kind == "net" or all(each.options is None for each in batch):
-        return None
-    return [each.options for each in batch]
+def job_of(
+    number: int, batch: Sequence[Submission], rows: list[int], places: list[tuple[int, int]], wide: bool
+) -> Job:
+    """The job that runs a batch of one lane."""
+    lane = batch[0].lane
+    job = Job(number, lane.kind, lane.tensors, rows, places, wide)
+    if lane.kind != "net":
+        if any(each.options is not None for each in batch):
+            job.options = [each.options for each in batch]
+        if lane.kind == "decoded":
+            job.shapes = [each.shapes for each in batch]
+    return job
 
 
 class Record:

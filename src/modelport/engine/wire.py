@@ -53,7 +53,7 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 class TensorHead(msgspec.Struct, array_like=True, frozen=True):
-    """A tensor of a lane: `shape` is that of one row; for items that are no rows, that of the item."""
+    """A tensor of a lane: `shape` is that of one row; of decoded items only its length counts."""
 
     name: str
     dtype: str
@@ -62,6 +62,9 @@ class TensorHead(msgspec.Struct, array_like=True, frozen=True):
 
 Options = dict[str, float | int | bool]
 """What a caller chose of the bundle's options, by name; judged before it comes here."""
+
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class Job(msgspec.Struct, array_like=True):
@@ -78,6 +81,8 @@ class Job(msgspec.Struct, array_like=True):
     wide: bool = False
     options: list[Options | None] | None = None
     """None where no submission has any."""
+    shapes: list[Shapes] | None = None
+    """Of decoded items, whose sizes need not be alike: for every submission the shape of each tensor."""
 
 
 class OutHead(msgspec.Struct, array_like=True, frozen=True):

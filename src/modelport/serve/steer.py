@@ -83,7 +83,15 @@ class Steering:
         offered = {option.name for option in shadow.bundle.manifest.options}
         options = {name: value for name, value in (submission.options or {}).items() if name in offered}
         until = submission.deadline + 5.0
-        shadow.submit(lane, submission.rows, data, pair.second, deadline=until, options=options or None)
+        shadow.submit(
+            lane,
+            submission.rows,
+            data,
+            pair.second,
+            deadline=until,
+            options=options or None,
+            shapes=submission.shapes,
+        )
         return pair
 
 
