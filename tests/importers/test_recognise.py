@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import modelport
-from modelport.errors import UsageError
+from modelport.errors import Unsupported, UsageError
 from modelport.importers.recognise import Recognised, recognise
 from modelport.tensors import Array, Signature, Tensors, TensorSpec
 from modelport.verify.replay import verify
@@ -32,10 +32,11 @@ def network(*outputs: tuple[int | str, ...], item: tuple[int | str, ...] = (3, 6
 
 def found(signature: Signature, words: dict[str, str] | None = None, boxes: Any = None) -> Recognised | None:
     def probe() -> Any:
-        assert boxes is not None, "the network was run without need"
+        if boxes is None:
+            raise Unsupported("this network is not here")
 
         def run(batch: Tensors) -> dict[str, Array]:
-            assert batch["images"].shape == (1, 3, 640, 640)
+            assert batch["images"].shape[:2] == (1, 3)
             return {"out0": boxes}
 
         return run
@@ -93,6 +94,17 @@ def test_what_the_file_says_becomes_settings() -> None:
     got = found(network((56, 8400)), words | {"task": "pose", "kpt_shape": "[17, 3]"})
     assert got is not None
     assert got.settings == {"extra": 51}
+
+
+def test_sizes_that_are_open_are_looked_up_on_a_picture() -> None:
+    """As Ultralytics exports them with `dynamic=True`."""
+    opened = network(("width", "anchors"), item=(3, "h", "w"))
+    for shape, recipe in (((1, 7, 2100), "yolov8"), ((1, 6300, 8), "yolov5"), ((1, 300, 6), "yolov10")):
+        got = found(opened, {**ULTRALYTICS, "names": NAMES}, boxes=np.zeros(shape, np.float32))
+        assert got is not None
+        assert (got.recipe, got.settings) == (recipe, {"size": 320})
+    assert found(opened, ULTRALYTICS, boxes=np.zeros((1, 50, 768), np.float32)) is None
+    assert found(opened, ULTRALYTICS) is None
 
 
 @pytest.mark.parametrize("word", ["imgsz", "names", "kpt_shape", "task"])
@@ -201,11 +213,13 @@ def test_a_question_names_the_recipes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="its boxes are rotated"):
         modelport.pack(rotated, out=tmp_path / "repo")
     model = onnx.load(source)
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "places"
+    (values,) = (tensor for tensor in model.graph.initializer if tensor.name == "values")
+    pixels = onnx.numpy_helper.to_array(values) + np.array([40, 40, 0, 0, 0, 0, 0, 0], np.float32)
+    values.CopyFrom(onnx.numpy_helper.from_array(pixels, "values"))
     with pytest.raises(UsageError, match="the file does not say") as caught:
         modelport.pack(model, out=tmp_path / "repo", name="open")
-    assert "--recipe yolov5 (boxes in pixels" in str(caught.value.hint)
-    assert "--recipe yolox (" in str(caught.value.hint)
+    assert "--recipe yolov5 (anything that takes RGB" in str(caught.value.hint)
+    assert "--recipe yolox --set decoded=true (" in str(caught.value.hint)
     with pytest.raises(UsageError, match="takes a picture by the look of it"):
         modelport.pack(write_detector(tmp_path / "boxes.onnx"), out=tmp_path / "repo", labels=LABELS)
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..errors import InputError, ModelFailed, Unsupported
 from ..tensors import Array, Signature, TensorSpec
 from .source import Reference
 
@@ -76,6 +77,7 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
     if len(network.three) == 2 and task == "detect":
         return _two(network)
     if len(network.three) == 1:
+        network = _with_shape(network, signature.inputs[0], probe)
         found = _one(network, signature.inputs[0], probe)
         return found and _at_its_size(found, signature.inputs[0], words)
     if len(network.five) == 3 and not network.three and {shape[1] for shape in network.five.values()} == {3}:
@@ -83,6 +85,18 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
         why = f"three outputs of 3 anchors and {width} logits each: YOLOv5 or v7 without its last layer"
         return Recognised("yolov5-raw", why)
     return None
+
+
+def _with_shape(network: _Network, spec: TensorSpec, probe: Probe) -> _Network:
+    """The network with the sizes that its output has on a picture, where the file leaves them open."""
+    ((name, shape),) = network.three.items()
+    if all(isinstance(size, int) for size in shape[1:]) or spec.dtype != "float32":
+        return network
+    try:
+        made = probe()(_noise(spec, network.sides))[name]
+    except (InputError, ModelFailed, Unsupported):
+        return network
+    return msgspec.structs.replace(network, three={name: made.shape})
 
 
 def _one(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None:
