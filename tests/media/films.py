@@ -158,7 +158,10 @@ def free_port() -> int:
 
 @contextmanager
 def web(
-    files: dict[str, tuple[int, str, bytes]], *, redirects: dict[str, str] | None = None
+    files: dict[str, tuple[int, str, bytes]],
+    *,
+    redirects: dict[str, str] | None = None,
+    asked: list[str] | None = None,
 ) -> Iterator[str]:
     """A web server of fixed replies: path -> (status, media type, body); its address.
 
@@ -168,6 +171,8 @@ def web(
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
+            if asked is not None:
+                asked.append(path)
             if path.startswith("/closed") and self.headers.get("Authorization") != LOGIN:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="camera"')

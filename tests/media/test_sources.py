@@ -330,6 +330,20 @@ def test_what_is_fetched_is_bounded_and_comes_from_http_only(tmp_path: Path) -> 
             fetch(text, 100)
 
 
+@pytest.mark.parametrize("name", ["evil.mp4", "evil.m3u8", "evil.mkv"])
+def test_a_file_from_a_stranger_does_not_reach_out(name: str, film: Path, tmp_path: Path) -> None:
+    """Playlists that name other files and addresses, under the name of a video too."""
+    asked: list[str] = []
+    with web({"/a.ts": (200, "video/mp2t", film.read_bytes())}, asked=asked) as address:
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}/a.ts\n#EXT-X-ENDLIST\n"
+        concat = f"ffconcat version 1.0\nfile '{address}/a.ts'\nfile '/etc/hostname'\n"
+        for text in (playlist, concat):
+            (tmp_path / name).write_text(text)
+            with pytest.raises((InputError, Unavailable, NotFound)):
+                next(open_source(str(tmp_path / name)))
+    assert not asked
+
+
 def test_a_name_and_password_in_an_address_are_used_and_not_passed_on(film: Path) -> None:
     photo = jpeg(pictures(1)[0])
     files = {
