@@ -32,6 +32,7 @@ class Live(Source):
         self._corrupt = 0
         self._sampling = Sampling(fps)
         self._start: float | None = None
+        self._came = 0.0
 
     @property
     def corrupt(self) -> int:
@@ -57,7 +58,7 @@ class Live(Source):
                 for number, _, picture in self._decoder.pictures(self._wanted):
                     index = before + 1 + number
                     failed = 0
-                    yield Frame(index, self._now(), picture, self.name)
+                    yield Frame(index, self._came, picture, self.name)
             except Unavailable as problem:
                 reason = problem.message
             finally:
@@ -88,7 +89,8 @@ class Live(Source):
 
     def _wanted(self, _: float) -> bool:
         # A stream's own times start anew with every connection, and cameras' clocks drift.
-        return self._buffer.stopped or self._sampling.wants(self._now())
+        self._came = self._now()
+        return self._buffer.stopped or self._sampling.wants(self._came)
 
     def _now(self) -> float:
         """Seconds since the first frame came."""
