@@ -86,6 +86,15 @@ def test_without_trust_it_says_what_would_run(tmp_path: Path) -> None:
     assert "do not open it" in (worse.value.hint or "")
 
 
+def test_a_pickle_that_calls_the_system_is_called_what_it_is(tmp_path: Path) -> None:
+    for name in ("posix.system", "subprocess.Popen", "builtins.exec"):
+        path = checkpoint(tmp_path / "a.pt", "torch._utils._rebuild_tensor_v2", name)
+        importer = find_importer(path)
+        with pytest.raises(Unsupported, match=f"pickled object of {name}") as refused:
+            importer.load(path, example=None)
+        assert "do not open it" in (refused.value.hint or "")
+
+
 def test_without_the_framework_nobody_is_surprised_by_an_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

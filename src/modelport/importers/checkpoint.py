@@ -15,6 +15,26 @@ from .source import file_head, zip_members
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _MAX_PICKLE = 64 << 20
+HARMFUL = tuple(
+    f"{module}."
+    for module in (
+        "os",
+        "posix",
+        "nt",
+        "subprocess",
+        "sys",
+        "shutil",
+        "socket",
+        "runpy",
+        "ctypes",
+        "importlib",
+    )
+) + tuple(
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in ("eval", "exec", "compile", "__import__", "open", "getattr")
+)
+"""What a pickle that carries a model has no use for, and one that carries an attack has."""
 
 
 def kind_of_file(source: Any) -> str | None:
@@ -40,6 +60,12 @@ def refused_pickle(path: Path) -> Unsupported:
     found = sorted(pickled_names(path))
     tensors = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")
     classes = [name for name in found if name.split(".")[0] not in tensors or ".nn." in name]
+    if harmful := [name for name in found if name.startswith(HARMFUL)]:
+        return Unsupported(
+            f"{path} holds a pickled object of {', '.join(harmful[:3])}; opening it would run code from the "
+            "file, so it is not opened",
+            hint="do not open it anywhere; no model needs that",
+        )
     load = f"net = Net(); net.load_state_dict(torch.load({path.name!r}, weights_only=True))"
     if classes:
         holds = f"a pickled object of {', '.join(classes[:3])}{' …' if len(classes) > 3 else ''}"

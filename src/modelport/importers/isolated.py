@@ -35,8 +35,8 @@ def refusal(path: Path, what: str, names: Sequence[str], foreign: Sequence[str])
         )
     return Unsupported(
         holds,
-        hint="if you trust whoever made it: --trust (trust=True in Python) opens it in a process of its own, "
-        "without network",
+        hint="if you trust whoever made it: --trust (permission=Permission(trust=True) in Python) opens it "
+        "in a process of its own, without network",
     )
 
 

@@ -98,6 +98,7 @@ class UltralyticsImporter:
             foreign = [name for name in names if not _usual(name)]
             networks = [name for name in names if name.startswith(NETWORKS)]
             others = [name for name in names if _usual(name) and name not in networks]
+            others.sort(key=lambda name: not name.startswith(("models.", "ultralytics.")))
             raise refusal(path, "a YOLO checkpoint", [*networks, *others], foreign)
         worker = open_worker(CONVERTER, ENVIRONMENT, self._permission)
         about, arrays = worker.call({"do": "open", "path": str(path.resolve())})
