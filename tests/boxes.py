@@ -27,20 +27,7 @@ SCENE: list[Box] = [("red", 40, 30, 120, 90), ("blue", 180, 100, 300, 220), ("gr
 
 def write_detector(path: Path, *, size: int = 128, batch: int | str = "N") -> Path:
     """The network, in `path`: `images` float32[batch, 3, size, size], 0 to 1 -> `output0`."""
-    weights: dict[str, np.ndarray] = {
-        "faint": np.array(0.2, np.float32),
-        "two": np.array(2.0, np.float32),
-        "less": np.array(0.9, np.float32),
-        "onward": np.arange(1, size + 1, dtype=np.float32),
-        "back": np.arange(size, 0, -1).astype(np.float32),
-        "side": np.array(size, np.float32),
-        "last": np.array([-1], np.int64),
-        "others": np.array([1, 2, 0, 2, 0, 1], np.int64),
-        "pairs": np.array([0, 3, 2, size, size], np.int64),
-        "off": np.array([1, 1, 0, 0], np.float32),
-        "kinds": np.eye(3, dtype=np.float32)[None],
-        "none": np.array(0, np.float32),
-    }
+    weights = _weights(size)
     nodes: list[onnx.NodeProto] = []
 
     def op(kind: str, *inputs: str, out: str, **attributes: object) -> str:
@@ -82,9 +69,28 @@ def write_detector(path: Path, *, size: int = 128, batch: int | str = "N") -> Pa
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    # As YOLOv5's export has it; with the names, the output's 5 + 3 numbers tell what they are.
+    helper.set_model_props(model, {"stride": "32", "names": str(dict(enumerate(LABELS)))})
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
+
+
+def _weights(size: int) -> dict[str, np.ndarray]:
+    return {
+        "faint": np.array(0.2, np.float32),
+        "two": np.array(2.0, np.float32),
+        "less": np.array(0.9, np.float32),
+        "onward": np.arange(1, size + 1, dtype=np.float32),
+        "back": np.arange(size, 0, -1).astype(np.float32),
+        "side": np.array(size, np.float32),
+        "last": np.array([-1], np.int64),
+        "others": np.array([1, 2, 0, 2, 0, 1], np.int64),
+        "pairs": np.array([0, 3, 2, size, size], np.int64),
+        "off": np.array([1, 1, 0, 0], np.float32),
+        "kinds": np.eye(3, dtype=np.float32)[None],
+        "none": np.array(0, np.float32),
+    }
 
 
 def picture_with(

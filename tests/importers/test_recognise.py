@@ -220,8 +220,11 @@ def test_a_question_names_the_recipes(tmp_path: Path) -> None:
         modelport.pack(model, out=tmp_path / "repo", name="open")
     assert "--recipe yolov5 (anything that takes RGB" in str(caught.value.hint)
     assert "--recipe yolox --set decoded=true (" in str(caught.value.hint)
+    model = onnx.load(write_detector(tmp_path / "boxes.onnx"))
+    assert modelport.pack(model, out=tmp_path / "repo", name="boxes").labels() == tuple(LABELS)
+    del model.metadata_props[:]
     with pytest.raises(UsageError, match="takes a picture by the look of it"):
-        modelport.pack(write_detector(tmp_path / "boxes.onnx"), out=tmp_path / "repo", labels=LABELS)
+        modelport.pack(model, out=tmp_path / "repo", name="unnamed", labels=LABELS)
 
 
 def test_a_recipe_that_is_named_is_taken(tmp_path: Path) -> None:

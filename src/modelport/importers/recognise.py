@@ -121,22 +121,21 @@ def _one(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None
         if isinstance(rows, int) and rows > 4 and width in (cells, 3 * cells):
             why = f"{name}: {width} places at {told}, {rows} numbers each: YOLOv8, v9, v11 or v12"
             return Recognised("yolov8", why, extra)
-    return _open(name, rows, width, network, extra)
+    return _by_names(name, rows, width, network, extra)
 
 
-def _open(
+def _by_names(
     name: str, rows: int | str, width: int | str, network: _Network, extra: dict[str, Any]
 ) -> Recognised | None:
-    """The number of places is open: the numbers of each, and the file's class names, have to tell."""
+    """The places do not tell: the numbers of each have to, with the file's class names."""
     names = network.names
     beside = names + int(extra.get("extra", 0))
-    if isinstance(rows, int) and isinstance(width, str) and names and rows == 4 + beside:
+    if names and rows == 4 + beside:
         return Recognised("yolov8", f"{name}: 4 + {names} numbers, as many as the file has names", extra)
-    if isinstance(width, int) and isinstance(rows, str) and width > 5:
-        if names and width == 5 + beside:
-            return Recognised("yolov5", f"{name}: 5 + {names} numbers, as many as the file has names", extra)
-        if width > 6:
-            return Recognised(choices={"yolov5": _YOLOV5, "yolox": _YOLOX, "nanodet": _NANODET})
+    if names and width == 5 + beside:
+        return Recognised("yolov5", f"{name}: 5 + {names} numbers, as many as the file has names", extra)
+    if isinstance(width, int) and isinstance(rows, str) and width > 6:
+        return Recognised(choices={"yolov5": _YOLOV5, "yolox": _YOLOX, "nanodet": _NANODET})
     return None
 
 
