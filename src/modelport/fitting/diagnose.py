@@ -16,6 +16,10 @@ from .search import for_ranking, gray, kernels_for
 from .values import Affine, Table
 
 _GEOMETRIES = 6
+_FAR = 40.0
+"""Levels of difference, on average, from which on there is no resemblance."""
+_RARE = 0.05
+_LIKELY = 0.85
 _WHOLE = 0.05
 """How far a level may be from a whole number to count as one."""
 
@@ -52,30 +56,45 @@ def nearest(evidence: Sequence[Evidence], geometries: Sequence[Geometry]) -> Nea
     if not chosen or not geometries:
         return None
     is_gray = gray(chosen[0].output)
-    best: tuple[float, Geometry, str, str, bool] | None = None
     known = _line_of_flats(flats, is_gray)
-    for geometry in geometries[:_GEOMETRIES]:
+    geometry, kernel, order, first = _best(geometries[:_GEOMETRIES], evidence, chosen, known, is_gray)
+    line, planes = known or line_of(*_pair(chosen[0], geometry, kernel, order, first))
+    for other in dict.fromkeys([geometry, *(each for each in geometries if len(each.moves) == 1)]):
+        exact, instead = _instead(chosen, other, line, planes, is_gray)
+        if exact:
+            geometry, kernel, order, first = _best([other], evidence, chosen, known, is_gray)
+            break
+    else:
+        _, instead = _instead(chosen, geometry, line, planes, is_gray)
+    flat = np.concatenate([_off(each, geometry, kernel, order, first, known).reshape(-1) for each in chosen])
+    if flat.mean() > _FAR and not exact:
+        return None
+    if not exact and flat.max() < 1.5 and (flat > 0.5).mean() < _RARE:
+        instead = f"{kernel} but for the rounding of single levels (torchvision on uint8 tensors is such)"
+    return Nearest(
+        geometry, kernel, order, first, _colours(planes, is_gray), planes,
+        _table(line, planes, flats, chosen[0].output.dtype.name),
+        float(flat.max()), float((flat > 0.5).mean()), instead,
+    )  # fmt: skip
+
+
+def _best(
+    geometries: Sequence[Geometry],
+    evidence: Sequence[Evidence],
+    chosen: Sequence[Evidence],
+    known: tuple[Affine, tuple[int, ...]] | None,
+    is_gray: bool,
+) -> tuple[Geometry, str, str, bool]:
+    """Of our kernels and these geometries: with the smallest mean difference."""
+    best: tuple[float, tuple[Geometry, str, str, bool]] | None = None
+    for geometry in geometries:
         for kernel, order in kernels_for(geometry, evidence):
             for first in (False, True) if is_gray else (False,):
                 off = np.mean([_off(each, geometry, kernel, order, first, known).mean() for each in chosen])
                 if best is None or off < best[0] - 1e-9:
-                    best = float(off), geometry, kernel, order, first
+                    best = float(off), (geometry, kernel, order, first)
     assert best is not None
-    _, geometry, kernel, order, first = best
-    differences = [_off(each, geometry, kernel, order, first, known) for each in chosen]
-    flat = np.concatenate([each.reshape(-1) for each in differences])
-    if flat.mean() > 40:
-        return None
-    line, planes = known or line_of(*_pair(chosen[0], geometry, kernel, order, first))
-    shown = [
-        _Shown(each, line.level(each.output[geometry.placement(*each.sizes[0]).inside])) for each in chosen
-    ]
-    return Nearest(
-        geometry, kernel, order, first, _colours(planes, is_gray), planes,
-        _table(line, planes, flats, chosen[0].output.dtype.name),
-        float(flat.max()), float((flat > 0.5).mean()),
-        _instead(shown, geometry, planes, is_gray),
-    )  # fmt: skip
+    return best[1]
 
 
 def _pair(each: Evidence, geometry: Geometry, kernel: str, order: str, first: bool) -> tuple[Array, Array]:
@@ -151,11 +170,17 @@ def _colours(planes: tuple[int, ...], is_gray: bool) -> Colours:
     return named.get(planes, "other")
 
 
-def _instead(shown: Sequence[_Shown], geometry: Geometry, planes: Sequence[int], is_gray: bool) -> str:
-    """What the reference does, as far as the kernels and formulas here tell."""
+def _instead(
+    chosen: Sequence[Evidence], geometry: Geometry, line: Affine, planes: Sequence[int], is_gray: bool
+) -> tuple[bool, str]:
+    """What the reference does, as kernels and formulas without a step tell, and whether that is certain."""
+    shown = [
+        _Shown(each, line.level(each.output[geometry.placement(*each.sizes[0]).inside])) for each in chosen
+    ]
     if is_gray and (text := _other_gray(shown, geometry)):
-        return text
+        return True, text
     whole = max(float(np.abs(each.levels - np.rint(each.levels)).max()) for each in shown) < _WHOLE
+    unrounded = "" if whole else ", with numbers that are not rounded to levels"
     worst: dict[str, float] = {}
     equal: dict[str, float] = {}
     formulas = set()
@@ -165,23 +190,22 @@ def _instead(shown: Sequence[_Shown], geometry: Geometry, planes: Sequence[int],
             picture = made.astype(np.float64)
             if is_gray:
                 picture = (picture[:, :, :3] @ [0.299, 0.587, 0.114])[:, :, None]
-            picture = picture[:, :, list(planes)] if not is_gray else picture
+            else:
+                picture = picture[:, :, list(planes)]
             if made.dtype != np.uint8:
                 formulas.add(name)
                 picture = np.rint(picture.clip(0, 255)) if whole else picture
             off = np.abs(each.levels - picture)
             worst[name] = max(worst.get(name, 0.0), float(off.max()))
             equal[name] = min(equal.get(name, 1.0), float((off < 0.5).mean()))
-    if not worst:
-        return "no known kernel"
     name = min(worst, key=lambda each: (worst[each], each in formulas))
-    unrounded = "" if whole else ", with numbers that are not rounded to levels"
-    if worst[name] < _WHOLE * 2:
-        return f"{name}{unrounded}; there is no step that gives its bytes"
+    if worst[name] < 2 * _WHOLE:
+        return True, f"{name}{unrounded}; there is no step that gives its bytes"
     name = max(equal, key=lambda each: (equal[each], -worst[each]))
-    if whole and name in formulas and equal[name] > 0.9 and worst[name] < 2.5:
-        return f"most likely {name}, rounded to levels: equal in {equal[name]:.1%} of pixels"
-    return "no known kernel" + unrounded
+    if whole and name in formulas and equal[name] > _LIKELY and worst[name] < 2.5:
+        text = f"most likely {name}, rounded to levels: equal in {equal[name]:.1%} of pixels"
+        return False, text
+    return False, "no known kernel" + unrounded
 
 
 def _other_gray(shown: Sequence[_Shown], geometry: Geometry) -> str:
@@ -202,5 +226,5 @@ def _other_gray(shown: Sequence[_Shown], geometry: Geometry) -> str:
 
 
 def _opencv_gray(picture: Array) -> Array:
-    weights = np.array([4899, 9617, 1868], np.int64)
-    return np.asarray(((picture.astype(np.int64) @ weights + 8192) >> 14).astype(np.uint8)[:, :, None])
+    weights = np.array([9798, 19235, 3735], np.int64)
+    return np.asarray(((picture.astype(np.int64) @ weights + 16384) >> 15).astype(np.uint8)[:, :, None])

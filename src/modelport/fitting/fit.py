@@ -297,8 +297,8 @@ def _exif(asked: _Asked, steps: tuple[PreStep, ...]) -> list[str]:
         return []
     affected = sum(1 for sample in asked.samples if sample.sideways is not None and not sample.probe)
     return [
-        "the reference ignores the EXIF orientation: photos from phones lie on their side there; Modelport "
-        f"turns them upright. {affected or 'None'} of the samples {'are' if affected else 'is'} affected"
+        "the reference ignores the EXIF orientation, so that photos from phones lie on their side; "
+        f"Modelport turns them ({affected or 'none'} of the samples)"
     ]
 
 

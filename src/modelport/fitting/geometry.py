@@ -232,7 +232,8 @@ def _varying(sizes: Sequence[tuple[Sizes, Sizes]]) -> Iterator[Geometry]:
         yield Geometry((Resize(shorter=min(shorts)),))
     if len(longs) == 1:
         yield Geometry((Resize(longer=max(longs)),))
-    yield Geometry((Resize(shorter=max(shorts), longest=max(longs)),))
+    if len(shorts) > 1 and max(longs) >= max(shorts):
+        yield Geometry((Resize(shorter=max(shorts), longest=max(longs)),))
 
 
 def _before_crop(side: int) -> list[int]:

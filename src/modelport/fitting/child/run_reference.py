@@ -100,7 +100,10 @@ def choose(function: Any, ways: list[str], item: dict[str, Any], folder: str) ->
             tried.append([way, problem.told["message"]])
     if len(tried) == 1:
         raise Refused("call", tried[0][1], item=0)
-    told = "; ".join(f"as {way}: {message}" for way, message in tried)
+    ways_of: dict[str, list[str]] = {}
+    for way, message in tried:
+        ways_of.setdefault(message, []).append(way)
+    told = "; ".join(f"as {', '.join(same)}: {message}" for message, same in ways_of.items())
     raise Refused("call", "it takes the picture in no way. " + told, item=0)
 
 
