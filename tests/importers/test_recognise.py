@@ -142,7 +142,7 @@ def test_boxes_of_a_picture_tell_yolox_from_yolov6() -> None:
         (network((8732, 21), (8732, 4), item=(3, 300, 300)), {}, {"ssd", "detr", "rtdetr"}),
         (network((84, 8400)), {"task": "obb"}, {""}),
     ],
-    ids=str,
+    ids=["no size", "boxes and scores", "turned boxes"],
 )
 def test_what_looks_alike_is_a_question(
     signature: Signature, words: dict[str, str], choices: set[str]
