@@ -88,3 +88,23 @@ def test_whatever_is_seen_the_answers_stay_in_bounds(runs: list[tuple[int, float
         assert 1 <= cost.best_rows() <= 64 and 1 <= cost.next_rows(backlog=True) <= 64
         assert cost.predict(rows) > 0.0 and cost.row > 0.0
         assert cost.patience(1, rows) >= 0.0
+
+
+def test_what_is_done_item_by_item_makes_no_batch_cheaper() -> None:
+    # The network costs the same for every row, and the first item of all took long to decode.
+    cost = CostModel(64)
+    for rows in (1, 2, 4):
+        cost.observe(rows, 8e-3 * rows)
+    cost.observe(1, 30e-3, apart=22e-3)
+    for _ in range(20):
+        cost.observe(4, (8e-3 + 2e-3) * 4, apart=2e-3 * 4)
+    assert cost.best_rows() == 1
+    assert cost.predict(4) == pytest.approx(4 * 10e-3, rel=0.1), "and the whole is what a run takes"
+
+
+def test_a_network_that_batches_well_does_so_behind_slow_decoding_too() -> None:
+    cost = CostModel(8)
+    for _ in range(10):
+        for rows in (1, 2, 4, 8):
+            cost.observe(rows, 5e-3 + 1e-3 * rows, apart=0.5e-3 * rows)
+    assert cost.best_rows() == 8

@@ -89,7 +89,7 @@ async def test_a_thousand_thresholds_are_one_lane(repo: Path) -> None:
             found = [count(model, each.tensors) for each in await asyncio.gather(*work)]
             assert found == [int(each < 0.8) for each in thresholds]
         assert list(model._lanes) == [("encoded", ())]
-        assert set(model.costs()) == {"net", "encoded"}
+        assert set(model.costs()) == {"encoded"}
     finally:
         await repository.close()
 

@@ -11,9 +11,15 @@ from collections.abc import Mapping
 
 _SMOOTHING = 0.2
 """Weight of a new observation in the moving average."""
+_PAIRED = 0.15
+"""Weight of one comparison of two sizes that ran one after the other."""
 _WORTH = 0.95
 """A larger batch must bring the seconds per row down to this share to be preferred: smaller ones leave
 more to overlap, and answer sooner."""
+_WORTH_OF_LONG = 0.88
+"""The same where a row takes a millisecond and more: a batch then keeps its first row waiting, and what
+measuring differs by must not decide it."""
+_LONG = 1e-3
 _HANDLING = 170e-6
 """Seconds that handing a batch to an executor and back costs both processes beside the run itself."""
 _OUTSIDE = 30e-6
@@ -35,6 +41,13 @@ class CostModel:
         self.max_rows = max_rows
         self.longest = longest
         self._per_row: dict[int, float] = {}
+        """Seconds a row by size, on a machine as busy as it was when `_busy` was 1."""
+        self._busy = 1.0
+        """How much longer runs take now: a neighbour's work is no property of the size that ran meanwhile."""
+        self._before: tuple[int, float] | None = None
+        """The size of the run before this one, and how busy the machine was by it."""
+        self._apart = 0.0
+        """Seconds a row for what is done item by item; larger batches make none of it cheaper."""
         self._best = 0
         self._batches = 0
         self.row = 0.0
@@ -42,17 +55,33 @@ class CostModel:
         self.alone = 0.0
         """Seconds that a run took which had every core to itself; 0 while there was none."""
 
-    def observe(self, rows: int, seconds: float) -> None:
-        """Learn from one run."""
+    def observe(self, rows: int, seconds: float, apart: float = 0.0) -> None:
+        """Learn from one run; `apart` of its seconds went into decoding and preparing, item by item."""
+        if apart:
+            each = apart / rows
+            self._apart += (_SMOOTHING if self._apart else 1.0) * (each - self._apart)
         bucket = (rows - 1).bit_length()
-        known = self._per_row.get(bucket)
-        per_row = (seconds + _HANDLING) / rows
-        if known is not None:
-            # One stalled run (a page fault, a neighbour's burst) is not what the size costs.
-            per_row = known + _SMOOTHING * (min(per_row, 4 * known) - known)
-        self._per_row[bucket] = per_row
+        self._learn(bucket, (seconds - apart + _HANDLING) / rows)
         self._best = 0
         self.row = self.predict(self.best_rows()) / self.best_rows()
+
+    def _learn(self, bucket: int, per_row: float) -> None:
+        """Sizes are compared by runs that followed on each other; everything else is how busy it is now."""
+        if bucket not in self._per_row:
+            self._per_row[bucket] = per_row / self._busy
+            self._before = bucket, self._busy
+            return
+        # One stalled run (a page fault, a neighbour's burst) is not what the size costs.
+        busy = min(per_row / self._per_row[bucket], 4 * self._busy)
+        if self._before is not None and self._before[0] != bucket:
+            other, then = self._before
+            step = min(max(busy / then, 0.5), 2.0) ** _PAIRED
+            self._per_row[bucket] *= step
+            self._per_row[other] /= step
+            busy, self._before = busy / step, (bucket, busy / step)
+        else:
+            self._before = bucket, busy
+        self._busy += _SMOOTHING * (busy - self._busy)
 
     def predict(self, rows: int) -> float:
         """Seconds that a run of `rows` rows will take; 0 while nothing is known."""
@@ -63,7 +92,7 @@ class CostModel:
         if known is None:
             near = min(self._per_row, key=lambda other: abs(other - bucket))
             known = self._per_row[near]
-        return known * rows
+        return (known * self._busy + self._apart) * rows
 
     def best_rows(self) -> int:
         """The fewest rows whose cost per row is nearly the lowest; `max_rows` while nothing is known.
@@ -94,7 +123,7 @@ class CostModel:
 
     def curve(self) -> Mapping[int, float]:
         """Seconds per row by the largest number of rows of each bucket, for people."""
-        return {1 << bucket: seconds for bucket, seconds in sorted(self._per_row.items())}
+        return {1 << bucket: self.predict(1 << bucket) / (1 << bucket) for bucket in sorted(self._per_row)}
 
     def patience(self, waiting: int, returning: int) -> float:
         """Seconds that `waiting` rows may be held for `returning` others that are likely to come.
@@ -114,12 +143,13 @@ class CostModel:
         if not self._per_row:
             return self.max_rows
         buckets = sorted(self._per_row)
-        buckets = [each for each in buckets if self._per_row[each] * (1 << each) <= self.longest] or buckets[
-            :1
-        ]
+        short = [each for each in buckets if self.predict(1 << each) <= self.longest]
+        buckets = short or buckets[:1]
+        outside = (_OUTSIDE + self._apart) / self._busy
+        worth = _WORTH if self._per_row[buckets[0]] < _LONG else _WORTH_OF_LONG
         best = buckets[0]
         for bucket in buckets[1:]:
-            if self._per_row[bucket] + _OUTSIDE < _WORTH * (self._per_row[best] + _OUTSIDE):
+            if self._per_row[bucket] + outside < worth * (self._per_row[best] + outside):
                 best = bucket
         if best == buckets[-1] and best + 1 not in self._per_row and self._worth_trying(buckets):
             best += 1
@@ -127,7 +157,8 @@ class CostModel:
 
     def _worth_trying(self, buckets: list[int]) -> bool:
         """Whether the size above all that were tried may be better still, and is allowed."""
-        last = self._per_row[buckets[-1]]
-        if last * (2 << buckets[-1]) > self.longest:
+        last = self.predict(1 << buckets[-1])
+        if 2 * last > self.longest:
             return False
-        return len(buckets) < 2 or last < _WORTH * self._per_row[buckets[-2]]
+        # What a row costs here, and in runs of half the size.
+        return len(buckets) < 2 or last < _WORTH * 2 * self.predict(1 << buckets[-2])

@@ -71,6 +71,8 @@ class LiveModel:
         self._pool = ExecutorPool(bundle, settings, arena, self._scheduler, metrics, max_rows=self._max_rows)
         self._lanes: dict[tuple[Kind, tuple[TensorHead, ...]], Lane] = {}
         self._costs: dict[str, CostModel] = {}
+        self._tried: list[tuple[int, float]] = []
+        """(rows, seconds) of the network's trial runs, which every kind of work begins with."""
         self._closing = False
 
     @classmethod
@@ -93,8 +95,7 @@ class LiveModel:
         """
         model = cls(bundle, settings, arena, metrics)
         ready = await model._pool.open(complete=complete)
-        for rows, seconds in ready.costs:
-            model._cost("net").observe(rows, seconds)
+        model._tried = ready.costs
         if ready.golden is not None:
             metrics.golden(True, ready.golden)
         metrics.ready = True
@@ -300,7 +301,9 @@ class LiveModel:
 
     def _cost(self, kind: str) -> CostModel:
         if kind not in self._costs:
-            self._costs[kind] = CostModel(self._max_rows, self.settings.slo / 2 or math.inf)
+            cost = self._costs[kind] = CostModel(self._max_rows, self.settings.slo / 2 or math.inf)
+            for rows, seconds in self._tried:
+                cost.observe(rows, seconds)
         return self._costs[kind]
 
     # -- its life --------------------------------------------------------------------------------------------

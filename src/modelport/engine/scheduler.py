@@ -278,7 +278,7 @@ class Scheduler:
         if record.wide:
             lane.cost.alone = reply.seconds
         else:
-            lane.cost.observe(rows, reply.seconds)
+            lane.cost.observe(rows, reply.seconds, reply.apart())
         if lane.kind in ("net", "rows"):
             self.metrics.batch(rows, reply.seconds)
         for submission in batch:

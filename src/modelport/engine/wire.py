@@ -142,6 +142,10 @@ class Reply(msgspec.Struct, array_like=True):
     groups: list[Group]
     seconds: float
 
+    def apart(self) -> float:
+        """The seconds of it that went into decoding and preparing, item by item."""
+        return sum([(group.decode + group.pre) * group.count for group in self.groups])
+
 
 class Ready(msgspec.Struct, array_like=True):
     """The first frame of an executor: it answers, or why it does not.
