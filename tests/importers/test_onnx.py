@@ -244,7 +244,7 @@ def test_files_are_recognised_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("not a model")
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("saved_model.pb", "text.onnx", "empty.onnx"):
-        with pytest.raises(Unsupported, match="cannot tell what"):
+        with pytest.raises(InputError, match="no model that Modelport reads"):
             find_importer(tmp_path / name)
     with pytest.raises(Unsupported, match="SavedModel is not read yet"):
         find_importer(tmp_path)

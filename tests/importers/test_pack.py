@@ -203,8 +203,12 @@ def test_mistakes_leave_nothing_behind(
 
 def test_a_version_is_never_replaced(tmp_path: Path) -> None:
     first = pack(fixed_batch(), out=tmp_path, name="n", recipe="raw")
-    with pytest.raises(UsageError, match="exists; a bundle is never changed"):
+    with pytest.raises(UsageError, match="exists; a bundle is never changed") as refusal:
         pack(convnet(), out=tmp_path, name="n", recipe="raw")
+    assert "the folder may be deleted" in (refusal.value.hint or "")
+    for recipe, said in (("imagenett", "no recipe named"), (tmp_path / "none.toml", "cannot be read")):
+        with pytest.raises(UsageError, match=said):
+            pack(convnet(), out=tmp_path, name="n", recipe=recipe)
     assert Bundle.open(tmp_path / "n" / "1").digest == first.digest
     assert pack(fixed_batch(), out=tmp_path, name="n", version="2", recipe="raw").manifest.version == "2"
 

@@ -245,3 +245,48 @@ def test_golden_photos_in_which_nothing_is_found_raise_a_doubt(tmp_path: Path) -
         progress=notes.append,
     )
     assert any("nothing was found in 4 golden pictures" in note for note in notes)
+
+
+def told(source: Path, recipe: str | Path, out: Path) -> list[str]:
+    """The warnings of packing with a recipe that is named."""
+    notes: list[str] = []
+    modelport.pack(source, out=out, name="n", recipe=recipe, progress=notes.append)
+    return [note for note in notes if note.startswith("warning: ")]
+
+
+def test_a_named_recipe_with_another_head_is_warned_of(tmp_path: Path) -> None:
+    source = constant_detector(tmp_path / "net.onnx", (252, 8), {})
+    (warning,) = told(source, "yolov10", tmp_path / "a")
+    assert "recognised as yolov5" in warning
+    assert "recipe 'yolov10' is taken" in warning
+    assert told(source, "yolov5", tmp_path / "b") == []
+    assert told(source, "raw", tmp_path / "c") == []
+    shipped = Path(modelport.__file__).parent / "steps" / "recipes"
+    own = tmp_path / "birds.toml"
+    own.write_bytes((shipped / "yolov5.toml").read_bytes())
+    assert told(source, own, tmp_path / "d") == []
+    own.write_bytes((shipped / "yolov10.toml").read_bytes())
+    assert len(told(source, own, tmp_path / "e")) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "recipe", "said", "hint"),
+    [
+        ((5376, 6), "yolov8", r"5376 numbers at each of 6 places: the axes look swapped", "--recipe yolov5"),
+        ((6, 1344), "yolov5", r"1344 numbers at each of 6 places: the axes look swapped", "--recipe yolov8"),
+        ((6, 1344), "yolov10", "the axes look swapped", "--recipe yolov8"),
+        ((4032, 6), "imagenet", "'imagenet' is for classifiers, and the network is a detector", "yolov5"),
+        ((5000, 6), "imagenet", r"a classifier gives \[batch, classes\]", "--recipe yolov5, yolov8"),
+        ((4032, 6), "detr", "scored_boxes needs boxes", "--set boxes=NAME --set scores=NAME"),
+        ((1000,), "yolov5", "this network has no detector output", "--recipe imagenet"),
+    ],
+)
+def test_a_head_that_makes_no_sense_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], recipe: str, said: str, hint: str
+) -> None:
+    source = constant_detector(tmp_path / "net.onnx", shape if len(shape) > 1 else (*shape, 1, 1), {}, 256)
+    with pytest.raises(UsageError, match=said) as refusal:
+        modelport.pack(source, out=tmp_path / "repo", recipe=recipe)
+    assert hint in str(refusal.value.hint)
+    assert "placement" not in str(refusal.value)
+    assert not (tmp_path / "repo").exists()

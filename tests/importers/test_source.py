@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelport.errors import Unsupported
+from modelport.errors import InputError, Unsupported
 from modelport.importers.keras import KerasImporter
 from modelport.importers.onnx import OnnxImporter
 from modelport.importers.source import HDF5_MAGIC, find_importer, of_module
@@ -41,9 +41,17 @@ def test_the_content_decides(sources: dict[str, Path], tmp_path: Path) -> None:
     torch, keras = TorchImporter, KerasImporter
     assert found == {"torchscript": torch, "pt2": torch, "weights": torch, "keras": keras, "h5": keras}
     for path in (zipped(tmp_path / "x.pt", "readme.txt"), zipped(tmp_path / "empty.keras")):
-        with pytest.raises(Unsupported, match="cannot tell what"):
+        with pytest.raises(InputError, match="no model that Modelport reads"):
             find_importer(path)
     assert not OnnxImporter().recognises(sources["h5"])
+
+
+def test_a_photo_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "bus.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(64))
+    with pytest.raises(InputError, match="no model that Modelport reads") as refusal:
+        find_importer(tmp_path / "bus.jpg")
+    assert refusal.value.exit_code == 3
+    assert "Ultralytics" in (refusal.value.hint or "")
 
 
 def test_telling_loads_no_framework(sources: dict[str, Path]) -> None:

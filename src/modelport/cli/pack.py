@@ -48,7 +48,12 @@ if TYPE_CHECKING:
 )
 @click.option("--card", type=click.Path(), help="A model card (Markdown) to put in the bundle.")
 @click.option("--description", default="", help="One line about the model.")
-@click.option("--trust", is_flag=True, help="Open a SOURCE that is code (a pickle), in a confined process.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Open a SOURCE that is code (a pickle, such as a .pt "
+    "checkpoint of Ultralytics), in a confined process.",
+)
 @click.option(
     "--isolate",
     is_flag=True,
@@ -59,19 +64,27 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     """Pack SOURCE into the model repository OUT, and prove that the packed model is the same.
 
     SOURCE is told by its content: an ONNX file, a TorchScript .pt, a torch.export .pt2, a Keras .keras or
-    .h5. The recipe is compiled to standard ONNX operators; golden cases are recorded from the source
-    framework and replayed; a conversion that is not the same model is refused (exit code 1).
+    .h5, or, with --trust, a .pt checkpoint of Ultralytics or YOLOv5. The recipe is compiled to standard ONNX
+    operators; golden cases are recorded from the source framework and replayed; a conversion that is not the
+    same model is refused (exit code 1).
     """
     from ..importers.pack import pack
 
     notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        if text.startswith("warning: "):
+            # At once, since what follows may end in an error that it explains.
+            click.secho(text, err=True, fg="yellow", bold=True)
+
     with progress(f"pack {Path(source).name}", 100) as bar:
 
         def doing(what: str, share: float) -> None:
             bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
 
         allowed = permission(bar, trust=options["trust"], isolate=options["isolate"])
-        bundle = pack(source, progress=notes.append, stage=doing, permission=allowed, **_arguments(options))
+        bundle = pack(source, progress=note, stage=doing, permission=allowed, **_arguments(options))
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
@@ -79,8 +92,9 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         about |= {"version": manifest.version, "digest": bundle.digest}
         write_json(about | {"golden_cases": cases, "notes": notes})
         return
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    for text in notes:
+        if not text.startswith("warning: "):
+            click.echo(f"note: {text}", err=True)
     rows = [
         ("bundle", str(bundle.path)),
         ("digest", bundle.digest),

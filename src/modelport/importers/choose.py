@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..errors import UsageError
+from ..errors import InputError, ModelFailed, UsageError
 from ..steps.recipe import Recipe, load_recipe, recipe_names
 from ..tensors import TensorSpec
 from .recognise import Recognised, recognise
@@ -19,7 +17,7 @@ Note = Callable[[str], None]
 
 
 def choose_recipe(
-    recipe: str | os.PathLike[str] | None,
+    named: Recipe | None,
     importer: Importer,
     source: Any,
     specs: Sequence[TensorSpec],
@@ -29,13 +27,19 @@ def choose_recipe(
     parameters that the file itself settles.
 
     Raises:
-        UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess.
+        UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess; or a
+            classifier's recipe was named for a detector.
     """
-    found = _recognised(importer, source, specs)
-    if recipe is not None:
-        named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
+    if named is not None:
+        try:
+            found = _recognised(importer, source, specs)
+        except (InputError, ModelFailed):
+            found = None  # the user has said what it is
+        if found is not None:
+            _compare(named, found, tell)
         settled = found.settings if found is not None and found.recipe == named.name else {}
         return named, {key: value for key, value in settled.items() if key in named.parameters}
+    found = _recognised(importer, source, specs)
     if found is not None and found.recipe:
         tell(f"recognised: {found.why}; the recipe is {found.recipe} (--recipe takes another)")
         known = load_recipe(found.recipe)
@@ -54,6 +58,39 @@ def choose_recipe(
             )
     tell("no recipe was given: the network's own tensors go in and out (raw)")
     return load_recipe("raw"), {}
+
+
+def _compare(named: Recipe, found: Recognised, tell: Note) -> None:
+    """Warns of a recipe that is not the one recognised; a file of the user's is told by its head.
+
+    Raises:
+        UsageError: the recipe classifies and the network finds objects.
+    """
+    if not named.post:
+        return
+    reason = found.why or "; ".join(f"{name} ({why})" if name else why for name, why in found.choices.items())
+    likely = [found.recipe] if found.recipe else [name.split()[0] for name in found.choices if name]
+    if named.task == "image-classification":
+        fitting = " or ".join(f"--recipe {name}" for name in likely) or "--recipe raw"
+        raise UsageError(
+            f"recipe {named.name!r} is for classifiers, and the network is a detector by the look of it: "
+            f"{reason}",
+            hint=fitting,
+        )
+    shipped = recipe_names()
+    heads = [_head(load_recipe(name)) for name in likely]
+    alike = named.name in likely if named.name in shipped else _head(named) in heads
+    if not alike:
+        tell(
+            f"warning: recognised {f'as {found.recipe}' if found.recipe else 'a detector'}: {reason}; "
+            f"recipe {named.name!r} is taken because you said so; if it is wrong, so are the answers"
+        )
+
+
+def _head(recipe: Recipe) -> str:
+    """The name of the first step behind the network, which is the head of detectors."""
+    first = recipe.post[0] if recipe.post else ""
+    return str(next(iter(first), "")) if isinstance(first, dict) else str(first)
 
 
 def _recognised(importer: Importer, source: Any, specs: Sequence[TensorSpec]) -> Recognised | None:

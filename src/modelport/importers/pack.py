@@ -29,7 +29,7 @@ from ..steps.compile import (
     reference_pre,
 )
 from ..steps.heads import Head
-from ..steps.recipe import Recipe, resolve
+from ..steps.recipe import Recipe, load_recipe, resolve
 from ..steps.step import PostStep, PreStep, step_data
 from ..tensors import Array, Tensors, TensorSpec
 from ..verify.replay import verify
@@ -108,10 +108,11 @@ def pack(
     tell: Note = progress or (lambda note: None)
     doing: Stage = stage or (lambda what, share: None)
     name = _name(name, source)
+    named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe)) if recipe is not None else None
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
     importer, specs = find_importer(source, permission), tuple(parse_input(text) for text in inputs or ())
-    chosen, settled = choose_recipe(recipe, importer, source, specs, tell)
+    chosen, settled = choose_recipe(named, importer, source, specs, tell)
     given = {**settled, **(settings or {})}
     prepared = _prepare(importer, source, specs, chosen, labels, given, tell, doing)
     doing("recording golden cases", 0.6)
@@ -131,7 +132,8 @@ def _free(target: Path) -> Path:
     if os.path.lexists(target):
         raise UsageError(
             f"{target} exists; a bundle is never changed",
-            hint="choose another version: --model-version (version= in Python)",
+            hint="choose another version: --model-version (version= in Python); if it was a mistake and "
+            "nothing serves it, the folder may be deleted",
         )
     return target
 

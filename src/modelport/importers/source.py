@@ -103,7 +103,7 @@ def find_importer(source: Any, permission: Permission | None = None) -> Importer
         permission: handed on to the importer where the source is code.
 
     Raises:
-        NotFound: no such file. Unsupported: nothing recognises it.
+        NotFound: no such file. InputError: a file that is no model. Unsupported: nothing recognises it.
     """
     path = as_path(source)
     if path is not None and not path.exists():
@@ -114,7 +114,10 @@ def find_importer(source: Any, permission: Permission | None = None) -> Importer
             if permission is not None and isinstance(importer, TakesPermission):
                 importer.permit(permission)
             return importer
-    raise Unsupported(f"cannot tell what {describe(source)} is", hint=_advice(path))
+    message = f"{describe(source)} is no model that Modelport reads"
+    if path is not None and path.is_file() and path.suffix.lower() != ".tflite":
+        raise InputError(message, hint=_advice(path))
+    raise Unsupported(message, hint=_advice(path))
 
 
 def as_path(source: Any) -> Path | None:
@@ -199,4 +202,7 @@ def _advice(path: Path | None) -> str:
         return f"its content is no {path.suffix} file: {path.stat().st_size} bytes; it may be cut short"
     if path.is_dir():
         return "a folder is not read; give the model file itself (.onnx, .pt, .pt2, .keras, .h5)"
-    return "expected ONNX, TorchScript, torch.export (.pt2), Keras (.keras) or Keras HDF5 (.h5)"
+    return (
+        "expected ONNX, TorchScript or a checkpoint of Ultralytics or YOLOv5 (.pt), torch.export (.pt2), "
+        "Keras (.keras) or Keras HDF5 (.h5)"
+    )

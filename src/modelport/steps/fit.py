@@ -104,6 +104,7 @@ def fit(
     own_labels: tuple[str, ...],
     normalised_output: bool,
     notes: Sequence[str],
+    task: str = "",
 ) -> Resolved:
     """The steps as the network needs them: a cast added, what it has no use for dropped, each with a note.
 
@@ -111,6 +112,7 @@ def fit(
         UsageError: what the steps make is not what the network takes, or the other way round.
     """
     said = list(notes)
+    _check_outputs(post, net, task)
     steps = _pre_for(pre, net.inputs[0], said) if pictures else tuple(pre)
     names = labels or _own_labels(post, own_labels, net, said)
     after = _post_for(post, net, names, normalised_output, said)
@@ -229,6 +231,44 @@ def _post_for(
         steps.insert(0, Squeeze(output.name))
         notes.append(f"output {output.name} {output}: the axes of size 1 are dropped")
     return tuple(steps)
+
+
+def _check_outputs(post: Sequence[PostStep], net: Signature, task: str) -> None:
+    """Refuses a head whose axes are swapped, and a classifier's steps on more than a row of scores."""
+    for head in post:
+        if isinstance(head, Head) and head.numbers_axis is not None:
+            _check_axes(head, net)
+    output = _scored_output(post, net)
+    if task != "image-classification" or output is None:
+        return
+    if len(output.shape) > 2 and sum(side != 1 for side in output.shape[1:]) > 1:
+        raise UsageError(
+            f"a classifier gives [batch, classes]; the output {output.name!r} is {output}",
+            at="$.post",
+            hint="detectors are recognised without --recipe, or --recipe yolov5, yolov8, …; "
+            "--recipe raw gives the network's own outputs",
+        )
+
+
+def _check_axes(head: Head, net: Signature) -> None:
+    of, axis = getattr(head, "of", None), head.numbers_axis or 0
+    found = [spec for spec in net.outputs if len(spec.shape) == 3 and of in (None, spec.name)]
+    if len(found) != 1:
+        return
+    numbers, places = found[0].shape[axis], found[0].shape[3 - axis]
+    if not (isinstance(numbers, int) and isinstance(places, int)) or numbers <= max(places, _MANY):
+        return
+    other = "yolov8" if axis == 2 else "yolov5"
+    raise UsageError(
+        f"`{head.name}` would read the output {found[0].name!r} ({found[0]}) as {numbers} numbers at each of "
+        f"{places} places: the axes look swapped",
+        at="$.post",
+        hint=f"--recipe {other} takes the other order; without --recipe a detector is recognised",
+    )
+
+
+_MANY = 256
+"""Tiny pictures have fewer places than there are classes; nothing is swapped there."""
 
 
 def _check_labels(labels: Sequence[str], classes: int | None, where: str) -> None:

@@ -33,6 +33,8 @@ class Head(PostStep, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     score_threshold: Share = 0.25
     multi_label: bool = False
+    numbers_axis: ClassVar[int | None] = None
+    """Which axis of the output, 1 or 2, holds the numbers of a place; the other one the places."""
 
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
         """How many classes a network with these outputs knows, where they tell."""
@@ -59,6 +61,7 @@ class YoloV5(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     name: ClassVar[str] = "yolov5"
+    numbers_axis = 2
     of: str | None = None
     extra: Extra = 0
 
@@ -96,6 +99,7 @@ class YoloV8(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     name: ClassVar[str] = "yolov8"
+    numbers_axis = 1
     of: str | None = None
     extra: Extra = 0
 
@@ -140,6 +144,7 @@ class YoloV10(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     name: ClassVar[str] = "yolov10"
+    numbers_axis = 2
     of: str | None = None
 
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
@@ -203,9 +208,19 @@ def rows_of(step: str, of: str | None, tensors: dict[str, Value], rank: int = 3)
         UsageError: none, several and none named, or another rank or datatype.
     """
     fitting = [name for name, value in tensors.items() if len(value.shape) == rank]
-    shown = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items())
+    shown = ", ".join(
+        f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items() if name != CARRIED
+    )
+    if not fitting:
+        raise UsageError(
+            f"this network has no detector output: {step} takes one of {rank} axes; there are {shown}",
+            hint="a classifier? --recipe imagenet; leave --recipe out to have a detector recognised",
+        )
     if of is None and len(fitting) != 1:
-        raise UsageError(f"{step} must say `of` which output, of {rank} axes; there are {shown}")
+        raise UsageError(
+            f"{step} must say `of` which output, of {rank} axes; there are {shown}",
+            hint="with the recipes that ship: --set output=NAME",
+        )
     name = fitting[0] if of is None else of
     if name not in fitting or tensors[name].dtype != "float32":
         raise UsageError(f"{step} takes an output of float32 with {rank} axes; there are {shown}", at=of)

@@ -120,6 +120,7 @@ def resolve(
         own_labels=labels_of(recipe),
         normalised_output=normalised_output,
         notes=notes,
+        task=recipe.task,
     )
 
 

@@ -15,7 +15,7 @@ from ..tensors import Array, Tensors, TensorSpec
 from . import candidates
 from .candidates import by_class, column, corners, over, reference_corners
 from .graph import Graph, Value
-from .heads import Head, largest, part, past
+from .heads import CARRIED, Head, largest, part, past
 from .image import Size, both_sides
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -143,7 +143,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
             UsageError: they cannot be told.
         """
         three = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-        shown = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        shown = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items() if name != CARRIED)
         for name in (self.boxes, self.scores):
             if name is not None and name not in three:
                 raise UsageError(f"{self.name}: no output {name!r} of three axes; there are {shown}")
@@ -153,6 +153,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if len(boxes) != 1 or len(scores) != 1 or boxes[0] is None or scores[0] is None:
             raise UsageError(
                 f"{self.name} needs boxes [batch, n, 4] and scores [batch, n, classes]; there are {shown}",
-                hint="say which they are: `boxes` and `scores`",
+                hint="say which they are: --set boxes=NAME --set scores=NAME"
+                + ("" if len(three) > 1 else "; without two such outputs, leave --recipe out"),
             )
         return boxes[0], scores[0]
