@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from modelport.cli.main import root
+from modelport.errors import UsageError
 from modelport.fitting.finding import Finding, plain_steps
 from modelport.fitting.fit import fit_steps
 
@@ -210,6 +213,56 @@ def test_the_probes_tell_it_apart(tmp_path: Path) -> None:
     )
     finding = fitted(body, square, tmp_path, takes="pil")
     assert (finding.geometry, finding.kernel, finding.also) == ("resize 64 x 64", "pillow-bicubic", ())
+
+
+LETTERBOX = """
+import cv2
+
+def func(image):
+    height, width = image.shape[:2]
+    ratio = min(96 / height, 96 / width)
+    inner = round(width * ratio), round(height * ratio)
+    image = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
+    down, across = (96 - inner[1]) / 2, (96 - inner[0]) / 2
+    rows, columns = (round(down - 0.1), round(down + 0.1)), (round(across - 0.1), round(across + 0.1))
+    image = cv2.copyMakeBorder(image, *rows, *columns, cv2.BORDER_CONSTANT, value=(114, 114, 114))
+    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / 255
+"""
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_a_letterbox_of_photos_larger_than_the_flat_probes(probes: bool, tmp_path: Path) -> None:
+    # Pictures of one colour rank no geometry: were they taken for the smallest photos, a letterbox would
+    # be lost among the crops before it is tried.
+    sizes = {"across": (240, 320), "wide": (230, 410), "upright": (300, 220)}
+    photos = write_pictures(tmp_path / "photos", sizes)
+    pytest.importorskip("cv2")
+    finding = fit_steps(write_reference(tmp_path, LETTERBOX), photos, takes="rgb", probes=probes)
+    assert finding.ok, finding.why
+    assert finding.proof is not None
+    assert finding.proof.equal == finding.proof.samples == 3
+    assert plain_steps(finding.steps)[0] == {
+        "letterbox": {"size": 96, "fill": 114, "kernel": "opencv-linear"}
+    }
+
+
+def test_a_recipe_that_is_only_the_nearest_is_not_offered_for_packing(pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    words = ["fit-steps", "--reference", write_reference(tmp_path, AREA), "--samples", str(pictures)]
+    output = tmp_path / "mine.toml"
+    told = CliRunner().invoke(root, [*words, "-o", str(output)], standalone_mode=False)
+    assert told.return_value == 1
+    assert "only the nearest recipe, not equal to the function" in told.stderr
+    assert "modelport pack" not in told.stderr
+    assert "# Not what the reference is: OpenCV's INTER_AREA" in output.read_text()
+
+
+def test_an_unknown_recipe_for_the_post_processing_is_refused_first(pictures: Path, tmp_path: Path) -> None:
+    words = ["fit-steps", "--reference", write_reference(tmp_path, AREA), "--samples", str(pictures)]
+    told = CliRunner().invoke(root, [*words, "--post-of", "yolov55"], standalone_mode=False)
+    assert isinstance(told.exception, UsageError)
+    assert "did you mean 'yolov5'?" in str(told.exception)
+    assert "calling" not in told.stderr
 
 
 def test_photos_on_their_side_are_left_out_and_told(pictures: Path, tmp_path: Path) -> None:

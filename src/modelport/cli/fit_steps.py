@@ -72,11 +72,13 @@ def command(
     from ..errors import UsageError
     from ..fitting.fit import fit_steps
     from ..fitting.recipe_file import recipe_text, write_recipe
+    from ..steps.recipe import load_recipe
 
     if given["labels"] and not given["bundle"]:
         raise UsageError("--labels are judged by a network", hint="--bundle repo/NAME")
     if output is not None and output.suffix != ".toml":
         raise UsageError(f"a recipe's name ends in .toml, got {output.name!r}", at="--output")
+    load_recipe(post_of)
     finding = fit_steps(
         reference,
         samples,
@@ -102,8 +104,18 @@ def command(
     for reason in finding.why:
         click.echo(f"{click.style('no:', fg='red', bold=True)} {reason}", err=True)
     if output is not None and finding.steps:
-        click.echo(f"wrote {output}: modelport pack MODEL --recipe {output}", err=True)
+        click.echo(f"wrote {output}: {_what_for(finding, output)}", err=True)
     return 0 if finding.ok else 1
+
+
+def _what_for(finding: Finding, output: Path) -> str:
+    """What the written recipe is good for."""
+    if finding.ok:
+        return f"modelport pack MODEL --recipe {output}"
+    return (
+        "only the nearest recipe, not equal to the function: a network packed with it is given other "
+        "values than in training"
+    )
 
 
 def _costs(finding: Finding, samples: Path, given: dict[str, Any]) -> Costs:

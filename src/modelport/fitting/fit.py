@@ -321,7 +321,7 @@ def _notes_on(asked: _Asked, evidence: Sequence[Evidence]) -> list[str]:
                 *evidence[0].source.shape[:2]
             )
         )
-    if all(each.source.std() < 2 for each in evidence):
+    if all(each.flat for each in evidence):
         notes.append("the pictures are of one colour each: nothing shows how they are resized")
     failed = sum(1 for s, o in zip(asked.samples, asked.outputs, strict=True) if s.probe and o is None)
     if failed:

@@ -20,6 +20,8 @@ Colours = Literal["rgb", "bgr", "gray", "other"]
 PLANES = ("red", "green", "blue", "gray")
 _SPREAD = 1e-3
 """Of a level: what one level's values may differ by, as vector code and its rest may in the last bit."""
+_FLAT = 2.0
+"""Standard deviation of a channel's levels below which a picture shows nothing of its geometry."""
 
 
 class Evidence(msgspec.Struct, frozen=True, eq=False):
@@ -39,6 +41,11 @@ class Evidence(msgspec.Struct, frozen=True, eq=False):
             (int(self.source.shape[0]), int(self.source.shape[1])),
             (int(self.output.shape[0]), int(self.output.shape[1])),
         )
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is of one colour, all but."""
+        return bool(self.source.std(axis=(0, 1)).max() < _FLAT)
 
 
 class Levels(msgspec.Struct, frozen=True, eq=False):

@@ -115,11 +115,16 @@ def _best(
 
 
 def for_ranking(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """A few small pictures, a photo first."""
-    photos = [each for each in evidence if each.probe != "noise"]
-    noise = [each for each in evidence if each.probe == "noise" and each.source.shape[0] < 500]
-    small = sorted(photos, key=lambda each: each.source.size)[:2] + noise[:1]
-    return small[:_FOR_RANKING]
+    """A few small pictures, a photo first; none of one colour, of which every geometry makes the same."""
+    shown = [each for each in evidence if not each.flat] or list(evidence)
+    photos = sorted(
+        (each for each in shown if each.probe != "noise"), key=lambda each: (each.source.size, each.name)
+    )
+    # Of two sizes where there are: a square does not tell a letterbox from a resize to a square.
+    shapes = {each.source.shape for each in photos[:1]}
+    other = [each for each in photos[1:] if each.source.shape not in shapes]
+    noise = [each for each in shown if each.probe == "noise" and each.source.shape[0] < 500]
+    return [*photos[:1], *(other or photos[1:])[:1], *noise][:_FOR_RANKING]
 
 
 def _fits(geometries: Iterable[Geometry], evidence: Sequence[Evidence]) -> Iterator[Fit]:
