@@ -73,11 +73,12 @@ def test_yolo_labels_that_make_no_sense_are_named_by_their_line(tmp_path: Path, 
     assert caught.value.at == "labels/a.txt:2"
 
 
-def test_yolo_labels_without_a_picture_are_counted(tmp_path: Path) -> None:
+def test_yolo_labels_without_a_picture_are_a_note(tmp_path: Path) -> None:
     root = write_yolo(tmp_path, {"a": "0 0.5 0.5 0.1 0.1"}, "names: {0: red}\nval: images/val2017\n")
     (root / "labels" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1")
     data = read_data(root, "object-detection")
-    assert [failure.item for failure in data.failed] == ["labels/gone.txt"]
+    assert [item.name for item in data.items] == ["a.png"]
+    assert "label files without a picture, left out: labels/gone.txt" in data.notes
     assert any("val2017, which is not there" in note for note in data.notes)
 
 

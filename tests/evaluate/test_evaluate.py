@@ -298,7 +298,28 @@ def test_the_commands_exit_codes(
         (4, ["--data", str(colours), "--runtime", "steam", *quick]),
     ):
         assert run(["evaluate", bundle, *arguments]) == expected, arguments
-    assert "did you mean 'accuracy'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "did you mean 'accuracy'" in said
+    assert "exit code 3: 1 of 8 items have no answer; --allow-failed 1 lets them pass" in said
+
+
+def test_label_files_without_a_picture_do_not_fail_a_check(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = draw_boxes(tmp_path)
+    (data / "labels" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1")
+    for described in data.glob("*.y*ml"):  # where it names a part, there may be label files of others
+        described.write_text(described.read_text().replace("val:", "elsewhere:"))
+    asked = ["evaluate", str(repo / "boxes"), "--data", str(data), "--bootstrap", "0"]
+    assert run([*asked, "--limit", "2", "--at-least", "map50=0.9"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 items answered" in said and "labels/gone.txt" in said
+    assert run([*asked, "--conf", "0.3", "--option", "score_threshold=0.2"]) == 2
+
+
+def test_a_classifier_is_not_judged_on_boxes(repo: Path, boxes: Path) -> None:
+    with pytest.raises(InputError, match=r"this is a folder of boxes .* and colours is a classifier"):
+        modelport.evaluate(repo / "colours", boxes)
 
 
 def test_importing_it_is_light() -> None:

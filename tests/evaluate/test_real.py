@@ -25,10 +25,8 @@ def test_yolov5n_on_coco128_is_within_a_fifth_of_a_point_of_ultralytics_val(
     assert found["ultralytics_map50"] == pytest.approx(0.53900, abs=0.002)
     # COCO's own definition on the same boxes.
     assert found["map"] == pytest.approx(0.35737, abs=0.001)
-    assert [failure.item for failure in found.failed] == [
-        "labels/000000000656.txt",
-        "labels/000000000659.txt",
-    ]
+    assert found.items == 128 and not found.failed
+    assert any("labels/000000000656.txt, labels/000000000659.txt" in note for note in found.notes)
 
 
 def test_squeezenet_on_imagenet_photos_is_as_by_hand(shared_data: Path, tmp_path: Path) -> None:

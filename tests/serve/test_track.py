@@ -116,8 +116,11 @@ async def test_what_cannot_be_is_said_and_the_session_goes_on(url: str) -> None:
         for text, words in {
             "{": "not JSON",
             '{"lines": ["1,2"]}': "x1,y1,x2,y2",
-            '{"zones": 3}': "said of no session",
-            '{"colour": 1}': "unknown field",
+            '{"zones": 3}': "Expected `array | null`, got `int` at `$.zones`",
+            '{"colour": 1}': "unknown setting 'colour'; there are options, order, tracker",
+            '{"conf": 0.5}': 'stands in options: {"options": {"score_threshold": 0.5}}',
+            '{"tracker": {"min_fames": 1}}': "did you mean 'min_frames'?",
+            '{"only": ["rde"]}': "boxes has no label 'rde' at `$.only` — hint: did you mean 'red'?",
             '{"tracker": {"tracker": "magic"}}': "no tracker is called",
             '{"tracker": {"tracker": "deepsort"}}': "need each other",
             '{"appearance": "looks"}': "need each other",

@@ -17,11 +17,13 @@ from click.testing import CliRunner, Result
 from modelport.cli.main import root
 from modelport.cli.track import command
 from modelport.errors import ModelportError
+from modelport.media.draw import Canvas
 from modelport.media.frames import Frame, Source
 from modelport.media.video import VideoWriter
 from modelport.track.association import Following
-from modelport.track.run import Delay, Given, follow_source
-from modelport.track.session import Session
+from modelport.track.run import Delay, Drawing, Given, follow_source
+from modelport.track.session import Session, Watching
+from modelport.track.shapes import Zone
 
 from ..boxes import pack_boxes, pixels_with
 from .test_files import pack_looks
@@ -113,6 +115,59 @@ def test_the_annotated_video(folder: Path, tmp_path: Path) -> None:
     assert all(np.abs(a.astype(int) - b).mean() > 3 for a, b in zip(pictures, before, strict=True))
 
 
+def test_a_film_that_is_cut_short_is_told(folder: Path, tmp_path: Path) -> None:
+    # Its index stands in front, so all that was written before the cut is read.
+    data = (folder / "film.mp4").read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: int(len(data) * 0.7)])
+    asked = [str(folder / "repo" / "boxes" / "1"), str(cut)]
+    done = CliRunner().invoke(command, [*asked, "--json"])
+    summary = lines_of(done)[-1]
+    assert 0 < summary["frames"] < FRAMES
+    assert summary["missing"] + summary["corrupt"] >= FRAMES - summary["frames"]
+    said = f"it ends {summary['missing']} frames before the end that it announces"
+    assert summary["missing"] and said in done.stderr
+    table = CliRunner().invoke(command, asked)
+    assert said in table.stderr
+    assert ["missing", str(summary["missing"])] in [row.split() for row in table.stdout.splitlines()]
+    early = CliRunner().invoke(command, [*asked, "--frames", "3", "--json"])
+    assert lines_of(early)[-1]["frames"] == 3 and "announces" not in early.stderr
+
+
+def test_a_threshold_is_kept_to_and_times_are_in_milliseconds(folder: Path) -> None:
+    *events, summary = lines_of(track(folder, "--conf", "1", "--json"))
+    assert summary["tracks"] == 0 and not events
+    lines = lines_of(track(folder, "--iou", "0.5", "--zone", "0,0 1,0 1,1 0,1,all", "--json", "--tracks"))
+    times = [value for line in lines for name, value in line.items() if name.endswith("seconds")]
+    times += [stay["dwell_seconds"] for stay in lines[-1]["zones"]["all"].values()]
+    assert times and all(round(each, 3) == each for each in times)
+
+
+def test_in_a_directory_the_video_has_the_name_of_its_source(folder: Path, tmp_path: Path) -> None:
+    assert track(folder, "--save", tmp_path, "--frames", "3").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+    refused = track(folder, "--save", folder, "--frames", "3")
+    assert refused.exit_code != 0 and "written over" in str(refused.exception)
+
+
+def test_the_status_and_a_zone_in_its_corner_are_both_legible() -> None:
+    zone = Zone(((0, 0), (300, 0), (300, 200), (0, 200)), "corner")
+    session = Session(Following(), Watching(zones=(zone,)))
+    picture = np.full((240, 640, 3), 128, np.uint8)
+    step = session.step([], 0.0, (640, 240))
+    plain = Drawing(session, caption=False).draw(picture, step)
+    both = Drawing(session).draw(picture, step)
+    status = Canvas(picture)
+    status.leave_room("0.00 s, 0 now, 0 in all")
+    (place,) = status._taken
+    bottom = int(place[3])
+    # The zone's label is as it is without a status, and stands right below it.
+    label = plain[2:bottom, 4:120].astype(int)
+    moved = both[bottom + 2 : 2 * bottom, 4:120].astype(int)
+    assert np.abs(label[: len(moved)] - moved).mean() < 20
+    assert np.abs(plain[bottom + 2 : 2 * bottom, 4:120].astype(int) - moved).mean() > 20
+
+
 def test_deepsort_with_an_embedding_bundle(folder: Path) -> None:
     looks = folder / "looks" / "looks" / "1"
     *_, summary = lines_of(track(folder, "--appearance", looks, "--json"))
@@ -128,6 +183,9 @@ def test_deepsort_with_an_embedding_bundle(folder: Path) -> None:
         (["--option", "score"], "NAME=VALUE"),
         (["--option", "magic=1"], "no option 'magic'"),
         (["--classes", "person"], "no class 'person'"),
+        (["--classes", "99"], "no class 99; its classes are 0 to 2"),
+        (["--conf", "0.5", "--option", "score_threshold=0.4"], "say the same"),
+        (["--save", "out.avi"], "must end in .mp4"),
         (["--min-iou", "2"], "min_iou from 0 to 1"),
         (["--tracker", "sort", "--high-score", ".5"], "sort has no high_score"),
     ],
@@ -142,7 +200,7 @@ def test_wishes_that_cannot_be(folder: Path, arguments: list[str], words: str) -
 def test_usage(folder: Path) -> None:
     assert CliRunner().invoke(root, ["track", "only-one"]).exit_code == 2
     det = folder / "gt.txt"
-    for wrong in (["a", "b"], ["--save", "x.mp4"]):
+    for wrong in (["a", "b"], ["--save", "x.mp4"], ["--conf", "0.5"]):
         assert CliRunner().invoke(command, ["--detections", str(det), *wrong]).exit_code == 2
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError, UsageError, did_you_mean
+from .bundle_options import pairs_of
 from .render import console, facts, grid, json_option, tracked, write_json
 
 if TYPE_CHECKING:
@@ -126,9 +127,15 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
         _print_json(evaluation, comparison, broken)
     else:
         _print(evaluation, comparison, broken)
-    if broken:
-        return 1
-    return InputError.exit_code if len(evaluation.failed) > given["allow_failed"] else 0
+    failed = len(evaluation.failed)
+    if broken or failed <= given["allow_failed"]:
+        return 1 if broken else 0
+    click.echo(
+        f"exit code {InputError.exit_code}: {failed} of {evaluation.items} items have no answer; "
+        f"--allow-failed {failed} lets them pass",
+        err=True,
+    )
+    return InputError.exit_code
 
 
 def _evaluate(bundle: str, data: str, given: Mapping[str, Any], **other: Any) -> Evaluation:
@@ -167,10 +174,8 @@ def _options(given: Mapping[str, Any]) -> dict[str, float | int | bool]:
             found[name] = int(text) if text.lstrip("+-").isdecimal() else float(text)
         except ValueError:
             raise UsageError(f"--option {name}={text}: expected a number, true or false") from None
-    for flag, name in (("conf", "score_threshold"), ("iou", "iou_threshold")):
-        if given[flag] is not None:
-            found[name] = given[flag]
-    return found
+    short = pairs_of(given["options"], conf=given["conf"], iou=given["iou"])
+    return found | {name: value for name, value in short.items() if name not in found}
 
 
 def _pairs(texts: Iterable[str], expected: str) -> dict[str, str]:

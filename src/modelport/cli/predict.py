@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from ..bundle.options import check_options
 from ..bundle.store import Bundle
-from ..errors import InputError
+from .bundle_options import options_of
 from .predict_inputs import Item, items_of
 from .predict_names import read_names
 from .render import console, grid, json_option, tracked, write_json
@@ -57,7 +56,11 @@ def _saving(function: F) -> F:
 @click.option("--iou", type=_SHARE, help="Overlap above which one box yields: --option iou_threshold=…")
 @click.option("--classes", metavar="NAME,…", help="Keep boxes of these classes only, by name or number.")
 @_saving
-@click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), help="Frames a second to look at.")
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, 1000, min_open=True),
+    help="Frames a second to look at; all unless said.",
+)
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames of each video or stream.")
 @click.option(
     "--reconnect", type=click.IntRange(0), default=5, show_default=True, help="Tries for a cut stream."
@@ -103,7 +106,7 @@ def _opened(
     from .predict_keep import Keeper, Wanted
     from .predict_run import Answering, Playing, classes_of
 
-    options = _options(bundle, given)
+    options = options_of(bundle, given["options"], conf=given["conf"], iou=given["iou"])
     classes = classes_of(bundle, given["classes"]) if given["classes"] else None
     wanted = Wanted(
         save=given["save"],
@@ -123,28 +126,6 @@ def _opened(
     return Answering(
         pipeline, keeper, stop, options=options, classes=classes, playing=playing, workers=workers
     )
-
-
-def _options(bundle: Bundle, given: dict[str, Any]) -> dict[str, Any]:
-    """What `post` is given, by name.
-
-    Raises:
-        click.UsageError: the bundle has no such option, or not such a value.
-    """
-    options: dict[str, Any] = {}
-    for text in given["options"]:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"--option {text}: expected NAME=VALUE")
-        options[name] = value
-    for flag, name in (("conf", "score_threshold"), ("iou", "iou_threshold")):
-        if given[flag] is not None:
-            options[name] = given[flag]
-    try:
-        return dict(check_options(bundle.manifest, options))
-    except InputError as problem:
-        hint = f" ({problem.hint})" if problem.hint else ""
-        raise click.UsageError(f"{problem.message}{hint}") from problem
 
 
 class Report:

@@ -221,7 +221,7 @@ class Answering:
     def _frame(self, item: Item, source: Source, frame: Frame) -> tuple[Line, Array | None]:
         manifest = self.pipeline.bundle.manifest
         start = time.perf_counter()
-        seconds = round(frame.seconds, 4)
+        seconds = round(frame.seconds, 3)
         try:
             answer = self._answer({"image": frame.picture})
         except ModelportError as problem:
@@ -255,14 +255,7 @@ class Answering:
 
     def _note(self, source: Source) -> None:
         """What the user should know of a source that was read."""
-        counts = {
-            "damaged and skipped": source.corrupt,
-            "not taken in time": source.dropped,
-            "connected anew": source.reconnects,
-        }
-        words = [f"{count} {what}" for what, count in counts.items() if count]
-        if source.missing and not self.stop.wanted and self.playing.frames is None:
-            words.append(f"it ends {source.missing} frames before the end that it announces")
+        words = source.notes(whole=not self.stop.wanted and self.playing.frames is None)
         if words:
             self.notes.append(f"{source.name}: {', '.join(words)}")
 
@@ -298,8 +291,12 @@ def classes_of(bundle: Bundle, names: str) -> frozenset[int]:
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name in labels:
             found |= {index for index, label in enumerate(labels) if label == name}
-        elif name.isdecimal():
+        elif name.isdecimal() and (not labels or int(name) < len(labels)):
             found.add(int(name))
+        elif name.isdecimal():
+            raise UsageError(
+                f"{bundle.manifest.name} has no class {name}; its classes are 0 to {len(labels) - 1}"
+            )
         else:
             raise UsageError(f"{bundle.manifest.name} has no class {name!r}", hint=did_you_mean(name, labels))
     if not found:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -15,18 +15,22 @@ from ..bundle.store import Bundle
 from ..errors import UsageError
 from ..track.association import TRACKERS, Following
 from ..track.counting import Anchor
-from ..track.session import Session, Summary, Watching
+from ..track.events import written
+from ..track.session import Session, Watching
 from ..track.shapes import parse_line, parse_zone
+from .bundle_options import options_of, pairs_of
 from .predict_run import classes_of
-from .render import console, facts, grid, json_option, progress, write_json
+from .render import json_option, progress, write_json
 from .stopping import Stop
+from .track_report import report
 
 if TYPE_CHECKING:
     from ..media.frames import Source
-    from ..track.run import Delay, Detect, Shown
+    from ..track.run import Detect, Shown
     from ..track.scores import Scores
 
 _NUMBER = click.FloatRange(0)
+_SHARE = click.FloatRange(0, 1)
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -34,11 +38,14 @@ class Wish(msgspec.Struct, frozen=True):
 
     inputs: tuple[str, ...]
     option: tuple[str, ...]
+    conf: float | None
+    iou: float | None
     classes: str | None
     appearance: str | None
     detections: Path | None
     fps: float | None
     seconds: float | None
+    frames: int | None
     threads: int | None
     save: Path | None
     save_mot: Path | None
@@ -91,6 +98,8 @@ def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--option", multiple=True, metavar="NAME=VALUE", help="An option of BUNDLE, as score_threshold=0.2."
 )
+@click.option("--conf", type=_SHARE, help="Least score of a box: --option score_threshold=…")
+@click.option("--iou", type=_SHARE, help="Overlap above which one box yields: --option iou_threshold=…")
 @click.option("--classes", metavar="NAME,…", help="Follow objects of these classes only, by name or number.")
 @click.option(
     "--detections",
@@ -98,10 +107,20 @@ def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="DET.TXT",
     help="Objects found already, in MOTChallenge's format; no BUNDLE then.",
 )
-@click.option("--fps", type=click.FloatRange(0, min_open=True), help="At most so many frames a second.")
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    help="At most so many frames a second; for a directory of pictures: their rate, 25 unless said.",
+)
 @click.option("--seconds", type=_NUMBER, help="Stop after so much of the video or stream.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames that were looked at.")
 @click.option("--threads", type=click.IntRange(1), help="[default: cores]")
-@click.option("--save", type=click.Path(path_type=Path), metavar="OUT.MP4", help="Write the annotated video.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="OUT.MP4",
+    help="Write the annotated video; in a directory NAME.mp4.",
+)
 @click.option(
     "--save-mot",
     type=click.Path(path_type=Path),
@@ -142,6 +161,7 @@ def command(
     summary as the last line.
     """
     wish = Wish(**wishes)
+    _check_save(wish.save)
     tracker = tracker or ("deepsort" if wish.appearance else "bytetrack")
     if (tracker == "deepsort") != (wish.appearance is not None):
         raise UsageError("deepsort and --appearance BUNDLE need each other")
@@ -174,21 +194,25 @@ def _run(
     session = Session(msgspec.structs.replace(following, fps=source.fps), watching)
     appearance = None
     if wish.appearance is not None:
-        appearance = Appearance(opened.enter_context(_pipeline(wish.appearance, wish.threads)))
+        appearance = Appearance(opened.enter_context(_pipeline(Bundle.open(wish.appearance), wish.threads)))
     keeping = opened.enter_context(_Keeping.open(wish, source, session, as_json))
+    cut = False
     delay = Delay()
     stop = opened.enter_context(Stop().listening())
     with progress("track", source.total) as bar, stop.calling(source.stop):
-        for shown in follow_source(source, detect, session, appearance=appearance, delay=delay):
+        followed = follow_source(source, detect, session, appearance=appearance, delay=delay)
+        for number, shown in enumerate(followed, 1):
             keeping.keep(shown)
             bar.advance(bar.task_ids[0])
-            if wish.seconds is not None and shown.step.seconds >= wish.seconds:
+            enough = wish.seconds is not None and shown.step.seconds >= wish.seconds
+            if enough or number == wish.frames:
                 source.stop()
+                cut = True
                 break
     keeping.finish(session)
     scores = keeping.scores(wish.ground_truth) if wish.ground_truth is not None else None
-    summary = session.summary()
-    _report(summary, source, delay, scores, as_json)
+    whole = not cut and not stop.wanted
+    report(session.summary(), source, delay, scores, as_json=as_json, whole=whole)
     return 0
 
 
@@ -201,11 +225,15 @@ def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
     if wish.detections is None:
         if len(wish.inputs) != 2:
             raise click.UsageError("expected BUNDLE and VIDEO, or --detections DET.TXT [VIDEO]")
-        pipeline = opened.enter_context(_pipeline(wish.inputs[0], wish.threads))
-        only = classes_of(pipeline.bundle, wish.classes) if wish.classes else frozenset()
-        detect = detector(pipeline, _options(wish.option), classes=only)
+        bundle = Bundle.open(wish.inputs[0])
+        options = options_of(bundle, wish.option, conf=wish.conf, iou=wish.iou)
+        only = classes_of(bundle, wish.classes) if wish.classes else frozenset()
+        pipeline = opened.enter_context(_pipeline(bundle, wish.threads))
+        detect = detector(pipeline, options, classes=only)
         decode = pipeline.bundle.manifest.decode
         return opened.enter_context(open_source(wish.inputs[1], fps=wish.fps, decode=decode)), detect
+    if pairs_of(wish.option, conf=wish.conf, iou=wish.iou):
+        raise click.UsageError("--option, --conf and --iou are a BUNDLE's; with --detections there is none")
     if len(wish.inputs) > 1:
         raise click.UsageError("with --detections there is no BUNDLE: at most VIDEO")
     found = by_frame(read_rows(wish.detections))
@@ -219,21 +247,28 @@ def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
     return opened.enter_context(given), lambda frame: found.get(frame.index, [])
 
 
-def _pipeline(bundle: str, threads: int | None) -> Any:
+def _pipeline(bundle: Bundle, threads: int | None) -> Any:
     from ..engine.settings import usable_cores
     from ..runtimes.pipeline import Pipeline
 
-    return Pipeline.open(Bundle.open(bundle), threads=threads or usable_cores())
+    return Pipeline.open(bundle, threads=threads or usable_cores())
 
 
-def _options(given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"expected --option NAME=VALUE, got {text!r}")
-        found[name.strip()] = value.strip()
-    return found
+def _check_save(save: Path | None) -> None:
+    """Refuse a video of another kind before anything is read."""
+    if save is not None and not save.is_dir() and save.suffix.lower() != ".mp4":
+        raise click.UsageError(f"--save {save}: must end in .mp4, or be a directory")
+
+
+def _video_path(save: Path, source: Source) -> Path:
+    """Where the annotated video goes: in a directory it has the source's name."""
+    from ..media.outputs import check_apart
+
+    if save.is_dir():
+        name = re.sub(r"[^\w.-]+", "_", PurePath(source.name.rstrip("/")).stem)
+        save = save / f"{name or 'tracked'}.mp4"
+    check_apart(save, source.name)
+    return save
 
 
 class _Keeping:
@@ -268,7 +303,7 @@ class _Keeping:
                 keeping._mot_path = wish.save_mot or folder / "result.txt"
                 keeping._mot = opened.enter_context(keeping._mot_path.open("w", encoding="utf-8"))
             if wish.save is not None:
-                path = wish.save
+                path = _video_path(wish.save, source)
                 keeping._open_writer = lambda width, height: opened.enter_context(
                     VideoWriter(path, source.fps, width, height)
                 )
@@ -283,7 +318,7 @@ class _Keeping:
             self._event(event)
         if self._json and self._tracks:
             line = {"event": "frame", "frame": step.frame, "seconds": step.seconds, "tracks": step.tracks}
-            write_json(line, lines=True)
+            write_json(written(line), lines=True)
         if self._mot is not None:
             write_rows(self._mot, step.frame, step.tracks)
         if self._open_writer is not None:
@@ -307,71 +342,9 @@ class _Keeping:
         return score(truth, self._mot_path)
 
     def _event(self, event: Any) -> None:
+        event = written(event)
         if self._json:
             write_json(event, lines=True)
         if self._events is not None:
             self._events.write(msgspec.json.encode(event).decode() + "\n")
             self._events.flush()
-
-
-def _report(summary: Summary, source: Source, delay: Delay, scores: Scores | None, as_json: bool) -> None:
-    """The summary: the last line of JSON, or tables."""
-    lost = {"dropped": source.dropped, "corrupt": source.corrupt, "reconnects": source.reconnects}
-    if as_json:
-        last: dict[str, Any] = {"event": "summary", **msgspec.to_builtins(summary), **lost}
-        if source.live:
-            last["delay_seconds"] = {"mean": round(delay.mean, 4), "longest": round(delay.longest, 4)}
-        if scores is not None:
-            last["scores"] = scores
-        write_json(last, lines=True)
-        return
-    rows = [("source", source.name), ("frames", f"{summary.frames}, {summary.seconds:.2f} s")]
-    rows.append(("tracks", _labels(summary.labels)))
-    rows += [(name, str(count)) for name, count in lost.items() if count]
-    if source.live:
-        rows.append(
-            ("behind", f"{delay.mean * 1e3:.0f} ms on the average, {delay.longest * 1e3:.0f} ms at most")
-        )
-    out = console()
-    out.print(facts("tracked", rows))
-    if summary.lines:
-        cells = [
-            [n, label, str(c.into), str(c.out)]
-            for n, by in summary.lines.items()
-            for label, c in sorted(by.items())
-        ]
-        out.print(grid(["line", "label", "in", "out"], cells or [[n, "-", "0", "0"] for n in summary.lines]))
-    if summary.zones:
-        out.print(grid(["zone", "label", "entered", "mean stay", "longest"], list(_stays(summary))))
-    if scores is not None:
-        out.print(facts("against the ground truth", _scores(scores)))
-    sys.stdout.flush()
-
-
-def _labels(labels: dict[str, int]) -> str:
-    total = sum(labels.values())
-    return f"{total}" + (
-        f" ({', '.join(f'{count} {label}' for label, count in labels.items())})" if labels else ""
-    )
-
-
-def _stays(summary: Summary) -> Iterator[list[str]]:
-    for name, by in summary.zones.items():
-        if not by:
-            yield [name, "-", "0", "", ""]
-        for label, stays in sorted(by.items()):
-            mean = stays.dwell_seconds / stays.left if stays.left else 0.0
-            yield [name, label, str(stays.entered), f"{mean:.2f} s", f"{stays.longest_seconds:.2f} s"]
-
-
-def _scores(scores: Scores) -> list[tuple[str, str]]:
-    return [
-        ("MOTA", f"{scores.mota:.3f}"),
-        ("IDF1", f"{scores.idf1:.3f}"),
-        ("HOTA", f"{scores.hota:.3f} (DetA {scores.det_a:.3f}, AssA {scores.ass_a:.3f})"),
-        ("precision", f"{scores.precision:.3f}"),
-        ("recall", f"{scores.recall:.3f}"),
-        ("identity switches", str(scores.id_switches)),
-        ("fragments", str(scores.fragments)),
-        ("false, missed", f"{scores.false_positives}, {scores.misses} of {scores.objects}"),
-    ]

@@ -173,6 +173,7 @@ def _data(subject: Subject, path: Path, how: Settings) -> Data:
         inputs=() if subject.pictures else subject.inputs,
         split=how.split,
         target=how.target,
+        name=subject.name,
         images=None if how.images is None else Path(how.images),
     )
     if how.limit is None or how.limit >= len(data.items):
@@ -191,7 +192,7 @@ def _outcomes(
     """Every item's outcome or failure, and the kind of task."""
     classes = Classes(_labels(subject, data), how.renamed)
     concurrency = how.concurrency or (usable_cores() if how.url is None else CONNECTIONS)
-    failed = list(data.failed)
+    failed: list[Failure] = []
     if data.kind == "targets":
         answered = list(_answers(data.items, answerer, concurrency, track, failed))
         _check_any([answer for _, answer in answered], failed)

@@ -6,7 +6,7 @@ apart from the others as far as there is room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,19 +136,26 @@ class Canvas:
 
     def caption(self, text: str) -> None:
         """Lines of text on a dark ground in the upper left corner."""
-        lines = [line for line in text.split("\n") if line]
-        top = 0.0
-        for line in lines:
-            font = self._font(line)
-            line = self._fitted(line, font)
-            width, height = self._size_of(line, font)
-            place = (0.0, top, width, top + height)
+        for place, line, font in self._lines(text):
             self._draw.rectangle(place, fill=(*_DARK, 190))
             self._write(place, line, font, _LIGHT)
             self._taken.append(place)
+
+    def leave_room(self, text: str) -> None:
+        """Keep labels off the place of a caption that is written later, over what is drawn till then."""
+        self._taken += [place for place, _, _ in self._lines(text)]
+
+    def _lines(self, text: str) -> Iterator[tuple[Box, str, Font]]:
+        """A caption's lines that fit into the picture, and where each goes."""
+        top = 0.0
+        for line in filter(None, text.split("\n")):
+            font = self._font(line)
+            line = self._fitted(line, font)
+            width, height = self._size_of(line, font)
+            yield (0.0, top, width, top + height), line, font
             top += height
             if top + height > self.height:
-                break
+                return
 
     def _readable(self, found: Mapping[str, Any]) -> str:
         """The label's text; with the class's number where no face of this machine has its letters."""

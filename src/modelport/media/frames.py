@@ -59,6 +59,22 @@ class Source:
         """Frames that a file announces and that did not come; meant once it was read to its end."""
         return 0
 
+    def notes(self, *, whole: bool) -> list[str]:
+        """What a user should know of it once it was read: frames that were damaged, dropped or missing.
+
+        Args:
+            whole: it was read to its end, not stopped before.
+        """
+        counts = {
+            "damaged and skipped": self.corrupt,
+            "not taken in time": self.dropped,
+            "connected anew": self.reconnects,
+        }
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        if self.missing and whole:
+            words.append(f"it ends {self.missing} frames before the end that it announces")
+        return words
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 

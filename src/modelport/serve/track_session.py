@@ -18,11 +18,12 @@ from ..engine.caller import Asking, caller
 from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.wire import Options
-from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError
+from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError, did_you_mean
 from ..tensors import Array
 from ..track.appearance import cut_out, unit, vector_output
 from ..track.association import Following
 from ..track.counting import Anchor
+from ..track.events import written
 from ..track.session import LOW_SCORE, SCORE_OPTION, Found, Session, Watching
 from ..track.shapes import parse_line, parse_zone
 
@@ -109,7 +110,9 @@ class TrackSession:
             raise InputError("lines, zones and the tracker are set before the first picture")
         before, self._wishes = self._wishes, wishes.over(self._wishes)
         try:
-            self._options = self._chosen(self.model())
+            model = self.model()
+            self._options = self._chosen(model)
+            self._check_only(model)
             if self._session is None:
                 self._make()
         except Exception:
@@ -179,11 +182,11 @@ class TrackSession:
         said: dict[str, Any] = {
             "type": "tracks",
             "frame": number,
-            "seconds": step.seconds,
+            "seconds": round(step.seconds, 3),
             "model": model.name,
             "version": model.version,
             "tracks": step.tracks,
-            "events": step.events,
+            "events": written(step.events),
             "dropped": self.dropped,
             "timing_ms": answered.timing,
         }
@@ -194,7 +197,7 @@ class TrackSession:
     def summary(self) -> dict[str, Any]:
         """What was seen so far."""
         seen = self._session.summary() if self._session is not None else None
-        counted = msgspec.to_builtins(seen) if seen is not None else {}
+        counted = written(seen) if seen is not None else {}
         return {
             "type": "summary",
             "model": self.name,
@@ -206,7 +209,7 @@ class TrackSession:
     def end(self) -> dict[str, Any]:
         """The session is over: every track ends."""
         events = self._session.end() if self._session is not None else []
-        return {**self.summary(), "events": events}
+        return {**self.summary(), "events": written(events)}
 
     async def _vectors(self, picture: bytes, decode: Decode, found: Found, deadline: float) -> Array:
         """What the objects look like: each is cut out and answered by the other model, all side by side."""
@@ -233,6 +236,15 @@ class TrackSession:
         model = self._live(name, None)
         vector_output(model.bundle.manifest)
         return model
+
+    def _check_only(self, model: LiveModel) -> None:
+        """Refuse labels that the model never gives: nothing would be followed, and nobody told why."""
+        labels = model.bundle.labels()
+        for name in self._wishes.only or ():
+            if labels and name not in labels:
+                raise InputError(
+                    f"{self.name} has no label {name[:80]!r}", at="$.only", hint=did_you_mean(name, labels)
+                )
 
     def _make(self) -> Session:
         wishes = self._wishes

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import Forbidden, InputError, ModelportError, Unauthorized
+from ..errors import Forbidden, InputError, ModelportError, Unauthorized, did_you_mean
+from ..track.association import Following
 from .refusal import refusal
 from .track_session import TrackSession, Wishes
 from .websocket import POLICY, TRY_LATER, WebSocket
@@ -23,6 +25,15 @@ WAITING = 4
 """Pictures of one session that wait for their turn, where all are answered; then no more are read."""
 MAX_WAITING = 1024
 """Pictures that one read of the connection may bring at once."""
+
+
+_OPTIONS = {
+    "conf": "score_threshold",
+    "iou": "iou_threshold",
+    "score_threshold": "score_threshold",
+    "iou_threshold": "iou_threshold",
+}
+"""Names that callers give the thresholds, and the bundle's."""
 
 
 class Said(Wishes, frozen=True, forbid_unknown_fields=True):
@@ -170,9 +181,25 @@ def decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:
-        raise InputError(f"this is said of no session: {problem}") from problem
+        raise _not_such(str(problem), kind) from problem
     except (msgspec.DecodeError, RecursionError) as problem:
         raise InputError(f"not JSON: {problem}") from problem
+
+
+def _not_such(words: str, kind: type) -> InputError:
+    """What msgspec says of JSON that is not as `kind`, with the settings that there are."""
+    words, _, place = words.partition(" - at ")
+    unknown = re.match(r"Object contains unknown field `(.*)`", words)
+    at = place.strip("`") or None
+    if unknown is None:
+        return InputError(f"this is no setting of a session: {words}", at=at)
+    owner: Any = Following if at == "$.tracker" else kind
+    known = owner.__struct_fields__
+    name = unknown[1][:64]
+    hint = did_you_mean(name, known, otherwise="")
+    if name in _OPTIONS:
+        hint = f'a threshold stands in options: {{"options": {{"{_OPTIONS[name]}": 0.5}}}}'
+    return InputError(f"unknown setting {name!r}; there are {', '.join(known)}", at=at, hint=hint or None)
 
 
 def time_of(value: float | str) -> float:

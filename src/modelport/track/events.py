@@ -6,7 +6,7 @@ with its label. Boxes are x1 y1 x2 y2 and points x y, in pixels of the picture.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -68,3 +68,19 @@ class ZoneLeft(Happened, frozen=True, tag="zone_left"):
 
 
 Event = TrackStarted | TrackEnded | LineCrossed | ZoneEntered | ZoneLeft
+
+
+def written(value: Any) -> Any:
+    """An event, a summary or a list of them as plain values for JSON, with seconds to the millisecond."""
+    return _rounded(msgspec.to_builtins(value))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: round(each, 3)
+            if isinstance(each, float) and str(name).endswith("seconds")
+            else _rounded(each)
+            for name, each in value.items()
+        }
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value

@@ -137,10 +137,13 @@ class Drawing:
         for event in step.events:
             if isinstance(event, LineCrossed):
                 self._flash[event.line] = step.seconds
+        status = f"{step.seconds:.2f} s, {len(step.tracks)} now, {self._session.seen} in all"
+        if self._caption:
+            canvas.leave_room(status)
         self._shapes(canvas, step.seconds)
         canvas.trails(self._session.trails())
         if self._caption:
-            canvas.caption(f"{step.seconds:.2f} s, {len(step.tracks)} now, {self._session.seen} in all")
+            canvas.caption(status)
         canvas.detections(step.tracks)
         return canvas.picture()
 

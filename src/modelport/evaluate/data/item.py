@@ -11,7 +11,6 @@ import numpy as np
 
 from ...errors import InputError, NotFound, TooLarge
 from ...tensors import Array
-from ..values import Failure
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -59,8 +58,6 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     names: tuple[str, ...] = ()
     """The data's own class names, where it lists them."""
     notes: tuple[str, ...] = ()
-    failed: tuple[Failure, ...] = ()
-    """What belongs to the data and cannot be asked about."""
 
 
 def read_limited(path: Path, limit: int) -> bytes:

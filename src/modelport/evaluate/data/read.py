@@ -22,6 +22,7 @@ def read_data(
     split: str | None = None,
     target: str | None = None,
     images: Path | None = None,
+    name: str = "the bundle",
 ) -> Data:
     """The items at `path`, for a bundle of a task.
 
@@ -31,6 +32,7 @@ def read_data(
         split: a part of the data set: `val`, `test`, `train`.
         target: the column or array with the right answers.
         images: the folder of COCO's pictures.
+        name: the bundle's, for errors.
 
     Raises:
         NotFound: nothing there. InputError: not such data; what, and where.
@@ -48,6 +50,12 @@ def read_data(
         raise UsageError(f"expected a table ({', '.join(TABLES)}) or a .npz, got {path.name!r}")
     if path.is_dir():
         root = path / split if split and (path / split).is_dir() else path
+        if yolo.is_yolo(path):
+            raise InputError(
+                f"this is a folder of boxes (images/, labels/), and {name} is a classifier",
+                at=str(path),
+                hint="give an object detector, or a folder for each class (cat/1.jpg, dog/2.jpg)",
+            )
         if split and root == path:
             raise InputError(f"there is no folder {split!r}", at=str(path))
         return pictures.from_folders(root)

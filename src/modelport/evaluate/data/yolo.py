@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, NotFound, Unsupported
-from ..values import Failure
 from .item import Boxes, Data, Item, pictures_below, read_text, some
 
 SPLITS = ("val", "test", "train")
@@ -142,7 +141,6 @@ def _data(
         doubled += double
         items.append(Item(_short(path), path, boxes))
     known = {place for place in places if place.is_file()}
-    lost: list[Failure] = []
     if not known:
         first = label_file(pictures[0])
         raise InputError(
@@ -150,19 +148,17 @@ def _data(
             f"{first.parent.name}/{first.name}",
             at=name,
         )
+    more = list(notes)
     if labels is not None and labels.is_dir():
         files = [path for path in sorted(labels.rglob("*.txt")) if path.name != "classes.txt"]
-        lost = [
-            Failure(f"labels/{file.relative_to(labels)}", "no picture has this label file")
-            for file in files
-            if file not in known
-        ]
-    more = list(notes)
+        lost = [f"labels/{file.relative_to(labels).as_posix()}" for file in files if file not in known]
+        if lost:
+            more.append(f"label files without a picture, left out: {some(lost)}")
     if len(known) < len(pictures):
         more.append(f"{len(pictures) - len(known)} pictures have no label file: they show no objects")
     if doubled:
         more.append(f"{doubled} boxes that stand twice in a label file count once")
-    return Data(name, "boxes", items, tuple(names), tuple(more), tuple(lost))
+    return Data(name, "boxes", items, tuple(names), tuple(more))
 
 
 def label_file(picture: Path) -> Path:

@@ -1,0 +1,50 @@
+"""The options of a bundle, as the command line gives them: `--option NAME=VALUE`, `--conf` and `--iou`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from ..bundle.options import check_options
+from ..bundle.store import Bundle
+from ..errors import InputError
+
+SHORT = {"conf": "score_threshold", "iou": "iou_threshold"}
+"""Flags that stand for an option."""
+
+
+def pairs_of(texts: Iterable[str], **flags: float | None) -> dict[str, Any]:
+    """NAME=VALUE texts, and what the flags stand for, by name.
+
+    Raises:
+        click.UsageError: a text of another form, or an option that is given in two ways.
+    """
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise click.UsageError(f"--option {text}: expected NAME=VALUE")
+        options[name] = value.strip()
+    for flag, number in flags.items():
+        if number is None:
+            continue
+        if SHORT[flag] in options:
+            raise click.UsageError(f"--{flag} and --option {SHORT[flag]}= say the same: give one of them")
+        options[SHORT[flag]] = number
+    return options
+
+
+def options_of(bundle: Bundle, texts: Iterable[str], **flags: float | None) -> dict[str, Any]:
+    """What `post` is given, by name, judged by the bundle.
+
+    Raises:
+        click.UsageError: as `pairs_of`; the bundle has no such option, or not such a value.
+    """
+    try:
+        return dict(check_options(bundle.manifest, pairs_of(texts, **flags)))
+    except InputError as problem:
+        hint = f" ({problem.hint})" if problem.hint else ""
+        raise click.UsageError(f"{problem.message}{hint}") from problem
