@@ -106,6 +106,8 @@ def test_options_thresholds_and_classes(folder: Path, predict: Predict, tmp_path
         (["--option", "score_threshold"], "NAME=VALUE"),
         (["--option", "score_threshold=2"], "from 0 to 1"),
         (["--classes", "rde"], "did you mean 'red'"),
+        (["--classes", "99"], "no class 99; its classes are 0 to 2"),
+        (["--conf", "0.5", "--option", "score_threshold=0.4"], "say the same"),
         (["--classes", ","], "names no class"),
         (["--fps", "0"], "--fps"),
     ],
