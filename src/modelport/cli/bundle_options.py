@@ -11,6 +11,12 @@ from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..errors import InputError
 
+SHARE = click.FloatRange(0, 1)
+conf_option = click.option("--conf", type=SHARE, help="Least score of a box: --option score_threshold=…")
+iou_option = click.option(
+    "--iou", type=SHARE, help="Overlap above which one box yields: --option iou_threshold=…"
+)
+
 SHORT = {"conf": "score_threshold", "iou": "iou_threshold"}
 """Flags that stand for an option."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError, UsageError, did_you_mean
-from .bundle_options import pairs_of
+from .bundle_options import SHARE, pairs_of
 from .render import console, facts, grid, json_option, tracked, write_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 Bound = tuple[str, float]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_SHARE = click.FloatRange(0, 1)
 _CLASSES_SHOWN = 20
 _FAILED_SHOWN = 10
 _LARGER_IS_WORSE = frozenset(("rmse", "mae"))
@@ -48,8 +47,8 @@ def _answer_options(function: F) -> F:
     """The options that say who answers, and how."""
     for option in (
         click.option("--threads", type=click.IntRange(1), help="Items under way at a time. [default: cores]"),
-        click.option("--iou", type=_SHARE, help="--option iou_threshold=… [default: 0.7 for detection]"),
-        click.option("--conf", type=_SHARE, help="--option score_threshold=… [default: 0.001 for detection]"),
+        click.option("--iou", type=SHARE, help="--option iou_threshold=… [default: 0.7 for detection]"),
+        click.option("--conf", type=SHARE, help="--option score_threshold=… [default: 0.001 for detection]"),
         click.option(
             "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the bundle."
         ),

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from ..bundle.store import Bundle
-from .bundle_options import options_of
+from .bundle_options import conf_option, iou_option, options_of
 from .predict_inputs import Item, items_of
 from .predict_names import read_names
 from .render import console, grid, json_option, tracked, write_json
@@ -30,7 +30,6 @@ _SHOWN = 5
 F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_SHARE = click.FloatRange(0, 1)
 
 
 def _saving(function: F) -> F:
@@ -52,8 +51,8 @@ def _saving(function: F) -> F:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--top", type=click.IntRange(1), help="Show the best N labels or boxes only.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the bundle.")
-@click.option("--conf", type=_SHARE, help="Least score of a box: --option score_threshold=…")
-@click.option("--iou", type=_SHARE, help="Overlap above which one box yields: --option iou_threshold=…")
+@conf_option
+@iou_option
 @click.option("--classes", metavar="NAME,…", help="Keep boxes of these classes only, by name or number.")
 @_saving
 @click.option(

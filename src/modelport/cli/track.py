@@ -18,7 +18,7 @@ from ..track.counting import Anchor
 from ..track.events import written
 from ..track.session import Session, Watching
 from ..track.shapes import parse_line, parse_zone
-from .bundle_options import options_of, pairs_of
+from .bundle_options import conf_option, iou_option, options_of, pairs_of
 from .predict_run import classes_of
 from .render import json_option, progress, write_json
 from .stopping import Stop
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..track.scores import Scores
 
 _NUMBER = click.FloatRange(0)
-_SHARE = click.FloatRange(0, 1)
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -98,8 +97,8 @@ def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--option", multiple=True, metavar="NAME=VALUE", help="An option of BUNDLE, as score_threshold=0.2."
 )
-@click.option("--conf", type=_SHARE, help="Least score of a box: --option score_threshold=…")
-@click.option("--iou", type=_SHARE, help="Overlap above which one box yields: --option iou_threshold=…")
+@conf_option
+@iou_option
 @click.option("--classes", metavar="NAME,…", help="Follow objects of these classes only, by name or number.")
 @click.option(
     "--detections",

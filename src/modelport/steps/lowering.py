@@ -71,7 +71,7 @@ class Lowering:
 
         Args:
             picture: uint8 [height, width, 3].
-            graph: runs the compiled graph on it; its only output is the network's input.
+            graph: runs the compiled graph on it. Natively only the network's input is made.
         """
         height, width, _ = picture.shape
         if self._differs or self._grows(height, width):
