@@ -38,9 +38,20 @@ def test_a_stream_that_ends_between_frames_is_at_its_end() -> None:
     assert read_frame(io.BytesIO(), 1) is None
 
 
+def test_text_arrives_as_it_was() -> None:
+    text = np.array([["a", "ü\0"], ["", "長い"]], dtype=object)
+    arrays = {"object": text, "fixed": text.astype(str), "none": np.zeros((0, 2), object), "after": np.ones(2)}
+    got = read_frame(sent({}, arrays), 1 << 20)
+    assert got is not None
+    assert got[1]["object"].tolist() == text.tolist() and got[1]["object"].dtype == object
+    assert got[1]["fixed"].tolist() == text.astype(str).tolist()
+    assert got[1]["none"].shape == (0, 2)
+    assert np.array_equal(got[1]["after"], np.ones(2))
+
+
 def test_objects_do_not_travel() -> None:
     with pytest.raises(FrameError, match="only numbers"):
-        write_frame(io.BytesIO(), {}, {"a": np.array(["x"], dtype=object)})
+        write_frame(io.BytesIO(), {}, {"a": np.array([b"x"], dtype=object)})
 
 
 def header(value: object) -> bytes:
@@ -63,6 +74,11 @@ def header(value: object) -> bytes:
         header({"fields": {}, "arrays": [{"name": "a", "dtype": "float32", "shape": [1 << 40, 1 << 40]}]}),
         header({"fields": {}, "arrays": [{"name": "a", "dtype": "float32", "shape": [4]}]}) + b"123",
         header({"fields": {}, "arrays": [{"name": "a", "dtype": "uint8", "shape": [2]}] * 2000}),
+        header({"fields": {}, "arrays": ["a"]}),
+        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": -1}]}),
+        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": 3}]}) + b"[1]",
+        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [2], "bytes": 5}]}) + b'["x"]',
+        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": 2}]}) + b"{]",
     ],
 )
 def test_what_is_no_frame_is_refused(data: bytes) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from .converter import Refused
+
 PLAIN = {
     "collections": {"OrderedDict", "defaultdict", "deque"},
     "builtins": {"set", "frozenset", "slice", "complex", "bytearray", "range", "int", "float", "str", "bool"}
@@ -34,16 +36,6 @@ RENAMED = {
 PATHS = {"PosixPath": "PurePosixPath", "WindowsPath": "PureWindowsPath", "Path": "PurePath"}
 REBUILD = "_rebuild_"
 ROOTS = ("torch",)
-
-
-class Refused(Exception):
-    """The file names something that no checkpoint of its kind holds."""
-
-    kind = "refused"
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 Replace = Callable[[str, str], Any]

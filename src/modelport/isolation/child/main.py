@@ -4,7 +4,7 @@
 
 Requests come on standard input and answers leave on standard output (`frames`); whatever a framework prints
 goes to standard error. The first frame out says what confines this process; the rest are answers, each
-`{"ok": true, ...}` or `{"ok": false, "kind": "...", "reason": "..."}`.
+`{"ok": true, "seconds": ..., "peak_bytes": ..., ...}` or `{"ok": false, "kind": "...", "reason": "..."}`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,18 @@ def main(folder: str, converter: str, memory_bytes: int, seconds: int) -> None:
     while (request := frames.read_frame(requests, MAX_REQUEST_BYTES)) is not None:
         fields, arrays = request
         try:
+            begun = time.monotonic()
             reply, results = work.answer(fields, arrays)
-            frames.write_frame(answers, {**reply, "ok": True}, results)
+            cost = {"seconds": time.monotonic() - begun, "peak_bytes": _peak_bytes()}
+            frames.write_frame(answers, {**reply, **cost, "ok": True}, results)
         except Exception as problem:  # noqa: BLE001  # the edge of this process: told to the other side
             _tell(frames, answers, problem)
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process ever had; macOS counts in bytes, Linux in kilobytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most) if sys.platform == "darwin" else int(most) << 10
 
 
 def _tell(frames: Any, answers: Any, problem: BaseException) -> None:

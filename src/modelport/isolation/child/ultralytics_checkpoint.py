@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import Refused, load
+from .checkpoint import load
+from .converter import NotConverted, Refused
 from .frames import Array
 
 OPSET = 17
 INPUT, OUTPUT = "images", "output0"
 DEFAULT_SIDE = 640
 DETECTORS = ("detect",)
-
-
-class NotConverted(Exception):
-    """A sound checkpoint, of a kind that is not packed."""
-
-    kind = "unsupported"
 
 
 class Converter:

@@ -1,0 +1,43 @@
+"""What every converter is, and how it says that a source is not converted."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .frames import Array
+
+
+class Refused(Exception):
+    """The source is damaged, does not fit together, or holds what no source of its kind holds."""
+
+    kind = "refused"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class NotConverted(Exception):
+    """A sound source, of a kind that is not converted; `hint` says what to do instead."""
+
+    kind = "unsupported"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Converter(Protocol):
+    """Lives as long as its process, and opens one source.
+
+    `{"do": "open", "path": ..., "inputs": [{"name", "dtype", "shape"}], ...}` is answered with `framework`
+    (with its version), `kind`, and perhaps `labels`, `notes`, `columns` and `declared`, and with the array
+    `onnx`: uint8[bytes]. `{"do": "run"}` with the network's inputs is answered with its outputs, both by
+    their names in ONNX, computed by the framework that the source is of.
+    """
+
+    def answer(
+        self, fields: dict[str, Any], arrays: dict[str, Array]
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """One request to its answer."""
+        ...
