@@ -61,16 +61,43 @@ class Graphs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the host does before `pre`: `image` bytes to uint8[H, W, 3], or `tensors` taken as they are.
+    """What the host does before `pre`: `image` bytes to uint8[H, W, 3], `tensors` taken as they are, a row of
+    a `table` to one tensor for each column, or `text` to string[1] or, with a tokenizer, to token ids.
 
     `background` is the colour that transparency is composited on; limits are in pixels and bytes of
-    one encoded item.
+    one encoded item. `tokenizer` is a file of the bundle that the library `tokenizers` reads; it,
+    `max_length` (tokens; longer texts are cut), `padding` and `pad_token` are for text alone.
     """
 
-    kind: Literal["image", "tensors"] = "image"
+    kind: Literal["image", "tensors", "table", "text"] = "image"
     background: tuple[Colour, Colour, Colour] = (255, 255, 255)
     max_pixels: Limit = 100_000_000
     max_bytes: Limit = 64 << 20
+    tokenizer: FilePath | None = None
+    max_length: Limit = 512
+    padding: Literal["none", "max_length"] = "none"
+    """With "max_length" every text becomes that many tokens; the attention mask is 0 where it was padded."""
+    pad_token: str = "[PAD]"
+
+
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column of the rows that a bundle of kind `table` takes."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    dtype: Literal["float32", "float64", "int64", "string", "bool"]
+    categories: tuple[str, ...] = ()
+    """The texts that a `string` column may hold, in the order of their indices; any text where empty."""
+    minimum: float | None = None
+    maximum: float | None = None
+    """The smallest and largest number that is taken, both included."""
+    missing: bool = False
+    """Whether a value may be missing: NaN in floats, the empty text in strings; others cannot miss."""
+    typical: bool | int | float | str | None = None
+    """A value to start a form and made-up rows with: the training data's median or commonest."""
+    description: str = ""
+    unseen: bool = False
+    """Whether categories that are not listed and numbers beyond the range are taken too: then they only say
+    what was seen in training, and the network handles the others."""
 
 
 class Steps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,6 +189,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     created: str
     producer: str
     decode: Decode
+    columns: tuple[Column, ...] = ()
     graphs: Graphs
     steps: Steps = Steps()
     options: tuple[Option, ...] = ()

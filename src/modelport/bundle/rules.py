@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import BundleError
 from ..tensors import OIP_DATATYPES, TensorSpec
+from .columns import check_items
 from .manifest import MANIFEST, GraphInfo, Manifest
 
 # Windows refuses these in a file name; one bundle has to unpack on every system.
@@ -42,6 +43,7 @@ def check_manifest(manifest: Manifest) -> None:
     if manifest.golden is not None:
         _check_once("$.golden.cases", (case.name for case in manifest.golden.cases))
     _check_flow(manifest)
+    check_items(manifest)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -105,6 +107,8 @@ def references(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield f"$.graphs.{kind}.file", graph.file
     if manifest.labels is not None:
         yield "$.labels", manifest.labels
+    if manifest.decode.tokenizer is not None:
+        yield "$.decode.tokenizer", manifest.decode.tokenizer
     for index, variant in enumerate(manifest.variants):
         yield f"$.variants[{index}].file", variant.file
     for index, case in enumerate(manifest.golden.cases if manifest.golden else ()):

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from .. import plugins
+from ..bundle.manifest import Column
 from ..errors import InputError, NotFound, Unsupported, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
 
@@ -43,6 +44,10 @@ class Imported(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Class names that the file itself holds, or none."""
+    columns: tuple[Column, ...] = ()
+    """The columns of the table that it was trained on, where the source says; else none."""
+    files: Mapping[str, bytes] = {}
+    """Further files for the bundle, such as the tokenizer that `Decode.tokenizer` names."""
 
 
 class Permission(msgspec.Struct, frozen=True):
