@@ -52,6 +52,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needs: dict[str, str]
     """Distribution -> the version from which on the current environment will do."""
     install: tuple[Install, ...]
+    below: dict[str, str] = {}
+    """Distribution -> the version from which on the current environment will no longer do."""
 
     @property
     def digest(self) -> str:
@@ -105,15 +107,17 @@ def names() -> list[str]:
 
 
 def lacks(wanted: Table) -> list[str]:
-    """What the current environment lacks of what `wanted` needs, as `name >= version`."""
+    """What the current environment lacks of what `wanted` needs, as `name >= version` (and `, < version`)."""
     missing = []
     for distribution, least in wanted.needs.items():
+        below = wanted.below.get(distribution)
         try:
-            enough = _numbers(version(distribution)) >= _numbers(least)
+            there = _numbers(version(distribution))
+            enough = there >= _numbers(least) and (below is None or there < _numbers(below))
         except PackageNotFoundError:
             enough = False
         if not enough:
-            missing.append(f"{distribution} >= {least}")
+            missing.append(f"{distribution} >= {least}" + (f", < {below}" if below else ""))
     return missing
 
 
