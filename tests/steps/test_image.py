@@ -26,6 +26,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         ([CenterCrop((17, 41))], 1),
         ([CenterCrop(1)], 3),
         ([CenterCrop(40), CenterCrop(64)], 3),
+        ([CenterCrop((17, 41), rounding="down")], 3),
+        ([CenterCrop(64, rounding="down")], 1),
         ([Pad(size=50, fill=(1, 2, 3))], 3),
         ([Pad(size=(31, 60))], 1),
         ([Pad(left=3, bottom=4, fill=9)], 3),
@@ -86,6 +88,13 @@ def test_center_crop_rounds_halves_to_the_even_number() -> None:
     rows = np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(3, 2)
     assert CenterCrop((4, 4)).reference(rows)[:, 0, 0].tolist() == [0, 1, 2, 3]  # round(0.5) == 0
     assert CenterCrop((2, 4)).reference(rows)[:, 0, 0].tolist() == [2, 3]  # round(1.5) == 2
+
+
+def test_center_crop_can_take_the_whole_number_below() -> None:
+    rows = np.arange(5, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(3, 2) + np.uint8(1)
+    assert CenterCrop((2, 4), rounding="down").reference(rows)[:, 0, 0].tolist() == [2, 3]  # 3 // 2 == 1
+    padded = CenterCrop((8, 4), rounding="down").reference(rows)
+    assert padded[:, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 5, 0]  # -3 // 2 == -2
 
 
 def test_a_crop_of_a_long_thin_picture_makes_nothing_as_large_as_its_square() -> None:

@@ -23,6 +23,7 @@ RECIPES: list[list[Any]] = [
     [{"resize": {"size": 48, "kernel": "nearest"}}, {"layout": "chw"}],
     [{"resize": {"shorter": 64, "crop_fraction": 0.875}}, {"center_crop": [64, 60]}, {"cast": "float16"}],
     [{"resize": {"shorter": 50, "order": "width-first"}}, {"center_crop": 50}, {"layout": "chw"}],
+    [{"resize": {"shorter": 50}}, {"center_crop": {"size": 43, "rounding": "down"}}, {"layout": "chw"}],
 ]
 SIZES = [(80, 80), (375, 500), (500, 375), (33, 700), (700, 33), (64, 64), (1, 9), (900, 61)]
 

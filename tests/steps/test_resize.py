@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -245,14 +245,21 @@ def test_a_static_picture_gives_the_same_bytes(shape: tuple[int, int, int]) -> N
         np.testing.assert_array_equal(run(image=image), step.reference(image))
 
 
-@pytest.mark.parametrize("kernel", ["pillow-bilinear", "pillow-bicubic", "opencv-linear", "nearest", "fast"])
-def test_the_middle_alone_equals_the_middle_of_all(kernel: str) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "rounding"),
+    [
+        *((name, "nearest") for name in ("pillow-bilinear", "pillow-bicubic", "opencv-linear")),
+        *((name, "nearest") for name in ("nearest", "fast")),
+        ("pillow-bicubic", "down"),
+    ],
+)
+def test_the_middle_alone_equals_the_middle_of_all(kernel: str, rounding: Literal["nearest", "down"]) -> None:
     step = Resize(shorter=40, kernel=kernel)  # type: ignore[arg-type]
     for height, width in ((40, 40), (33, 40), (17, 8)):
 
         def build(graph: Graph, height: int = height, width: int = width) -> Value:
             x = graph.input(TensorSpec("image", "uint8", ("height", "width", 3)))
-            value = step.compile_center(graph, x, height, width)
+            value = step.compile_center(graph, x, CenterCrop((height, width), rounding))
             assert value is not None
             assert value.shape == (height, width, 3)
             return value
@@ -261,7 +268,8 @@ def test_the_middle_alone_equals_the_middle_of_all(kernel: str) -> None:
         for image, _ in pictures(40, seed=9, largest=150):
             if image.shape[2] == 3 and max(image.shape[:2]) < 30 * min(image.shape[:2]):
                 whole = step.reference(image)
-                top, left = round((whole.shape[0] - height) / 2), round((whole.shape[1] - width) / 2)
+                over = (whole.shape[0] - height, whole.shape[1] - width)
+                top, left = (round(each / 2) if rounding == "nearest" else each // 2 for each in over)
                 np.testing.assert_array_equal(
                     run(image=image), whole[top : top + height, left : left + width], str(image.shape)
                 )
@@ -285,9 +293,9 @@ def test_a_crop_after_a_resize_is_compiled_with_it(kernel: str) -> None:
 def test_no_middle_where_the_picture_may_be_too_small() -> None:
     graph = Graph()
     x = graph.input(TensorSpec("image", "uint8", ("height", "width", 3)))
-    assert Resize(shorter=40).compile_center(graph, x, 41, 10) is None
-    assert Resize(longer=400).compile_center(graph, x, 10, 10) is None
-    assert Resize(size=(30, 50)).compile_center(graph, x, 31, 31) is None
+    assert Resize(shorter=40).compile_center(graph, x, CenterCrop((41, 10))) is None
+    assert Resize(longer=400).compile_center(graph, x, CenterCrop(10)) is None
+    assert Resize(size=(30, 50)).compile_center(graph, x, CenterCrop(31)) is None
 
 
 def ultralytics_letterbox(image: Array, size: tuple[int, int], scaleup: bool, center: bool) -> Array:

@@ -213,7 +213,7 @@ def _compile_next(graph: Graph, x: Value, steps: Sequence[PreStep]) -> tuple[Val
     """The next step, or a resize with the crop after it, which is all that has to be computed of it."""
     step, after = steps[0], steps[1] if len(steps) > 1 else None
     if isinstance(step, resize.Resize) and isinstance(after, image.CenterCrop):
-        cropped = step.compile_center(graph, x, *image.both_sides(after.size))
+        cropped = step.compile_center(graph, x, after)
         if cropped is not None:
             return cropped, 2
     return step.compile(graph, x), 1

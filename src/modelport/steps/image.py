@@ -62,11 +62,13 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
 
     `size`: both sides, or [height, width]. The first row is `round((height - size) / 2)`, halves to the
     even number; a smaller picture gets `(size - height) // 2` black rows on top and the rest below.
-    uint8 [h, w, c] -> uint8 [size, size, c].
+    `rounding`: "down" takes the whole number below `(height - size) / 2` in both cases, as Hugging Face's
+    processors do. uint8 [h, w, c] -> uint8 [size, size, c].
     """
 
     name: ClassVar[str] = "center_crop"
     size: Size
+    rounding: Literal["nearest", "down"] = "nearest"
 
     def __post_init__(self) -> None:
         both_sides(self.size)
@@ -78,9 +80,11 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
         for axis, want in ((0, height), (1, width)):
             have = graph.size(x, axis)
             over = graph.op("Max", graph.op("Sub", have, _int(graph, want)), _int(graph, 0))
-            # (d + d//2 % 2) // 2 is round(d / 2) with halves to even.
-            odd = graph.op("Mod", graph.op("Div", over, _int(graph, 2)), _int(graph, 2))
-            starts.append(graph.op("Div", graph.op("Add", over, odd), _int(graph, 2)))
+            if self.rounding == "nearest":
+                # (d + d//2 % 2) // 2 is round(d / 2) with halves to even.
+                odd = graph.op("Mod", graph.op("Div", over, _int(graph, 2)), _int(graph, 2))
+                over = graph.op("Add", over, odd)
+            starts.append(graph.op("Div", over, _int(graph, 2)))
             missing.append(graph.op("Max", graph.op("Sub", _int(graph, want), have), _int(graph, 0)))
         start = graph.op("Concat", *starts, axis=0)
         # Cut first: padding first would make a long thin picture as large as its square.
@@ -92,8 +96,9 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
         ):
             return Value(cut, x.dtype, shape)
         none = _int(graph, 0)
-        before = [graph.op("Div", m, _int(graph, 2)) for m in missing]
-        after = [graph.op("Sub", m, b) for m, b in zip(missing, before, strict=True)]
+        halves = [graph.op("Div", m, _int(graph, 2)) for m in missing]
+        others = [graph.op("Sub", m, half) for m, half in zip(missing, halves, strict=True)]
+        before, after = (halves, others) if self.rounding == "nearest" else (others, halves)
         pads = graph.op("Concat", *before, none, *after, none, axis=0)
         return Value(graph.op("Pad", cut, pads, graph.constant(0, "uint8")), x.dtype, shape)
 
@@ -101,11 +106,14 @@ class CenterCrop(PreStep, frozen=True, forbid_unknown_fields=True):
         height, width = both_sides(self.size)
         rows, columns = max(0, height - x.shape[0]), max(0, width - x.shape[1])
         if rows or columns:
-            sides = ((rows // 2, (rows + 1) // 2), (columns // 2, (columns + 1) // 2), (0, 0))
-            x = np.pad(x, sides)
-        top = round((x.shape[0] - height) / 2.0)
-        left = round((x.shape[1] - width) / 2.0)
+            sides = [(rows // 2, (rows + 1) // 2), (columns // 2, (columns + 1) // 2), (0, 0)]
+            x = np.pad(x, sides if self.rounding == "nearest" else [side[::-1] for side in sides])
+        top, left = self.start(x.shape[0], height), self.start(x.shape[1], width)
         return np.ascontiguousarray(x[top : top + height, left : left + width])
+
+    def start(self, have: int, want: int) -> int:
+        """The first of `want` rows or columns, of `have` that are at least as many."""
+        return round((have - want) / 2.0) if self.rounding == "nearest" else (have - want) // 2
 
 
 class Pad(PreStep, frozen=True, forbid_unknown_fields=True):

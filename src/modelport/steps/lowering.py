@@ -156,7 +156,7 @@ class _Pillow:
 
     def __init__(self, step: Resize, crop: CenterCrop | None) -> None:
         self._step = step
-        self._crop = both_sides(crop.size) if crop else None
+        self._crop = crop
         self._filter = _FILTERS[step.kernel]
 
     def __call__(self, picture: Array) -> Array:
@@ -164,8 +164,8 @@ class _Pillow:
         height, width = self._step.target(source_height, source_width)
         top, left, kept_height, kept_width = 0, 0, height, width
         if self._crop is not None:
-            kept_height, kept_width = self._crop
-            top, left = round((height - kept_height) / 2), round((width - kept_width) / 2)
+            kept_height, kept_width = both_sides(self._crop.size)
+            top, left = self._crop.start(height, kept_height), self._crop.start(width, kept_width)
         image = Image.fromarray(picture)
         first_height = (
             self._filter != Image.Resampling.NEAREST

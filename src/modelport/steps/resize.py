@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..tensors import Array
 from . import kernels, sampling
 from .graph import Graph, Value
-from .image import Side, Size, both_sides, picture
+from .image import CenterCrop, Side, Size, both_sides, picture
 from .reference import resize_reference
 from .step import PreStep
 
@@ -71,16 +71,18 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         height, width = self._sides(graph, _picture(x, self.name))
         return kernels.resize(graph, x, height, width, self.kernel, order=self.order)
 
-    def compile_center(self, graph: Graph, x: Value, height: int, width: int) -> Value | None:
-        """The middle `height` x `width` pixels of the result, without making the others.
+    def compile_center(self, graph: Graph, x: Value, crop: CenterCrop) -> Value | None:
+        """What `crop` keeps of the result, without making the other pixels.
 
-        The first row is round((rows - height) / 2), halves to the even number, and so is the first
-        column. None where it is not certain that the result is at least that large.
+        None where it is not certain that the result is at least that large.
         """
+        height, width = both_sides(crop.size)
         if not self.covers(height, width):
             return None
         rows, columns = self._sides(graph, _picture(x, self.name))
-        rows, columns = _middle(graph, rows, height), _middle(graph, columns, width)
+        rows, columns = (
+            _middle(graph, side, kept, crop.rounding) for side, kept in ((rows, height), (columns, width))
+        )
         return kernels.resize(graph, x, rows, columns, self.kernel, order=self.order)
 
     def reference(self, x: Array) -> Array:
@@ -290,13 +292,14 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         return ratio if self.scaleup else min(ratio, 1.0)
 
 
-def _middle(graph: Graph, side: sampling.Side, kept: int) -> sampling.Side:
+def _middle(graph: Graph, side: sampling.Side, kept: int, rounding: str) -> sampling.Side:
     """The same side, of which only the middle `kept` pixels are made."""
     rest = graph.op("Sub", side.target, graph.constant([kept], "int64"))
     two = graph.constant([2], "int64")
-    # (d + d // 2 % 2) // 2 is round(d / 2) with halves to even.
-    odd = graph.op("Mod", graph.op("Div", rest, two), two)
-    first = graph.op("Div", graph.op("Add", rest, odd), two)
+    if rounding == "nearest":
+        # (d + d // 2 % 2) // 2 is round(d / 2) with halves to even.
+        rest = graph.op("Add", rest, graph.op("Mod", graph.op("Div", rest, two), two))
+    first = graph.op("Div", rest, two)
     return msgspec.structs.replace(side, length=kept, first=first, kept=graph.constant([kept], "int64"))
 
 
