@@ -16,7 +16,7 @@ from typing import IO, Any
 import msgspec
 import numpy.typing as npt
 
-from ..errors import InputError, ModelFailed, Unsupported
+from ..errors import InputError, ModelFailed, Unsupported, UsageError
 from .child.frames import FrameError, read_frame, write_frame
 
 Array = npt.NDArray[Any]
@@ -173,6 +173,8 @@ def _failure(fields: Mapping[str, Any], limits: Limits) -> Exception:
         return InputError(reason, hint=hint)
     if kind == "unsupported":
         return Unsupported(reason, hint=hint)
+    if kind == "usage":
+        return UsageError(reason, hint=hint)
     if kind == "MemoryError" or "can't allocate memory" in reason:
         return _too_much_memory(limits)
     if kind in ("ModuleNotFoundError", "ImportError", "PackageNotFoundError"):

@@ -27,6 +27,16 @@ class NotConverted(Exception):
         self.hint = hint
 
 
+class Unclear(Exception):
+    """The user has to say what the source does not; `hint` says how."""
+
+    kind = "usage"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Converter(Protocol):
     """Lives as long as its process, and opens one source.
 
