@@ -89,7 +89,7 @@ def test_what_is_written_is_valid(tiny: Bundle, valid: jsonschema.Draft202012Val
         ("unknown", 1),
         ("labels", 3),
         ("decode.background", [0, 0, 256]),
-        ("decode.kind", "text"),
+        ("decode.kind", "sound"),
         ("graphs.net", None),
         ("graphs.net.batch", "yes"),
         ("golden.net.absolute", -1),
