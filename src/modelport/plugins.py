@@ -20,6 +20,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "ultralytics": "modelport.importers.ultralytics:UltralyticsImporter",
         "torch": "modelport.importers.torch:TorchImporter",
         "keras": "modelport.importers.keras:KerasImporter",
+        "paddle": "modelport.importers.paddle:PaddleImporter",
+        "caffe": "modelport.importers.caffe:CaffeImporter",
+        "darknet": "modelport.importers.darknet:DarknetImporter",
     },
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
     "dialects": {

@@ -17,6 +17,7 @@ import msgspec
 import numpy.typing as npt
 
 from ..errors import InputError, ModelFailed, Unsupported, UsageError
+from .child.converter import LAST_WORDS
 from .child.frames import FrameError, read_frame, write_frame
 
 Array = npt.NDArray[Any]
@@ -192,6 +193,8 @@ def _died(process: subprocess.Popen[bytes], folder: Path, limits: Limits, late: 
     said = _tail(folder / "log")
     if "MemoryError" in said or "bad_alloc" in said:
         return _too_much_memory(limits)
+    if (foreseen := _last_words(folder)) is not None:
+        return _failure(foreseen, limits)
     return ModelFailed(
         f"the process that opened it died (status {code}): {said.splitlines()[-1] if said else '-'}"
     )
@@ -199,6 +202,16 @@ def _died(process: subprocess.Popen[bytes], folder: Path, limits: Limits, late: 
 
 def _too_much_memory(limits: Limits) -> Unsupported:
     return Unsupported(f"it needs more than the {limits.memory_bytes / 2**30:g} GB of memory that it may use")
+
+
+def _last_words(folder: Path) -> dict[str, Any] | None:
+    """What the process left to be said if it died; it is not trusted."""
+    try:
+        with (folder / LAST_WORDS).open("rb") as stream:
+            said = msgspec.json.decode(stream.read(LOG_TAIL))
+    except (OSError, msgspec.DecodeError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _tail(log: Path) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Protocol
 
 from .frames import Array
+
+LAST_WORDS = "last_words.json"
+"""In the process's own folder."""
 
 
 class Refused(Exception):
@@ -35,6 +40,15 @@ class Unclear(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def last_words(problem: Refused | NotConverted | None) -> None:
+    """Leave what is to be said if native code ends this process before it can answer; None: nothing.
+
+    Some converters call abort() where Python would raise.
+    """
+    said = {} if problem is None else {"kind": problem.kind, "reason": str(problem), "hint": problem.hint}
+    Path(LAST_WORDS).write_text(json.dumps(said) if said else "")
 
 
 class Converter(Protocol):

@@ -1,0 +1,75 @@
+"""PaddlePaddle's inference models: a program (`.json`, or the older `.pdmodel`) and `.pdiparams`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .converted import ConvertedImporter
+from .pair import Kind, find_pair, head_of, recognised
+from .source import as_path
+
+HEAD = 256
+PARENT_OF_ALL = b"\x08\x00\x10" + b"\xff" * 9 + b"\x01"
+"""How the first block of a ProgramDesc begins: its index is 0, and its parent's is -1."""
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is a PIR program, or a ProgramDesc."""
+    head = head_of(path, HEAD)
+    if head.lstrip()[:1] == b"{":
+        return b'"base_code"' in head and b'"pir"' in head
+    return head[:1] == b"\x0a" and PARENT_OF_ALL in head[2:20]
+
+
+def is_parameters(path: Path) -> bool:
+    """Whether a file is tensors of PaddlePaddle, one after another."""
+    head = head_of(path, 21)
+    # Two versions and a level of nesting that are 0, the size of a description, and its first tag.
+    return len(head) == 21 and not any(head[:16]) and 0 < head[16] < 128 and head[17:] == b"\0\0\0\x08"
+
+
+def _parameters_of(program: Path) -> Sequence[str]:
+    if program.name == "__model__":
+        return ("__params__",)
+    return (f"{program.stem}.pdiparams",)
+
+
+def _programs_of(parameters: Path) -> Sequence[str]:
+    if parameters.name == "__params__":
+        return ("__model__",)
+    return (f"{parameters.stem}.json", f"{parameters.stem}.pdmodel")
+
+
+KIND = Kind(
+    network="a program of PaddlePaddle",
+    weights="a file of PaddlePaddle's parameters",
+    is_network=is_program,
+    is_weights=is_parameters,
+    weights_of=_parameters_of,
+    network_of=_programs_of,
+)
+
+
+class PaddleImporter(ConvertedImporter):
+    """Converted by paddle2onnx; compared with PaddlePaddle's predictor."""
+
+    environment = "paddle"
+    converter = "paddle_program"
+    what = "a PaddlePaddle model"
+    takes = frozenset({"weights"})
+
+    def recognises(self, source: Any) -> bool:
+        """Either file of the pair, or a folder with a program in it."""
+        path = as_path(source)
+        return path is not None and recognised(KIND, path)
+
+    def question(self, path: Path) -> dict[str, Any]:
+        """Where the two files are.
+
+        Raises:
+            NotFound: one is missing. UsageError: a folder of several. InputError: not such a file.
+        """
+        program, weights = find_pair(KIND, path, self.options.weights)
+        return {"program": str(program.resolve()), "weights": str(weights.resolve())}
