@@ -22,7 +22,6 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "keras": "modelport.importers.keras:KerasImporter",
         "paddle": "modelport.importers.paddle:PaddleImporter",
         "caffe": "modelport.importers.caffe:CaffeImporter",
-        "darknet": "modelport.importers.darknet:DarknetImporter",
     },
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
     "dialects": {
