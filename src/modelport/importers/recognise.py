@@ -75,7 +75,7 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
     if task not in ("detect", "segment", "pose"):
         return None
     if len(network.three) == 2 and task == "detect":
-        return _two(network)
+        return _two(network, signature.inputs[0], probe)
     if len(network.three) == 1:
         network = _with_shape(network, signature.inputs[0], probe)
         found = _one(network, signature.inputs[0], probe)
@@ -167,7 +167,7 @@ def _cells(
     )
 
 
-def _two(network: _Network) -> Recognised | None:
+def _two(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None:
     """Boxes and scores."""
     boxes = [name for name, shape in network.three.items() if shape[2] == 4]
     if len(boxes) != 1:
@@ -180,7 +180,15 @@ def _two(network: _Network) -> Recognised | None:
     if (places, classes) == (300, 80):
         return Recognised("rtdetr", f"{shown}: RT-DETR, trained on COCO")
     if places in ULTRAFACE and classes == 2:
-        return Recognised("ssd", f"{shown}: UltraFace", labels=("face",))
+        try:
+            made = probe()(_noise(spec, network.sides))[boxes[0]]
+            decoded = bool((made[..., 2:] > made[..., :2]).all())
+        except (InputError, ModelFailed, Unsupported):
+            decoded = True
+        if decoded:
+            return Recognised("ssd", f"{shown}: UltraFace", labels=("face",))
+        why = f"{shown}: UltraFace without its last layers, boxes told from priors"
+        return Recognised("ssd", why, {"priors": "ultraface"}, labels=("face",))
     if "logits" in scores:
         return Recognised(choices={"detr": _DETR, "rtdetr": _RTDETR})
     return Recognised(choices={"ssd": _SSD, "detr": _DETR, "rtdetr": _RTDETR})

@@ -51,6 +51,13 @@ class Priors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.asarray(np.clip(made, 0, 1), np.float32)
 
 
+ULTRAFACE = {
+    4420: Priors((240, 320), (8, 16, 32, 64), ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))),
+    17640: Priors((480, 640), (8, 16, 32, 64), ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))),
+}
+"""Those of the UltraFace detectors, by the number of their boxes."""
+
+
 class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Boxes [batch, n, 4] in one output, scores or logits [batch, n, classes] in another.
 
@@ -58,7 +65,8 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `form`: "corners" (x1, y1, x2, y2) or "center" (center x, center y, width, height).
     `activation`: what makes scores of the network's numbers: "none", "softmax" or "sigmoid".
     `background`: the class that is no object: "none", "first" or "last". `priors`: what raw boxes are told
-    from: {size, strides, sizes, center_variance, size_variance}; nothing where boxes are decoded already.
+    from: {size, strides, sizes, center_variance, size_variance}, or "ultraface"; nothing where boxes are
+    decoded already.
     """
 
     name: ClassVar[str] = "scored_boxes"
@@ -67,7 +75,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     form: Literal["corners", "center"] = "corners"
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     background: Literal["none", "first", "last"] = "none"
-    priors: Priors | None = None
+    priors: Priors | Literal["ultraface"] | None = None
 
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
         try:
@@ -114,27 +122,37 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         row, place = np.nonzero(largest(made, axis=2) > np.float32(self.score_threshold))
         lines = tensors[boxes][row, place]
         if self.priors is not None:
-            prior = self.priors.boxes()[place]
+            priors = self._priors(tensors[boxes].shape[1])
+            prior = priors.boxes()[place]
             with np.errstate(over="ignore", invalid="ignore"):
-                middle = lines[:, :2] * np.float32(self.priors.center_variance) * prior[:, 2:] + prior[:, :2]
-                sides = np.exp(lines[:, 2:] * np.float32(self.priors.size_variance)) * prior[:, 2:]
+                middle = lines[:, :2] * np.float32(priors.center_variance) * prior[:, 2:] + prior[:, :2]
+                sides = np.exp(lines[:, 2:] * np.float32(priors.size_variance)) * prior[:, 2:]
             lines = np.concatenate([middle, sides], axis=1)
         if self.form == "center" or self.priors is not None:
             lines = reference_corners(lines)
         return past(tensors) | self.found(row, lines, made[row, place], len(made))
 
     def _decoded(self, graph: Graph, raw: Value, lines: str, index: str) -> str:
-        assert self.priors is not None
         op, f32 = graph.op, partial(graph.constant, dtype="float32")
-        priors = self.priors.boxes()
+        known = self._priors(raw.shape[1])
+        priors = known.boxes()
         if isinstance(raw.shape[1], int) and raw.shape[1] != len(priors):
             raise UsageError(f"there are {len(priors)} priors; {raw.name!r} has {raw.shape[1]} boxes")
         prior = op("Gather", graph.constant(priors, "float32"), index)
         side = part(graph, prior, 2, 4)
-        off = op("Mul", part(graph, lines, 0, 2), f32(self.priors.center_variance))
+        off = op("Mul", part(graph, lines, 0, 2), f32(known.center_variance))
         middle = op("Add", op("Mul", off, side), part(graph, prior, 0, 2))
-        grown = op("Exp", op("Mul", part(graph, lines, 2, 4), f32(self.priors.size_variance)))
+        grown = op("Exp", op("Mul", part(graph, lines, 2, 4), f32(known.size_variance)))
         return op("Concat", middle, op("Mul", grown, side), axis=1)
+
+    def _priors(self, count: int | str) -> Priors:
+        """The priors, those of a family told by the number of boxes."""
+        if isinstance(self.priors, Priors):
+            return self.priors
+        known = ULTRAFACE.get(count) if isinstance(count, int) else None
+        if known is None:
+            raise UsageError(f"UltraFace has {' or '.join(map(str, ULTRAFACE))} boxes, the network {count}")
+        return known
 
     def _outputs(self, shapes: dict[str, tuple[int | str, ...]]) -> tuple[str, str]:
         """The names of boxes and scores.
