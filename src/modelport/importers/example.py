@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..steps.compile import reference_pre
+from ..steps.compile import PRE_STEPS, reference_pre
+from ..steps.fit_items import fit_items
 from ..steps.recipe import Recipe, labels_of, resolve
+from ..steps.step import parse_steps
 from ..tensors import Array, Signature, TensorSpec
 from . import golden as cases
 from .batch import BATCH
+from .items import Items
 from .names import clashes, renamed
 from .source import Imported
 
@@ -32,7 +35,8 @@ def example_for(
         count = len(labels) or len(labels_of(recipe)) or 1000
         outputs = (TensorSpec("output", "float32", (BATCH, count)),)
     net = Signature(signature.inputs, outputs)
-    net = renamed(net, clashes(net, pictures=True, answers=bool(recipe.post)))
+    own = Items(recipe.decode).own_names(net, recipe.pre)
+    net = renamed(net, clashes(net, own, answers=bool(recipe.post)))
     resolved = resolve(recipe, net=net, overrides=settings, labels=labels)
     decode = cases.decoder(recipe.decode, ())
     picture = decode(cases.made_up_pictures()[1].data)["image"]
@@ -40,6 +44,20 @@ def example_for(
     negative = np.ascontiguousarray(255 - picture[::-1])
     rows = [reference_pre(resolved.pre, each) for each in (picture, negative)]
     return {signature.inputs[0].name: np.stack(rows)}
+
+
+def item_example(signature: Signature | None, recipe: Recipe) -> dict[str, Array] | None:
+    """A prepared row or text as a batch of one, where the recipe alone says how it is prepared; else None."""
+    items = Items(recipe.decode, recipe.columns, recipe.files)
+    known = recipe.columns if recipe.decode.kind == "table" else recipe.decode.kind == "text"
+    if signature is None or not known or recipe.parameters:
+        return None
+    net = renamed(signature, clashes(signature, items.own_names(signature, recipe.pre), answers=False))
+    pre = parse_steps(recipe.pre, PRE_STEPS, "$.pre")
+    pre = fit_items(pre, net.inputs, recipe.decode, recipe.columns, [])
+    decode = items.native_decoder(items.compiled(pre, net, ()).signature)
+    item = items.native_pre(pre, net, ())(decode(items.made_up(net, {}, objects=False)[0].data))
+    return {spec.name: item[own.name][None] for spec, own in zip(signature.inputs, net.inputs, strict=True)}
 
 
 def normalised(imported: Imported, example: Mapping[str, Array] | None) -> bool:
@@ -50,7 +68,7 @@ def normalised(imported: Imported, example: Mapping[str, Array] | None) -> bool:
     outputs = imported.signature.outputs
     if len(outputs) != 1 or outputs[0].dtype not in ("float16", "float32", "float64"):
         return False
-    if example is None:
+    if example is None or any(array.dtype.kind != "f" for array in example.values()):
         return False
     random = np.random.default_rng(1)
     rows = {

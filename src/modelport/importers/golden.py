@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..bundle.manifest import Decode, GoldenCase
+from ..bundle.manifest import Column, Decode, GoldenCase
 from ..errors import InputError, ModelportError, NotFound, UsageError
 from ..runtimes.pipeline import decode_tensors
 from ..steps.decode import decode_image
+from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, records_of
 from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name
 from .batch import made_up
 from .scenes import SCENE_SIZES, scene
@@ -58,20 +59,27 @@ class Recorded(msgspec.Struct, frozen=True):
     answer: dict[str, Array]
 
 
-def given_inputs(golden: Any, decode: Decode) -> tuple[list[Input], tuple[str, ...]]:
+def given_inputs(
+    golden: Any, decode: Decode, columns: Sequence[Column] = ()
+) -> tuple[list[Input], tuple[str, ...]]:
     """The user's files, at most `MAX_CASES`, spread evenly; and notes on what was left out.
+
+    Of tables and texts the rows and lines of the files count, each for itself.
 
     Args:
         golden: a path of a file or directory, or a sequence of such.
         decode: which files of a directory count.
+        columns: a row's.
 
     Raises:
-        NotFound: no such file, or a directory without one that counts.
+        NotFound: no such file, or a directory without one that counts. InputError: a file of rows is damaged.
     """
     given = [golden] if isinstance(golden, (str, Path)) else list(golden)
     paths = [path for place in given for path in _files(Path(place), decode)]
     if not paths:
         raise UsageError("no golden inputs were given", hint="leave `golden` out to have some made up")
+    if decode.kind in ("table", "text"):
+        return _given_records(paths, decode, columns)
     chosen = [
         paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), MAX_CASES)).round().astype(int)
     ]
@@ -79,6 +87,23 @@ def given_inputs(golden: Any, decode: Decode) -> tuple[list[Input], tuple[str, .
     if len(chosen) < len(paths):
         notes = (f"golden cases are recorded from {len(chosen)} of {len(paths)} files",)
     return [Input(path.read_bytes(), path.suffix.lower(), str(path)) for path in chosen], notes
+
+
+def _given_records(
+    paths: Sequence[Path], decode: Decode, columns: Sequence[Column]
+) -> tuple[list[Input], tuple[str, ...]]:
+    suffix = ".json" if decode.kind == "table" else ".txt"
+    found: list[Input] = []
+    for path in paths:
+        try:
+            records = records_of(path.read_bytes(), path.suffix.lower(), decode, columns)
+        except InputError as problem:
+            raise _placed(problem, Input(b"", suffix, str(path))) from problem
+        found += [Input(record.data, suffix, f"{path}:{record.line}") for record in records]
+    chosen = np.linspace(0, len(found) - 1, min(len(found), MAX_CASES)).round().astype(int)
+    what = "rows" if decode.kind == "table" else "texts"
+    notes = (f"golden cases are recorded from {len(chosen)} of {len(found)} {what}",)
+    return [found[index] for index in chosen], notes if len(chosen) < len(found) else ()
 
 
 def made_up_pictures(*, objects: bool = False) -> list[Input]:
@@ -266,7 +291,7 @@ def _files(place: Path, decode: Decode) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise NotFound(f"no such file or directory: {place}")
-    suffixes = PICTURES if decode.kind == "image" else ARRAYS
+    suffixes = {"image": PICTURES, "table": TABLE_SUFFIXES, "text": TEXT_SUFFIXES}.get(decode.kind, ARRAYS)
     found = sorted(path for path in place.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not found:
         raise NotFound(f"no file in {place} ends in one of {', '.join(suffixes)}")

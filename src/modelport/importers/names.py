@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import msgspec
 import onnx
 
-from ..steps.compile import ANSWER_NAMES, IMAGE
+from ..steps.compile import ANSWER_NAMES
 from ..steps.placement import PLACEMENT
 from ..tensors import Array, Signature, Tensors
 from .canonical import rename
@@ -15,15 +15,15 @@ from .onnx import one_file
 from .source import Imported
 
 
-def free_names(imported: Imported, *, pictures: bool, answers: bool) -> Imported:
-    """The network with `image` and `scores`, `indices`, `labels` called otherwise where the steps need them.
+def free_names(imported: Imported, own: Container[str], *, answers: bool) -> Imported:
+    """The network with its inputs and outputs called otherwise where the steps need their names.
 
     Args:
         imported: the network.
-        pictures: whether a decoded picture, called `image`, goes into the steps.
+        own: the names of inputs that the decoded item's tensors need, such as `image`.
         answers: whether there are steps after the network, which name what they make.
     """
-    new = clashes(imported.signature, pictures=pictures, answers=answers)
+    new = clashes(imported.signature, own, answers=answers)
     if not new:
         return imported
     model = rename(onnx.load_model_from_string(imported.onnx), list(new), list(new.values()))
@@ -43,15 +43,12 @@ def free_names(imported: Imported, *, pictures: bool, answers: bool) -> Imported
     )
 
 
-def clashes(signature: Signature, *, pictures: bool, answers: bool) -> dict[str, str]:
+def clashes(signature: Signature, own: Container[str], *, answers: bool) -> dict[str, str]:
     """The names that the steps need for themselves -> what the network's own are called instead."""
     new: dict[str, str] = {}
     taken = {spec.name for spec in (*signature.inputs, *signature.outputs)}
-    own = {IMAGE.name, PLACEMENT.name} if pictures else set()
-    for specs, clash, prefix in (
-        (signature.inputs, own, "net"),
-        (signature.outputs, {*ANSWER_NAMES, PLACEMENT.name} if answers else set(), "raw"),
-    ):
+    made: Container[str] = {*ANSWER_NAMES, PLACEMENT.name} if answers else ()
+    for specs, clash, prefix in ((signature.inputs, own, "net"), (signature.outputs, made, "raw")):
         for spec in specs:
             if spec.name in clash:
                 new[spec.name] = _unused(f"{prefix}_{spec.name}", taken)

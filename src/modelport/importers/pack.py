@@ -18,26 +18,18 @@ from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Sour
 from ..bundle.rules import NETWORK_SUFFIX
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import ParityFailed, Unsupported, UsageError
-from ..steps.compile import (
-    CompiledGraph,
-    carried_by,
-    compile_identity,
-    compile_post,
-    compile_pre,
-    reference_carried,
-    reference_post,
-    reference_pre,
-)
+from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
 from ..steps.heads import Head
 from ..steps.recipe import Recipe, load_recipe, resolve
 from ..steps.step import PostStep, PreStep, step_data
-from ..tensors import Array, Tensors, TensorSpec
+from ..tensors import TensorSpec
 from ..verify.replay import verify
 from . import golden as cases
 from .batch import BATCH, sizes_to_try
 from .card import model_card
 from .choose import choose_recipe
-from .example import example_for, normalised
+from .example import example_for, item_example, normalised
+from .items import Items
 from .labels import read_labels
 from .names import free_names
 from .source import Imported, Importer, Permission, as_path, describe, find_importer, parse_input, sha256_of
@@ -54,6 +46,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     recipe: Recipe
     imported: Imported
+    items: Items
     pre_steps: tuple[PreStep, ...]
     post_steps: tuple[PostStep, ...]
     pre: CompiledGraph
@@ -174,13 +167,16 @@ def _prepare(
     """Convert the network and settle the recipe on it."""
     pictures = recipe.decode.kind == "image"
     names = read_labels(labels) if labels is not None else ()
-    example = example_for(importer.signature(source, specs), recipe, settings, names) if pictures else None
+    known = importer.signature(source, specs)
+    example = example_for(known, recipe, settings, names) if pictures else item_example(known, recipe)
     doing(f"converting {describe(source)}", 0.1)
     imported = importer.load(source, example=example, inputs=specs)
     for note in imported.notes:
         tell(note)
     imported = _batched(imported)
-    imported = free_names(imported, pictures=pictures, answers=bool(recipe.post))
+    items = Items.of(recipe, imported)
+    own = items.own_names(imported.signature, recipe.pre)
+    imported = free_names(imported, own, answers=bool(recipe.post))
     doing("compiling the steps", 0.5)
     resolved = resolve(
         recipe,
@@ -188,19 +184,17 @@ def _prepare(
         overrides=settings,
         labels=names or imported.labels,
         normalised_output=normalised(imported, example),
+        columns=items.columns,
     )
     for note in resolved.notes:
         tell(note)
     carried = carried_by(resolved.post)
-    if pictures:
-        pre = compile_pre(resolved.pre, imported.signature.inputs[0].name, carried=carried)
-    else:
-        pre = compile_identity([_item(spec) for spec in imported.signature.inputs])
+    pre = items.compiled(resolved.pre, imported.signature, carried)
     # The answer is worked out for any number of rows, also where the network takes one at a time.
     raw = [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape[1:])) for spec in imported.signature.outputs]
     raw += [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape)) for spec in carried]
     post = compile_post(resolved.post, raw, resolved.labels)
-    return Prepared(recipe, imported, resolved.pre, resolved.post, pre, post, resolved.labels)
+    return Prepared(recipe, imported, items, resolved.pre, resolved.post, pre, post, resolved.labels)
 
 
 def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[str, bytes]]:
@@ -211,7 +205,8 @@ def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[st
     )
     for note in notes:
         tell(note)
-    if (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
+    pictures = prepared.items.decode.kind == "image"
+    if pictures and (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
         tell(doubt)
     named, files = cases.files_of(recorded)
     return msgspec.structs.replace(tolerances, cases=named), files
@@ -219,32 +214,19 @@ def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[st
 
 def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Recorded], bool]:
     """The cases, and whether their inputs were made up."""
-    recipe, signature = prepared.recipe, prepared.imported.signature
-    pictures = recipe.decode.kind == "image"
-    items = [_item(spec) for spec in signature.inputs]
-    input_name = signature.inputs[0].name
+    items, signature = prepared.items, prepared.imported.signature
     around = [spec.name for spec in carried_by(prepared.post_steps)]
-
-    def pre(decoded: Tensors) -> dict[str, Array]:
-        if not pictures:
-            return dict(decoded)
-        image = decoded["image"]
-        beside = reference_carried(prepared.pre_steps, image, around)
-        return {input_name: reference_pre(prepared.pre_steps, image)} | beside
-
     if golden is not None:
-        inputs, notes = cases.given_inputs(golden, recipe.decode)
+        inputs, notes = cases.given_inputs(golden, items.decode, items.columns)
         for note in notes:
             tell(note)
-    elif pictures:
-        inputs = cases.made_up_pictures(objects=prepared.detector)
     else:
-        inputs = cases.made_up_tensors(signature, next(sizes_to_try(signature)))
+        inputs = items.made_up(signature, next(sizes_to_try(signature)), objects=prepared.detector)
     recorded = list(
         cases.record(
             inputs,
-            decode=cases.decoder(recipe.decode, items),
-            pre=pre,
+            decode=items.native_decoder(prepared.pre.signature),
+            pre=items.native_pre(prepared.pre_steps, signature, around),
             net=prepared.imported.reference,
             post=lambda raw: reference_post(prepared.post_steps, raw, prepared.labels),
             raw=signature.outputs,
@@ -274,10 +256,6 @@ def _batched(imported: Imported) -> Imported:
         f"the first axis of every input and output must be the batch: {shown}",
         hint="; ".join(imported.notes) or None,
     )
-
-
-def _item(spec: TensorSpec) -> TensorSpec:
-    return TensorSpec(spec.name, spec.dtype, spec.shape[1:])
 
 
 def _name(name: str | None, source: Any) -> str:
@@ -322,6 +300,7 @@ def _manifest(
         created=now.replace(microsecond=0).isoformat().replace("+00:00", "Z"),
         producer=f"modelport {__version__}",
         decode=prepared.recipe.decode,
+        columns=prepared.items.columns,
         graphs=Graphs(
             pre=GraphInfo("pre.onnx", False, prepared.pre.signature),
             net=GraphInfo("net.onnx", imported.batch, imported.signature),
@@ -345,4 +324,6 @@ def _files(prepared: Prepared, manifest: Manifest, card: Any) -> dict[str, bytes
     }
     if prepared.labels:
         files["labels.txt"] = labels_file(prepared.labels)
+    if prepared.recipe.decode.tokenizer is not None:
+        files[prepared.recipe.decode.tokenizer] = prepared.items.tokenizer()
     return files

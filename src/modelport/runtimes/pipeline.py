@@ -23,13 +23,19 @@ from ..errors import BundleError, InputError, ModelFailed, TooLarge, Unsupported
 from ..steps.compile import PRE_STEPS, check_growth, reference_carried
 from ..steps.decode import decode_image
 from ..steps.lowering import Lowering
+from ..steps.row_files import decode_row
+from ..steps.rows import check_rows
 from ..steps.step import parse_steps
+from ..steps.table_lowering import TableLowering
+from ..steps.texts import Tokenizer, decode_text
 from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
 
 MAX_ROWS = 32
 """Rows that `answer_many` gives the network at once."""
+MAX_TABLE_ROWS = 1024
+"""The same of a table's rows, which are small."""
 
 
 class Pipeline:
@@ -47,7 +53,14 @@ class Pipeline:
         self._carried = tuple(spec.name for spec in graphs.pre.signature.outputs if spec.name not in taken)
         self._steps = parse_steps(bundle.manifest.steps.pre, PRE_STEPS, "$.steps.pre")
         prepared = bundle.manifest.graphs.pre.signature.outputs[0].name
+        decode, taken_first = bundle.manifest.decode, graphs.pre.signature.inputs
         self._lowering = Lowering.of(self._steps, prepared) if lowered else None
+        self._table = TableLowering(bundle.manifest, self._steps) if decode.kind == "table" else None
+        self._tokenizer = (
+            Tokenizer(bundle.read(decode.tokenizer), decode, [spec.name for spec in taken_first])
+            if decode.tokenizer is not None
+            else None
+        )
 
     @classmethod
     def open(
@@ -110,8 +123,10 @@ class Pipeline:
     def decode(self, data: bytes) -> dict[str, Array]:
         """One encoded item to the tensors that `pre` takes.
 
-        A picture becomes `image`: uint8[height, width, 3]. Where the bundle takes tensors: a .npy (for a
-        network with one input), a .npz, or JSON `{"inputs": {"name": [[…]]}}`, without a batch axis.
+        A picture becomes `image`: uint8[height, width, 3]. A row of a table (a JSON object or list, a line of
+        CSV with or without its header) becomes a tensor of one value for each column; a text becomes `text`,
+        or its tokens. Where the bundle takes tensors: a .npy (for a network with one input), a .npz, or JSON
+        `{"inputs": {"name": [[…]]}}`, without a batch axis.
 
         Raises:
             InputError, TooLarge, UnsupportedMedia: the bytes are not such an item.
@@ -119,6 +134,11 @@ class Pipeline:
         decode = self.bundle.manifest.decode
         if decode.kind == "image":
             return {"image": decode_image(data, decode)}
+        if decode.kind == "table":
+            return decode_row(data, decode, self.bundle.manifest.columns)
+        if decode.kind == "text":
+            text = decode_text(data, decode)
+            return text if self._tokenizer is None else self._tokenizer.tokens(text)
         if len(data) > decode.max_bytes:
             raise TooLarge(f"{len(data)} bytes; at most {decode.max_bytes} are read")
         tensors = decode_tensors(data, self.bundle.manifest.inputs, limit=decode.max_bytes)
@@ -132,6 +152,8 @@ class Pipeline:
             TooLarge: a picture that a resize would make larger than the bundle's `max_pixels`.
             InputError: the tensors do not fit.
         """
+        if self._table is not None:
+            check_rows(decoded, self.bundle.manifest.columns)
         if self._steps and "image" in decoded and decoded["image"].ndim == 3:
             height, width, _ = decoded["image"].shape
             check_growth(self._steps, height, width, self.bundle.manifest.decode.max_pixels)
@@ -140,6 +162,19 @@ class Pipeline:
                 missing = [name for name in self._carried if name not in prepared]
                 return prepared | reference_carried(self._steps, decoded["image"], missing)
         return self._pre.run(decoded)
+
+    def pre_rows(self, rows: Tensors) -> dict[str, Array]:
+        """Many rows of a table, `[rows, 1]` for each column, to a batch of what the network takes.
+
+        The first rows go through the graph too, and are compared.
+
+        Raises:
+            InputError: they do not fit the columns.
+        """
+        if self._table is None:
+            raise InputError("the bundle takes no rows of a table")
+        check_rows(rows, self.bundle.manifest.columns)
+        return self._table.prepare(rows, self._pre.run)
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -185,6 +220,8 @@ class Pipeline:
         self, items: Iterable[Tensors], options: Mapping[str, Any] | None = None
     ) -> list[dict[str, Array]]:
         """Decoded items' answers, in order; neighbours whose prepared tensors have one shape share a run."""
+        if self._table is not None:
+            return self._answer_table(list(items), options)
         prepared = [self.pre(item) for item in items]
         answers: list[dict[str, Array]] = []
         for _, same in groupby(prepared, key=_shapes):
@@ -202,6 +239,20 @@ class Pipeline:
         `{name: nested list}`.
         """
         return readable(answer)
+
+    def _answer_table(
+        self, items: Sequence[Tensors], options: Mapping[str, Any] | None
+    ) -> list[dict[str, Array]]:
+        """Rows have one shape, and are prepared many at a time."""
+        answers: list[dict[str, Array]] = []
+        for start in range(0, len(items), MAX_TABLE_ROWS):
+            part = items[start : start + MAX_TABLE_ROWS]
+            for item in part:
+                self.bundle.manifest.graphs.pre.signature.check_inputs(item)
+            batch = self.pre_rows({name: np.stack([item[name] for item in part]) for name in part[0]})
+            answer = self.post(self.net(batch), options)
+            answers += [{name: array[row, ...] for name, array in answer.items()} for row in range(len(part))]
+        return answers
 
     def _answer_rows(
         self, rows: Sequence[Tensors], options: Mapping[str, Any] | None

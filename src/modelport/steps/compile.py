@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ..bundle.manifest import Option
+from ..bundle.columns import TEXT, specs_of
+from ..bundle.manifest import Column, Option
 from ..errors import TooLarge, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
-from . import grids, heads, image, ink, nms, placement, post, resize, scored_boxes
+from . import grids, heads, image, ink, nms, placement, post, resize, scored_boxes, tables, vector, words
 from .graph import Graph, Value
 from .step import PostStep, PreStep
 
@@ -40,6 +41,14 @@ PRE_STEPS: dict[str, type[PreStep]] = {
         ink.Stretch,
         ink.CropToInk,
         ink.CenterOfMass,
+        vector.Vector,
+        words.Lower,
+        words.Split,
+        words.Match,
+        words.Vocabulary,
+        words.Truncate,
+        words.Surround,
+        words.PadTo,
     )
 }
 """Every step before the network, by the name it has in recipes."""
@@ -52,6 +61,9 @@ POST_STEPS: dict[str, type[PostStep]] = {
         post.Sigmoid,
         post.TopK,
         post.Labels,
+        tables.Binary,
+        tables.Predicted,
+        tables.Drop,
         heads.YoloV5,
         heads.YoloV8,
         heads.YoloV10,
@@ -66,7 +78,7 @@ POST_STEPS: dict[str, type[PostStep]] = {
 }
 """Every step after the network, by the name it has in recipes."""
 
-ANSWER_NAMES = ("scores", "indices", "labels", "boxes", "classes", "count")
+ANSWER_NAMES = ("scores", "indices", "labels", "boxes", "classes", "count", "value")
 """What the steps after the network call what they make; its own outputs need other names."""
 
 
@@ -117,6 +129,102 @@ def compile_pre(
     for beside in carried:
         graph.output(beside, placement.compile_placement(graph, steps, picture))
     return CompiledGraph(graph.build(graph_name), Signature((IMAGE,), (spec, *carried)))
+
+
+def compile_table(
+    columns: Sequence[Column],
+    steps: Sequence[PreStep],
+    inputs: Sequence[TensorSpec],
+    *,
+    graph_name: str = "pre",
+) -> CompiledGraph:
+    """The graph from one row to the network's `inputs` (their first axis is the batch).
+
+    Args:
+        columns: what a row is.
+        steps: `vector` and what comes after it; none where the network takes the columns by name.
+        inputs: the network's.
+
+    Raises:
+        UsageError: a column without an input or the other way round, or one that the network cannot take;
+            `at` holds the place.
+    """
+    graph = Graph()
+    values = [graph.input(spec) for spec in specs_of(columns)]
+    if not steps:
+        outputs = vector.compile_columns(graph, values, columns, inputs)
+        return CompiledGraph(graph.build(graph_name), Signature(specs_of(columns), tuple(outputs)))
+    first, rest = _stacking(steps)
+    value = first.stack(graph, values, columns)
+    for index, step in enumerate(rest, 1):
+        try:
+            value = step.compile(graph, value)
+        except UsageError as problem:
+            raise _placed(problem, f"$.pre[{index}]") from problem
+    spec = TensorSpec(inputs[0].name, value.dtype, value.shape)
+    graph.output(spec, value.name)
+    return CompiledGraph(graph.build(graph_name), Signature(specs_of(columns), (spec,)))
+
+
+def reference_table(
+    columns: Sequence[Column], steps: Sequence[PreStep], inputs: Sequence[TensorSpec], row: Tensors
+) -> dict[str, Array]:
+    """What `compile_table` computes, in native code; of `[rows, 1]` columns it makes a batch."""
+    if not steps:
+        return vector.convert_columns(row, columns, inputs)
+    first, rest = _stacking(steps)
+    value = first.stacked(row, columns)
+    for step in rest:
+        value = step.reference(value)
+    return {inputs[0].name: np.ascontiguousarray(value)}
+
+
+def _stacking(steps: Sequence[PreStep]) -> tuple[vector.Vector, Sequence[PreStep]]:
+    first = steps[0]
+    if not isinstance(first, vector.Vector):
+        raise UsageError(f"the first step of a table is `vector`, not `{first.name}`", at="$.pre[0]")
+    return first, steps[1:]
+
+
+def compile_text(steps: Sequence[PreStep], spec: TensorSpec, *, graph_name: str = "pre") -> CompiledGraph:
+    """The graph from `text` string[1] to one item of the network's input `spec` (batch first).
+
+    Raises:
+        UsageError: a step cannot take what the one before it gives; `at` holds the step's index.
+    """
+    graph = Graph()
+    value = graph.input(TEXT)
+    for index, step in enumerate(steps):
+        try:
+            value = step.compile(graph, value)
+        except UsageError as problem:
+            raise _placed(problem, f"$.pre[{index}]") from problem
+    if not steps and len(spec.shape) == 1:
+        value = Value(graph.op("Squeeze", value.name, graph.constant([0], "int64")), value.dtype, ())
+    made = TensorSpec(spec.name, value.dtype, value.shape)
+    graph.output(made, value.name)
+    return CompiledGraph(graph.build(graph_name), Signature((TEXT,), (made,)))
+
+
+def reference_text(steps: Sequence[PreStep], spec: TensorSpec, text: Array) -> Array:
+    """What `compile_text` computes, in native code."""
+    if not steps and len(spec.shape) == 1:
+        return text.reshape(())
+    return reference_pre(steps, text)
+
+
+def compile_tokens(
+    inputs: Sequence[TensorSpec], length: int | str, *, graph_name: str = "pre"
+) -> CompiledGraph:
+    """The graph from a tokenizer's tensors, int64[length], to the network's `inputs` (batch first)."""
+    graph = Graph()
+    given, made = [], []
+    for spec in inputs:
+        value = graph.input(TensorSpec(spec.name.removeprefix("net_").rstrip("_"), "int64", (length,)))
+        given.append(TensorSpec(value.name, value.dtype, value.shape))
+        made.append(TensorSpec(spec.name, spec.dtype, (length,)))
+        graph.output(made[-1], value.name if spec.dtype == "int64" else graph.cast(value.name, spec.dtype))
+    return CompiledGraph(graph.build(graph_name), Signature(tuple(given), tuple(made)))
 
 
 def compile_identity(specs: Sequence[TensorSpec], *, graph_name: str = "pre") -> CompiledGraph:

@@ -17,6 +17,7 @@ from .image import Cast, CenterCrop, both_sides
 from .post import Labels, Sigmoid, Softmax, Squeeze, TopK
 from .resize import Resize
 from .step import PostStep, PreStep
+from .tables import Binary
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -186,7 +187,7 @@ def _own_labels(
     output, heads = _scored_output(post, net), [step for step in post if isinstance(step, Head)]
     if not own or (output is None and not heads):
         return ()
-    classes = heads[0].classes(net.outputs) if heads else _classes(output) if output else None
+    classes = heads[0].classes(net.outputs) if heads else _classes(output, post) if output else None
     if heads and classes is None:
         notes.append("the network does not say how many classes it has: no names without --labels")
         return ()
@@ -219,7 +220,7 @@ def _post_for(
             _check_labels(labels, head.classes(net.outputs), f"`{head.name}`")
     if output is None:
         return tuple(steps)
-    classes = _classes(output)
+    classes = _classes(output, post)
     _check_labels(labels, classes, f"the output {output.name!r} ({output})")
     if classes == 1 and any(isinstance(step, Softmax) for step in steps):
         raise UsageError(
@@ -283,13 +284,16 @@ def _check_labels(labels: Sequence[str], classes: int | None, where: str) -> Non
 def _scored_output(post: Sequence[PostStep], net: Signature) -> TensorSpec | None:
     """The output that the first scoring step works on; nothing where it is not said which."""
     for step in post:
-        if isinstance(step, Softmax | Sigmoid | TopK):
+        if isinstance(step, Softmax | Sigmoid | TopK | Binary):
             found = [spec for spec in net.outputs if step.of in (None, spec.name)]
             return found[0] if len(found) == 1 else None
     return None
 
 
-def _classes(output: TensorSpec) -> int | None:
+def _classes(output: TensorSpec, post: Sequence[PostStep]) -> int | None:
+    """How many classes there are names for: two where one probability stands for both."""
+    if any(isinstance(step, Binary) for step in post):
+        return 2
     shape = [side for axis, side in enumerate(output.shape) if axis < 2 or side != 1]
     return shape[-1] if len(shape) > 1 and isinstance(shape[-1], int) else None
 

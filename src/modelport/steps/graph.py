@@ -1,7 +1,7 @@
 """A small builder of ONNX graphs made of standard operators. Knows nothing of images or steps.
 
 Everything compiled here is opset 18, IR 8: old enough for mobile and web builds of ONNX Runtime, new
-enough for `Resize` with antialiasing.
+enough for `Resize` with antialiasing. Only what works on texts needs a later one, and says so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from ..tensors import TensorSpec, numpy_dtype
 
 OPSET = 18
 IR_VERSION = 8
+_LATER_IR = 9
+"""Of the operator sets from 19 on."""
+ML_DOMAIN = "ai.onnx.ml"
+_ML_OPSET = 3
 
 ONNX_TYPES: dict[str, int] = {
     "bool": TensorProto.BOOL,
@@ -57,6 +61,11 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._options: dict[str, Option] = {}
+        self._opset = OPSET
+
+    def needs(self, opset: int) -> None:
+        """Raise the operator set, for an operator that the usual one has not."""
+        self._opset = max(self._opset, opset)
 
     def input(self, spec: TensorSpec) -> Value:
         """Declare a graph input."""
@@ -171,11 +180,14 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, initializer=self._initializers
         )
+        opsets = [helper.make_opsetid("", self._opset)]
+        if any(node.domain == ML_DOMAIN for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML_DOMAIN, _ML_OPSET))
         model = helper.make_model(
             graph,
             producer_name="modelport",
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
+            opset_imports=opsets,
+            ir_version=IR_VERSION if self._opset == OPSET else _LATER_IR,
         )
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString(deterministic=True))

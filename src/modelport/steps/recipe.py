@@ -15,12 +15,15 @@ from typing import Any
 
 import msgspec
 
-from ..bundle.manifest import Decode
-from ..errors import UsageError, did_you_mean
+from ..bundle.columns import check_columns
+from ..bundle.manifest import Column, Decode
+from ..errors import BundleError, UsageError, did_you_mean
 from ..tensors import Signature
 from .compile import POST_STEPS, PRE_STEPS
 from .fit import Resolved, fit, picture_of
+from .fit_items import fit_items
 from .image import Layout
+from .recipe_files import with_tokenizer, with_words
 from .step import PostStep, PreStep, parse_steps
 
 _INSTEAD_OF_SIZE = ("shorter", "longest")
@@ -32,7 +35,8 @@ Parameter = int | float | str | bool | tuple[int, int]
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A recipe before it meets a network: its steps still hold "$parameter" where a parameter goes.
 
-    `labels` are the class names where the user gives none; the text "coco" stands for COCO's 80.
+    `labels` are the class names where the user gives none; the text "coco" stands for COCO's 80. `columns`
+    are those of a table, where the source does not say them.
     """
 
     name: str = ""
@@ -41,6 +45,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     decode: Decode = Decode()
     parameters: dict[str, Parameter] = {}
     labels: tuple[str, ...] | str = ()
+    columns: tuple[Column, ...] = ()
+    files: dict[str, bytes] = {}
+    """Files for the bundle by their names, such as the tokenizer; read from beside the recipe's own file."""
     pre: tuple[Any, ...] = ()
     post: tuple[Any, ...] = ()
 
@@ -61,7 +68,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
         path = Path(name_or_path)
-        return _parse(_read(path), path.stem, text)
+        return _parse(_read(path), path.stem, text, path.parent)
     names = recipe_names()
     if text not in names:
         raise UsageError(
@@ -78,6 +85,7 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
     normalised_output: bool = False,
+    columns: Sequence[Column] = (),
 ) -> Resolved:
     """The steps of `recipe` for one network, and notes on what was decided.
 
@@ -86,6 +94,7 @@ def resolve(
         overrides: parameters by name; text is taken for the number that a parameter is.
         labels: class names, one for each class; where empty, the recipe's own.
         normalised_output: whether the network already ends in a softmax or sigmoid.
+        columns: a row's, where the recipe is for a table.
 
     Raises:
         UsageError: an unknown parameter, a network that the recipe does not fit (size, channels, axes,
@@ -108,8 +117,11 @@ def resolve(
                 given |= _sized(recipe, given, shape.sides, shape.order)
         pre = parse_steps(_filled(recipe.pre, recipe.parameters | given, where), PRE_STEPS, f"{where} $.pre")
         pre = tuple(Layout(shape.order) if step == Layout("auto") else step for step in pre)
-    elif recipe.pre:
+    elif recipe.pre and recipe.decode.kind == "tensors":
         raise UsageError(f"recipe {recipe.name!r} takes tensors and has steps for pictures", at="$.pre")
+    else:
+        pre = parse_steps(_filled(recipe.pre, recipe.parameters | given, where), PRE_STEPS, f"{where} $.pre")
+        pre = fit_items(pre, net.inputs, recipe.decode, columns, notes)
     post = parse_steps(_filled(recipe.post, recipe.parameters | given, where), POST_STEPS, f"{where} $.post")
     return fit(
         pre,
@@ -180,19 +192,24 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _parse(data: bytes, name: str, where: str) -> Recipe:
+def _parse(data: bytes, name: str, where: str, folder: Path | None = None) -> Recipe:
     try:
         table = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"not a TOML file: {problem}", at=where) from problem
-    known = [field.name for field in msgspec.structs.fields(Recipe)]
+    known = [field.name for field in msgspec.structs.fields(Recipe) if field.name != "files"]
     for key in table:
         if key not in known:
             raise UsageError(f"unknown key {key!r}", at=where, hint=did_you_mean(key, known))
     try:
-        recipe = msgspec.convert({"name": name} | table, Recipe)
+        recipe = msgspec.convert({"name": name} | with_words(table, folder, where), Recipe)
+        if recipe.columns:
+            check_columns(recipe.columns)
     except msgspec.ValidationError as problem:
         raise UsageError(f"not a recipe: {problem}", at=where) from problem
+    except BundleError as problem:
+        raise UsageError(problem.message, at=f"{where} {problem.at}") from problem
+    recipe = with_tokenizer(recipe, folder, where)
     for side, steps, table_of in (("pre", recipe.pre, PRE_STEPS), ("post", recipe.post, POST_STEPS)):
         _check_keys(steps, table_of, f"{where} $.{side}")
     # With the defaults every step must be whole.
