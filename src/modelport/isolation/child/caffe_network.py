@@ -75,7 +75,7 @@ def layers_of(description: Message, weights: Mapping[str, Weights]) -> list[Laye
     data = [layer for layer in found if layer.type.removeprefix("Python") in DATA]
     if data:
         raise NotConverted(
-            f"the prototxt is for training: the layer {data[0].name!r} ({data[0].type}) reads its data itself",
+            f"the prototxt is for training: its layer {data[0].name!r} ({data[0].type}) reads data itself",
             "give the one for deployment, usually deploy.prototxt, which states the input's shape",
         )
     if weights and not any(layer.blobs for layer in found):
