@@ -132,10 +132,10 @@ def test_a_wrong_requirement_is_named_and_nothing_is_left(tmp_path: Path) -> Non
 
 
 def test_the_tables_that_ship_are_pinned() -> None:
-    assert environments.names() == ["ultralytics"]
+    assert "ultralytics" in environments.names()
     for name in environments.names():
         shipped = environments.table(name)
-        assert shipped.purpose and "AGPL" in shipped.licence
+        assert shipped.purpose and shipped.licence
         assert shipped.install and shipped.needs
         for step in shipped.install:
             assert all("==" in each or "," in each for each in step.requirements), step

@@ -40,7 +40,12 @@ def test_a_stream_that_ends_between_frames_is_at_its_end() -> None:
 
 def test_text_arrives_as_it_was() -> None:
     text = np.array([["a", "ü\0"], ["", "長い"]], dtype=object)
-    arrays = {"object": text, "fixed": text.astype(str), "none": np.zeros((0, 2), object), "after": np.ones(2)}
+    arrays = {
+        "object": text,
+        "fixed": text.astype(str),
+        "none": np.zeros((0, 2), object),
+        "after": np.ones(2),
+    }
     got = read_frame(sent({}, arrays), 1 << 20)
     assert got is not None
     assert got[1]["object"].tolist() == text.tolist() and got[1]["object"].dtype == object
@@ -59,6 +64,11 @@ def header(value: object) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
+def text_header(values: int, size: int) -> bytes:
+    spec = {"name": "a", "dtype": "string", "shape": [values], "bytes": size}
+    return header({"fields": {}, "arrays": [spec]})
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -75,10 +85,10 @@ def header(value: object) -> bytes:
         header({"fields": {}, "arrays": [{"name": "a", "dtype": "float32", "shape": [4]}]}) + b"123",
         header({"fields": {}, "arrays": [{"name": "a", "dtype": "uint8", "shape": [2]}] * 2000}),
         header({"fields": {}, "arrays": ["a"]}),
-        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": -1}]}),
-        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": 3}]}) + b"[1]",
-        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [2], "bytes": 5}]}) + b'["x"]',
-        header({"fields": {}, "arrays": [{"name": "a", "dtype": "string", "shape": [1], "bytes": 2}]}) + b"{]",
+        text_header(1, -1),
+        text_header(1, 3) + b"[1]",
+        text_header(2, 5) + b'["x"]',
+        text_header(1, 2) + b"{]",
     ],
 )
 def test_what_is_no_frame_is_refused(data: bytes) -> None:

@@ -10,11 +10,11 @@ import click
 from rich.markup import escape
 from rich.progress import Progress
 
-from ..errors import UsageError
+from ..errors import NotFound, UsageError
 from .render import console, facts, json_option, progress, write_json
 
 if TYPE_CHECKING:
-    from ..importers.source import Permission
+    from ..importers.source import Permission, SourceOptions
 
 
 @click.command()
@@ -45,6 +45,18 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="SPEC",
     help="What the network takes, where SOURCE does not say: 'x:float32[batch,3,224,224]'.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(),
+    help="The other file of a pair, where it does not lie beside SOURCE under its usual name.",
+)
+@click.option("--signature", metavar="NAME", help="Which of a SavedModel's signatures.")
+@click.option(
+    "--class",
+    "builder",
+    metavar="FILE.py:NAME",
+    help="What builds the network that SOURCE holds weights for: a class or a function; needs --trust.",
 )
 @click.option("--card", type=click.Path(), help="A model card (Markdown) to put in the bundle.")
 @click.option("--description", default="", help="One line about the model.")
@@ -84,7 +96,9 @@ def command(source: str, as_json: bool, **options: Any) -> None:
             bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
 
         allowed = permission(bar, trust=options["trust"], isolate=options["isolate"])
-        bundle = pack(source, progress=note, stage=doing, permission=allowed, **_arguments(options))
+        said = _said(options)
+        arguments = _arguments(options)
+        bundle = pack(source, progress=note, stage=doing, permission=allowed, options=said, **arguments)
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
@@ -123,6 +137,16 @@ def permission(bar: Progress, *, trust: bool, isolate: bool) -> Permission:
 
     someone = sys.stdin.isatty() and sys.stderr.isatty()
     return Permission(trust=trust, isolate=isolate, ask=ask if someone else None, tell=tell)
+
+
+def _said(options: dict[str, Any]) -> SourceOptions:
+    """What the flags say of the source beside its path."""
+    from ..importers.source import SourceOptions
+
+    weights = Path(options["weights"]) if options["weights"] else None
+    if weights is not None and not weights.exists():
+        raise NotFound(f"no such file: {weights}")
+    return SourceOptions(weights, options["signature"] or "", options["builder"] or "")
 
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:

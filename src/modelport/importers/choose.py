@@ -11,7 +11,7 @@ from ..errors import InputError, ModelFailed, UsageError
 from ..steps.recipe import Recipe, load_recipe, recipe_names
 from ..tensors import TensorSpec
 from .recognise import Recognised, recognise
-from .source import Importer, Reference
+from .source import Declares, Importer, Reference
 
 Note = Callable[[str], None]
 
@@ -23,13 +23,25 @@ def choose_recipe(
     specs: Sequence[TensorSpec],
     tell: Note,
 ) -> tuple[Recipe, Mapping[str, Any]]:
-    """The recipe that was named, or recognised, or `raw` where the network does not take a picture; and the
-    parameters that the file itself settles.
+    """The recipe that was named, stated by the source, or recognised, or `raw` where the network does not
+    take a picture; and the parameters that the file itself settles.
 
     Raises:
         UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess; or a
             classifier's recipe was named for a detector.
     """
+    stated = importer.declared(source, specs) if isinstance(importer, Declares) else None
+    if named is None and stated is not None:
+        tell(f"the recipe is read from {stated.why} (--recipe takes another)")
+        labels = stated.labels or stated.recipe.labels
+        return msgspec.structs.replace(stated.recipe, labels=labels), stated.settings
+    if named is not None and stated is not None:
+        if named.name != stated.recipe.name:
+            tell(
+                f"warning: {stated.why} states how the input is prepared; recipe {named.name!r} is taken "
+                "because you said so; if it is wrong, so are the answers"
+            )
+        return named, {}
     if named is not None:
         try:
             found = _recognised(importer, source, specs)
@@ -96,8 +108,9 @@ def _head(recipe: Recipe) -> str:
 def _recognised(importer: Importer, source: Any, specs: Sequence[TensorSpec]) -> Recognised | None:
     """What the network is, where the importer shows it as ONNX before it is converted."""
     graph = getattr(importer, "graph", None)
-    model = graph(source) if graph is not None else None
-    signature = importer.signature(source, specs) if model is not None else None
+    # The signature first: it opens the source with what the user says of its inputs.
+    signature = importer.signature(source, specs) if graph is not None else None
+    model = graph(source) if graph is not None and signature is not None else None
     if model is None or signature is None:
         return None
     words = {entry.key: entry.value for entry in model.metadata_props}

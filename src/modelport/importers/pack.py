@@ -32,7 +32,17 @@ from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
 from .names import free_names
-from .source import Imported, Importer, Permission, as_path, describe, find_importer, parse_input, sha256_of
+from .source import (
+    Imported,
+    Importer,
+    Permission,
+    SourceOptions,
+    as_path,
+    describe,
+    find_importer,
+    parse_input,
+    sha256_of,
+)
 from .tolerances import chosen_golden
 
 Note = Callable[[str], None]
@@ -76,6 +86,7 @@ def pack(
     progress: Note | None = None,
     stage: Stage | None = None,
     permission: Permission | None = None,
+    options: SourceOptions | None = None,
 ) -> Bundle:
     """Convert, compile, record golden cases, write `OUT/NAME/VERSION`, and replay it before it is there.
 
@@ -93,6 +104,7 @@ def pack(
         description, task: one line about the model, and what it does; the recipe's task by default.
         progress, stage: told of every decision worth knowing; of what is being done, with its share, 0 to 1.
         permission: whether a source that is code may be opened, and a private environment made for that.
+        options: what the source does not say itself: the other file of a pair, a signature, a class.
 
     Raises:
         ParityFailed: the converted model is not the same model; nothing was written.
@@ -104,7 +116,8 @@ def pack(
     named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe)) if recipe is not None else None
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
-    importer, specs = find_importer(source, permission), tuple(parse_input(text) for text in inputs or ())
+    importer = find_importer(source, permission, options)
+    specs = tuple(parse_input(text) for text in inputs or ())
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     given = {**settled, **(settings or {})}
     prepared = _prepare(importer, source, specs, chosen, labels, given, tell, doing)

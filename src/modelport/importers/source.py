@@ -18,6 +18,7 @@ import msgspec
 from .. import plugins
 from ..bundle.manifest import Column
 from ..errors import InputError, NotFound, Unsupported, UsageError
+from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
 
 Reference = Callable[[Tensors], dict[str, Array]]
@@ -27,6 +28,15 @@ MAX_ONNX_BYTES = (2 << 30) - (1 << 20)
 """Protobuf ends at 2 GiB; a bundle's network is one file."""
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What it took to open and convert a source."""
+
+    seconds: float
+    """By the wall clock, the framework's own import among them."""
+    peak_bytes: int
+    """The most memory that the process had."""
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -44,6 +54,8 @@ class Imported(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Class names that the file itself holds, or none."""
+    cost: Cost | None = None
+    """What the conversion took, where another process measured it."""
     columns: tuple[Column, ...] = ()
     """The columns of the table that it was trained on, where the source says; else none."""
     files: Mapping[str, bytes] = {}
@@ -61,6 +73,27 @@ class Permission(msgspec.Struct, frozen=True):
     """Asks the user a question to be answered with yes or no; None where nobody is there."""
     tell: Callable[[str], None] = lambda note: None
     """Told what is being done that takes long."""
+
+
+class SourceOptions(msgspec.Struct, frozen=True):
+    """What the user says of a source that the source does not say itself."""
+
+    weights: Path | None = None
+    """The other file of a pair, where it does not lie beside the source under its usual name."""
+    signature: str = ""
+    """Which of a SavedModel's signatures."""
+    builder: str = ""
+    """What builds the network that weights are for: `FILE.py:NAME`, a class or a function."""
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """The recipe that a source states itself."""
+
+    recipe: Recipe
+    why: str
+    """Where the source says it, in a few words: `its image processor`."""
+    settings: dict[str, Any] = {}
+    labels: tuple[str, ...] = ()
 
 
 class Importer(Protocol):
@@ -100,15 +133,41 @@ class TakesPermission(Protocol):
         ...
 
 
-def find_importer(source: Any, permission: Permission | None = None) -> Importer:
+@runtime_checkable
+class TakesOptions(Protocol):
+    """An importer with something to choose about a source."""
+
+    def choose(self, options: SourceOptions) -> None:
+        """What the user says, before anything is opened.
+
+        Raises:
+            UsageError: an option that means nothing for such a source.
+        """
+        ...
+
+
+@runtime_checkable
+class Declares(Protocol):
+    """An importer of sources that may state how their input is prepared."""
+
+    def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
+        """The recipe that the source states; None where it states none."""
+        ...
+
+
+def find_importer(
+    source: Any, permission: Permission | None = None, options: SourceOptions | None = None
+) -> Importer:
     """The first importer that recognises `source`, built-in ones before plugins.
 
     Args:
         source: a path, or an object in memory.
         permission: handed on to the importer where the source is code.
+        options: handed on to the importer that has something to choose.
 
     Raises:
         NotFound: no such file. InputError: a file that is no model. Unsupported: nothing recognises it.
+        UsageError: `options` for a source that has nothing to choose.
     """
     path = as_path(source)
     if path is not None and not path.exists():
@@ -118,11 +177,20 @@ def find_importer(source: Any, permission: Permission | None = None) -> Importer
         if importer.recognises(source):
             if permission is not None and isinstance(importer, TakesPermission):
                 importer.permit(permission)
+            _choose(importer, source, options)
             return importer
     message = f"{describe(source)} is no model that Modelport reads"
     if path is not None and path.is_file() and path.suffix.lower() != ".tflite":
         raise InputError(message, hint=_advice(path))
     raise Unsupported(message, hint=_advice(path))
+
+
+def _choose(importer: Importer, source: Any, options: SourceOptions | None) -> None:
+    if options is None or options == SourceOptions():
+        return
+    if not isinstance(importer, TakesOptions):
+        raise UsageError(f"{describe(source)} is whole: it takes no --weights, --signature or --class")
+    importer.choose(options)
 
 
 def as_path(source: Any) -> Path | None:
@@ -166,9 +234,13 @@ def of_module(source: Any, package: str, name: str) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """The digest of a file's content; of a folder, that of a list of its files' names and digests."""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    lines = (f"{sha256_of(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def parse_input(text: str) -> TensorSpec:

@@ -59,7 +59,7 @@ class Converter:
             "kind": "yolov5" if old else "ultralytics",
             "framework": f"torch {torch.__version__.split('+')[0]}, ultralytics {ultralytics.__version__}",
             "head": type(network.model[-1]).__name__,
-            "names": names,
+            "labels": names,
             "side": side,
         }
         metadata = {
