@@ -17,10 +17,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
     # Asked in this order; the first that recognises a source takes it.
     "importers": {
         "onnx": "modelport.importers.onnx:OnnxImporter",
+        "huggingface": "modelport.importers.huggingface:HuggingFaceImporter",
         "ultralytics": "modelport.importers.ultralytics:UltralyticsImporter",
         "torch": "modelport.importers.torch:TorchImporter",
         "keras": "modelport.importers.keras:KerasImporter",
         "paddle": "modelport.importers.paddle:PaddleImporter",
+        "mxnet": "modelport.importers.mxnet:MXNetImporter",
         "caffe": "modelport.importers.caffe:CaffeImporter",
     },
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
