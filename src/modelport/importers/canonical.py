@@ -1,4 +1,4 @@
-"""Any ONNX model to the form that bundles hold: opset 7 to 21, IR at most 10, standard operators, one file.
+"""Any ONNX model to the form that bundles hold: opset up to 21, IR up to 10, standard operators, one file.
 
 Changes the wrapping only; that the answers stay the same is proven afterwards, by running both.
 """
@@ -16,12 +16,12 @@ from ..errors import InputError, Unsupported
 from ..tensors import Signature, TensorSpec
 
 MAX_OPSET = 21
-MIN_OPSET = 7
-UPGRADE_TO = 13
-"""Where models older than `MIN_OPSET` are brought."""
 MAX_IR = 10
 """What the oldest of the runtimes in use (browsers, phones) take."""
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+
+MAX_NAMED = 3
+"""Operators, and nodes of each, that a refusal names."""
 
 DTYPES: dict[int, str] = {
     TensorProto.BOOL: "bool",
@@ -48,6 +48,7 @@ def canonical(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
         Unsupported: operators of an unknown domain, an opset that cannot be converted, or inputs and
             outputs that are not tensors.
     """
+    refuse_domains(model)
     check(model)
     notes: list[str] = []
     own = ModelProto()
@@ -86,16 +87,34 @@ def opset_of(model: ModelProto) -> int:
 
 
 def refuse_domains(model: ModelProto) -> None:
-    """Raises Unsupported if an operator is not one that the runtimes have, naming it."""
+    """Raises Unsupported if operators are not ones that the runtimes have, naming them and their nodes."""
     own = {(function.domain, function.name) for function in model.functions}
+    strange: dict[tuple[str, str], list[str]] = {}
     for node in nodes_of(model):
-        if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:
-            raise Unsupported(
-                f"the operator {node.op_type!r} of the domain {node.domain!r} is not part of ONNX",
-                at=node.name or None,
-                hint="export the network without custom operators; "
-                f"known domains: {', '.join(sorted(d for d in DOMAINS if d))}",
-            )
+        key = (node.domain, node.op_type)
+        standard = node.domain in ("", "ai.onnx")
+        known = onnx.defs.has(node.op_type, "") if standard else node.domain in DOMAINS
+        if key not in own and not known:
+            strange.setdefault(key, []).append(node.name or f"the one that makes {', '.join(node.output)}")
+    if not strange:
+        return
+    said = [
+        f"{operator!r} of the domain {domain or 'ai.onnx'!r} ({_counted(names)})"
+        for (domain, operator), names in strange.items()
+    ]
+    more = f", and {len(said) - MAX_NAMED} other operators" if len(said) > MAX_NAMED else ""
+    raise Unsupported(
+        f"the operator {', '.join(said[:MAX_NAMED])}{more} is not part of ONNX",
+        at=next(iter(strange.values()))[0],
+        hint="export the network without it: from standard operators, or with the operator as a function of "
+        f"the model; known domains: {', '.join(sorted(d for d in DOMAINS if d))}",
+    )
+
+
+def _counted(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    count = f"{len(names)} nodes: " if len(names) > 1 else "node "
+    return count + shown + (", …" if len(names) > MAX_NAMED else "")
 
 
 def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
@@ -173,9 +192,11 @@ def _refuse_non_tensors(model: ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.WhichOneof("value")
         if kind != "tensor_type":
+            makers = [node.op_type for node in model.graph.node if value.name in node.output]
             raise Unsupported(
-                f"{value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor",
-                hint="for scikit-learn, convert with options={'zipmap': False}",
+                f"{value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor"
+                + (f"; the operator {makers[0]!r} makes it" if makers else ""),
+                hint="export the network with tensors as its inputs and outputs",
             )
         if value.type.tensor_type.elem_type not in DTYPES:
             name = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
@@ -183,25 +204,47 @@ def _refuse_non_tensors(model: ModelProto) -> None:
 
 
 def _convert_opset(model: ModelProto, notes: list[str]) -> ModelProto:
-    """The model at an opset within the limits.
+    """The model at `MAX_OPSET` or below; what is older stays (see `opsets.upgraded`).
 
     Raises:
-        Unsupported: onnx's converter cannot bring it there.
+        Unsupported: onnx's converter cannot bring it there, and its operators do not mean the same there.
     """
     opset = opset_of(model)
-    if MIN_OPSET <= opset <= MAX_OPSET:
+    if opset <= MAX_OPSET:
         return model
-    target = MAX_OPSET if opset > MAX_OPSET else UPGRADE_TO
     try:
-        converted = onnx.version_converter.convert_version(model, target)
+        converted = onnx.version_converter.convert_version(model, MAX_OPSET)
     except (RuntimeError, onnx.version_converter.ConvertError) as problem:
-        reason = " ".join(str(problem).split())
-        raise Unsupported(
-            f"opset {opset} cannot be brought to {target}: {reason[-300:]}",
-            hint="export the network again with opset_version=18",
-        ) from problem
-    notes.append(f"opset {opset} became {target}")
+        missing = _not_there(model, MAX_OPSET)
+        if missing:
+            reason = f"{missing}; onnx's converter: {' '.join(str(problem).split())[-200:]}"
+            raise Unsupported(
+                f"opset {opset} cannot be brought to {MAX_OPSET}: {reason}",
+                hint="export the network again with opset_version=18",
+            ) from problem
+        converted = ModelProto()
+        converted.CopyFrom(model)
+        for entry in converted.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = MAX_OPSET
+    notes.append(f"opset {opset} became {MAX_OPSET}")
     return converted
+
+
+def _not_there(model: ModelProto, opset: int) -> str:
+    """The first operator that is not written in this opset as it is here; empty where all are."""
+    for node in nodes_of(model):
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        try:
+            schema = onnx.defs.get_schema(node.op_type, opset, "")
+        except onnx.defs.SchemaError:
+            return f"opset {opset} has no operator {node.op_type!r} (node {node.name or '-'})"
+        strange = [attribute.name for attribute in node.attribute if attribute.name not in schema.attributes]
+        if strange or not schema.min_input <= len(node.input) <= schema.max_input:
+            what = f"no attribute {strange[0]!r}" if strange else f"no form with {len(node.input)} inputs"
+            return f"{node.op_type!r} (node {node.name or '-'}) has {what} in opset {opset}"
+    return ""
 
 
 def rename(model: ModelProto, old: Sequence[str], new: Sequence[str]) -> ModelProto:

@@ -6,25 +6,26 @@ import ast
 import json
 import os
 import stat
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from ..errors import BundleError, InputError, ModelFailed, Unsupported, UsageError
+from ..errors import BundleError, InputError, Unsupported, UsageError
 from ..runtimes.onnxruntime import OnnxRuntime
-from ..runtimes.session import run_in_parts
-from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..tensors import Array, Signature, TensorSpec
 from .batch import run_session, with_batch
-from .canonical import MAX_IR, canonical, refuse_domains, signature_of, tensors_of
+from .canonical import MAX_IR, canonical, opset_of, refuse_domains, signature_of, tensors_of
+from .evaluator import evaluator, not_evaluated
+from .onnx_values import as_tensors, check_maps, labels_of
+from .opsets import FIRST_RUN, first_runnable, upgraded
 from .source import MAX_ONNX_BYTES, Imported, Reference, as_path, of_module
 
 MAX_LABELS_TEXT = 1 << 20
+TOO_LARGE = "a bundle's network is one file of at most 2 GB: export it in float16, or quantised"
 
 
 class OnnxImporter:
@@ -44,7 +45,7 @@ class OnnxImporter:
 
     def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
         """Inputs and outputs as the file says them."""
-        model, _ = canonical(_with_inputs(_read(source), inputs))
+        model, _ = canonical(_with_inputs(as_tensors(_read(source))[0], inputs))
         return signature_of(model)
 
     def load(
@@ -55,10 +56,15 @@ class OnnxImporter:
         Raises:
             InputError: damaged, or weights missing or outside the model's folder.
             Unsupported: custom operators, an opset that cannot be converted, or over 2 GB.
+            ParityFailed: a map of classes is not the tensor that it is made of.
         """
-        original = _read(source)
+        whole = _read(source)
+        original, mapped, rewritten = as_tensors(whole)
+        if mapped:
+            check_maps(whole, original, mapped)
         own, notes = canonical(_with_inputs(original, inputs))
         reference, framework, how = reference_of(original)
+        own, upgrades = upgraded(own, reference, example)
         model, batch, batch_notes = with_batch(own, reference, example)
         return Imported(
             onnx=one_file(model),
@@ -67,8 +73,8 @@ class OnnxImporter:
             reference=reference,
             framework=framework,
             format="onnx",
-            notes=(*notes, *how, *batch_notes),
-            labels=_labels(original),
+            notes=(*rewritten, *notes, *how, *upgrades, *batch_notes),
+            labels=_labels(original) or labels_of(mapped),
         )
 
 
@@ -91,8 +97,20 @@ def reference_of(original: ModelProto) -> tuple[Reference, str, tuple[str, ...]]
             reason = problem.message
             continue
         return run_session(session), engine, ()
-    note = f"the original was run by onnx's reference evaluator: {reason}"
-    return _evaluator(original), f"onnx {onnx.__version__}", (note,)
+    evaluated = evaluator(original)
+    problem = not_evaluated(original) if opset_of(original) < FIRST_RUN else None
+    if problem is None:
+        note = f"the original was run by onnx's reference evaluator: {reason}"
+        return evaluated, f"onnx {onnx.__version__}", (note,)
+    older = first_runnable(original)
+    if older is None:
+        return evaluated, f"onnx {onnx.__version__}", (problem,)
+    session = OnnxRuntime().open(one_file(older), optimise=False)
+    note = (
+        f"warning: nothing here runs opset {opset_of(original)} ({reason}; {problem}), so what is compared "
+        f"with is the file as onnx brought it to opset {opset_of(older)}: that step is not proven"
+    )
+    return run_session(session), engine, (note,)
 
 
 def one_file(model: ModelProto) -> bytes:
@@ -103,7 +121,9 @@ def one_file(model: ModelProto) -> bytes:
     """
     size = model.ByteSize()
     if size > MAX_ONNX_BYTES:
-        raise Unsupported(f"the network has {size} bytes; one ONNX file holds {MAX_ONNX_BYTES}")
+        raise Unsupported(
+            f"the network has {size} bytes; one ONNX file holds {MAX_ONNX_BYTES}", hint=TOO_LARGE
+        )
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -149,11 +169,16 @@ def _external_bytes(name: str, entries: Mapping[str, str], folder: Path | None, 
             if offset < 0 or length < 0 or offset + length > size:
                 raise InputError(f"{at}: bytes {offset} to {offset + length} of a file of {size}")
             if length > room:
-                raise Unsupported(f"the network has more than {MAX_ONNX_BYTES} bytes with its weights inside")
+                raise Unsupported(
+                    f"the network has more than {MAX_ONNX_BYTES} bytes with its weights inside",
+                    hint=TOO_LARGE,
+                )
             stream.seek(offset)
             return stream.read(length)
     except FileNotFoundError as problem:
-        raise InputError(f"{at}: no such file", hint="copy it next to the model") from problem
+        raise InputError(
+            f"{at}: no such file", hint=f"copy {location} next to the model; it is part of it"
+        ) from problem
     except (OSError, ValueError) as problem:
         raise InputError(f"{at}: {problem}") from problem
 
@@ -178,7 +203,10 @@ def _read(source: Any) -> ModelProto:
         model.CopyFrom(source)
     else:
         if path.stat().st_size > MAX_ONNX_BYTES:
-            raise Unsupported(f"{path} has {path.stat().st_size} bytes; one ONNX file holds {MAX_ONNX_BYTES}")
+            size = path.stat().st_size
+            raise Unsupported(
+                f"{path} has {size} bytes; one ONNX file holds {MAX_ONNX_BYTES}", hint=TOO_LARGE
+            )
         try:
             model = onnx.load_model_from_string(path.read_bytes())
         except DecodeError as problem:
@@ -217,27 +245,6 @@ def _with_inputs(model: ModelProto, inputs: Sequence[TensorSpec]) -> ModelProto:
                 dims[axis].Clear()
                 dims[axis].dim_value = size
     return own
-
-
-def _evaluator(model: ModelProto) -> Reference:
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(model)
-    names = [value.name for value in model.graph.output]
-
-    def run(batch: Tensors) -> dict[str, Array]:
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                results = evaluator.run(names, dict(batch))
-        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as problem:
-            raise ModelFailed(f"onnx's reference evaluator failed: {problem}") from problem
-        return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
-
-    weights = {tensor.name for tensor in model.graph.initializer}
-    first = next(value for value in model.graph.input if value.name not in weights)
-    rows = next((dim.dim_value for dim in first.type.tensor_type.shape.dim), 0)
-    return run if rows < 1 else lambda batch: run_in_parts(run, batch, rows)
 
 
 def _labels(model: ModelProto) -> tuple[str, ...]:
