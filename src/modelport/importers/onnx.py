@@ -98,16 +98,16 @@ def reference_of(original: ModelProto) -> tuple[Reference, str, tuple[str, ...]]
             continue
         return run_session(session), engine, ()
     evaluated = evaluator(original)
-    problem = not_evaluated(original) if opset_of(original) < FIRST_RUN else None
-    if problem is None:
+    failing = not_evaluated(original) if opset_of(original) < FIRST_RUN else None
+    if failing is None:
         note = f"the original was run by onnx's reference evaluator: {reason}"
         return evaluated, f"onnx {onnx.__version__}", (note,)
     older = first_runnable(original)
     if older is None:
-        return evaluated, f"onnx {onnx.__version__}", (problem,)
+        return evaluated, f"onnx {onnx.__version__}", (failing,)
     session = OnnxRuntime().open(one_file(older), optimise=False)
     note = (
-        f"warning: nothing here runs opset {opset_of(original)} ({reason}; {problem}), so what is compared "
+        f"warning: nothing here runs opset {opset_of(original)} ({reason}; {failing}), so what is compared "
         f"with is the file as onnx brought it to opset {opset_of(older)}: that step is not proven"
     )
     return run_session(session), engine, (note,)
