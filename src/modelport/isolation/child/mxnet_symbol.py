@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,7 @@ class Converter:
             Unclear: neither the files nor the user say what it takes.
         """
         read_symbol(symbol.name, symbol.read_bytes())
-        import mxnet as mx
-
+        mx = _mxnet()
         self.symbol = _symbol(mx, symbol)
         held = _weights(mx, weights)
         described = rewritten(json.loads(self.symbol.tojson()))
@@ -77,17 +77,19 @@ class Converter:
 
     def run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Inputs to outputs by their names in ONNX, as MXNet computes them."""
-        import mxnet as mx
-
+        mx = _mxnet()
         key = tuple((name, array.shape, array.dtype.name) for name, array in arrays.items())
         if key not in self.executors:
             while len(self.executors) >= KEPT_EXECUTORS:
                 self.executors.pop(next(iter(self.executors)))
             self.executors[key] = self._bound(mx, arrays)
         given = {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
-        results = self.executors[key].forward(is_train=False, **given)
-        names = self.symbol.list_outputs()
-        return {self.names[name]: each.asnumpy() for name, each in zip(names, results, strict=True)}
+        try:
+            results = [each.asnumpy() for each in self.executors[key].forward(is_train=False, **given)]
+        except mx.base.MXNetError as problem:
+            raise Refused(f"MXNet does not run it: {reason(problem)}") from problem
+        names = [self.names[name] for name in self.symbol.list_outputs()]
+        return dict(zip(names, results, strict=True))
 
     def _bound(self, mx: Any, arrays: Mapping[str, Array]) -> Any:
         """The network bound to arrays of these shapes."""
@@ -99,6 +101,14 @@ class Converter:
         states = {name: each for name, each in self.weights.items() if name in auxiliary}
         executor.copy_params_from(arguments, states, allow_extra_params=True)
         return executor
+
+
+def _mxnet() -> Any:
+    """The framework, with its own kernels: those of oneDNN fail at the second run of some networks."""
+    os.environ.update(MXNET_MKLDNN_ENABLED="0", MXNET_SUBGRAPH_BACKEND="NONE")
+    import mxnet
+
+    return mxnet
 
 
 def _symbol(mx: Any, path: Path) -> Any:
