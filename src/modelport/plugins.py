@@ -24,6 +24,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "paddle": "modelport.importers.paddle:PaddleImporter",
         "mxnet": "modelport.importers.mxnet:MXNetImporter",
         "caffe": "modelport.importers.caffe:CaffeImporter",
+        "darknet": "modelport.importers.darknet:DarknetImporter",
     },
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
     "dialects": {

@@ -47,6 +47,10 @@ class OpenCvNetwork:
             raise NotConverted(f"OpenCV {self.version} cannot compute it: {_said(problem)}") from problem
         return [[np.array(array) for array in each] for each in found]
 
+    def last(self) -> str:
+        """The name of the layer that a network with one output ends in."""
+        return str(self._network.getUnconnectedOutLayersNames()[-1])
+
 
 def _said(problem: Exception) -> str:
     """The message without the place in OpenCV's source."""
