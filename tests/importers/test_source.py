@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from modelport.errors import InputError, Unsupported
 from modelport.importers.keras import KerasImporter
 from modelport.importers.onnx import OnnxImporter
-from modelport.importers.source import HDF5_MAGIC, find_importer, of_module
+from modelport.importers.source import HDF5_MAGIC, Permission, find_importer, of_module
 from modelport.importers.torch import TorchImporter
+from modelport.isolation import environments
 
 
 def zipped(path: Path, *members: str) -> Path:
@@ -66,9 +68,6 @@ def test_telling_loads_no_framework(sources: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "command"),
     [
-        ("torchscript", "torch", "pip install 'modelport[torch]'"),
-        ("torchscript", "onnxscript", "pip install 'modelport[torch]'"),
-        ("pt2", "torch", "pip install 'modelport[torch]'"),
         ("keras", "keras", "pip install 'modelport[tensorflow]'"),
         ("h5", "keras", "pip install 'modelport[tensorflow]'"),
     ],
@@ -80,6 +79,25 @@ def test_a_missing_framework(
     with pytest.raises(Unsupported) as refusal:
         find_importer(sources[name]).load(sources[name], example=None)
     assert refusal.value.hint == command
+    assert refusal.value.exit_code == 4
+
+
+@pytest.mark.parametrize("module", ["torch", "onnxscript"])
+@pytest.mark.parametrize("name", ["torchscript", "pt2"])
+def test_without_torch_a_private_environment_is_offered(
+    sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, module: str
+) -> None:
+    def version(distribution: str) -> str:
+        if distribution == module:
+            raise PackageNotFoundError(distribution)
+        return "99"
+
+    monkeypatch.setattr(environments, "version", version)
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
+    importer = find_importer(sources[name], Permission(trust=True))
+    with pytest.raises(Unsupported, match=f"needs {module} >= ") as refusal:
+        importer.load(sources[name], example=None)
+    assert "--isolate" in (refusal.value.hint or "")
     assert refusal.value.exit_code == 4
 
 

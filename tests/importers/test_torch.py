@@ -1,4 +1,4 @@
-"""PyTorch modules and files: what is exported, what is proven, and that nothing is ever unpickled."""
+"""PyTorch modules and files: what is exported and proven; and that files are opened only where they may be."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from modelport.errors import InputError, Unsupported, UsageError
-from modelport.importers.source import Imported, find_importer, parse_input
+from modelport.importers.source import Imported, Permission, find_importer, parse_input
 from modelport.importers.torch import TorchImporter
 from modelport.runtimes.onnxruntime import OnnxRuntime
 
 pytestmark = pytest.mark.frameworks
 torch = pytest.importorskip("torch")
 
+TRUSTED = Permission(trust=True)
 EXAMPLE = {"x": np.random.default_rng(3).normal(size=(2, 3, 16, 16)).astype(np.float32)}
 
 
@@ -55,7 +56,7 @@ def convnet() -> Any:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """net.pt (TorchScript), any.pt2 and one.pt2 (programs of any batch and of one), state.pt, old.pt."""
+    """net.pt (TorchScript), any.pt2 and one.pt2 (programs of any batch and of one), module.pth."""
     folder = tmp_path_factory.mktemp("torch")
     net, x = convnet(), torch.zeros(2, 3, 16, 16)
     with warnings.catch_warnings():
@@ -64,8 +65,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         any_batch = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         torch.export.save(any_batch, str(folder / "any.pt2"))
         torch.export.save(torch.export.export(net, (x[:1],)), str(folder / "one.pt2"))
-        torch.save(net.state_dict(), folder / "state.pt")
-        torch.save(net.state_dict(), folder / "old.pt", _use_new_zipfile_serialization=False)
         torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), folder / "module.pth")
     return folder
 
@@ -120,9 +119,14 @@ def test_nothing_says_what_it_takes() -> None:
 def test_files(files: Path, tmp_path: Path, name: str) -> None:
     renamed = tmp_path / "network.dat"
     renamed.write_bytes((files / name).read_bytes())
-    imported = find_importer(renamed).load(renamed, example=EXAMPLE if name == "net.pt" else None)
+    importer = find_importer(renamed, TRUSTED if name == "net.pt" else None)
+    imported = importer.load(renamed, example=EXAMPLE if name == "net.pt" else None)
     assert imported.batch
     assert imported.format == ("torchscript" if name == "net.pt" else "pt2")
+    assert any("opened in a process of its own" in note for note in imported.notes)
+    assert imported.cost is not None
+    assert imported.cost.seconds > 0
+    assert imported.cost.peak_bytes > 1 << 20
     for rows in (1, 4):
         check_same(imported, rows)
 
@@ -155,19 +159,13 @@ def test_what_no_exporter_follows_is_refused(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "holds"),
-    [
-        ("state.pt", "weights (a state_dict) and no network"),
-        ("old.pt", "weights (a state_dict) and no network"),
-        ("module.pth", "torch.nn.modules"),
-    ],
-)
-def test_pickles_are_refused_with_what_they_hold(files: Path, name: str, holds: str) -> None:
+def test_torchscript_is_code_and_the_refusal_says_which(files: Path) -> None:
     with pytest.raises(Unsupported) as refusal:
-        find_importer(files / name).load(files / name, example=None)
-    assert holds in refusal.value.message
-    assert "modelport.pack(net" in (refusal.value.hint or "")
+        find_importer(files / "net.pt").load(files / "net.pt", example=EXAMPLE)
+    assert "is TorchScript, which is code" in refusal.value.message
+    assert "test_torch.py" in refusal.value.message
+    assert "torch.batch_norm" in refusal.value.message
+    assert "--trust" in (refusal.value.hint or "")
 
 
 class Bomb:
@@ -190,6 +188,8 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, protocol: int) -> None:
     for path in (plain, zipped):
         with pytest.raises(Unsupported, match="opening it would run code"):
             find_importer(path).load(path, example=None)
+        with pytest.raises((Unsupported, InputError), match=r"pathlib|getattr|the checkpoint names"):
+            find_importer(path, TRUSTED).load(path, example=None)
     assert not mark.exists()
 
 
@@ -201,8 +201,9 @@ def test_a_bomb_in_an_exported_program_does_not_go_off(files: Path, tmp_path: Pa
     packed = io.BytesIO()
     torch.save((Bomb(mark),), packed)
     path = repacked(files / "any.pt2", tmp_path / "bomb.pt2", {member: packed.getvalue()})
-    with pytest.raises((Unsupported, InputError)):
-        find_importer(path).load(path, example=None)
+    for permission in (None, TRUSTED):
+        with pytest.raises((Unsupported, InputError)):
+            find_importer(path, permission).load(path, example=None)
     assert not mark.exists()
 
 
@@ -225,8 +226,8 @@ def test_programs_with_objects_or_code_are_refused(
 @pytest.mark.parametrize(("name", "member"), [("net.pt", "data.pkl"), ("any.pt2", "models/model.json")])
 def test_damaged_files_are_refused(files: Path, tmp_path: Path, name: str, member: str) -> None:
     path = repacked(files / name, tmp_path / name, {member: b"{"})
-    with pytest.raises(InputError, match=r"is a damaged TorchScript|is not a torch\.export"):
-        find_importer(path).load(path, example=EXAMPLE)
+    with pytest.raises(InputError, match=r"a damaged TorchScript|not a torch\.export"):
+        find_importer(path, TRUSTED).load(path, example=EXAMPLE)
 
 
 def repacked(source: Path, target: Path, changed: dict[str, bytes]) -> Path:

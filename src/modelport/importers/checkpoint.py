@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ..errors import Unsupported
+from ..isolation.child.torch_weights import is_safetensors
 from .source import file_head, zip_members
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
@@ -38,47 +38,28 @@ HARMFUL = tuple(
 
 
 def kind_of_file(source: Any) -> str | None:
-    """`torchscript`, `pt2`, `pickle`, or None for something else; told from names in the archive."""
+    """`torchscript`, `pt2`, `pickle`, `weights` (safetensors), or None for something else.
+
+    Told from the names in the archive, or from the first bytes.
+    """
     inner = {name.partition("/")[2] for name in zip_members(source)} | set(zip_members(source))
     if any(name.startswith("models/") and name.endswith(".json") for name in inner):
         return "pt2"
     if "serialized_exported_program.json" in inner:
         return "pt2"
     if "data.pkl" in inner:
-        scripted = "constants.pkl" in inner or any(name.startswith("code/") for name in inner)
+        scripted = {"constants.pkl", "bytecode.pkl"} & inner or any(n.startswith("code/") for n in inner)
         return "torchscript" if scripted else "pickle"
     head = file_head(source)
+    if head[4:8] == b"PTMF":
+        return "torchscript"
+    if is_safetensors(head):
+        return "weights"
     if head.startswith(_LEGACY_MAGIC) or (
         head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     ):
         return "pickle"
     return None
-
-
-def refused_pickle(path: Path) -> Unsupported:
-    """The refusal of a pickle, saying what it holds; the pickle is read as a list of names, not run."""
-    found = sorted(pickled_names(path))
-    tensors = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")
-    classes = [name for name in found if name.split(".")[0] not in tensors or ".nn." in name]
-    if harmful := [name for name in found if name.startswith(HARMFUL)]:
-        return Unsupported(
-            f"{path} holds a pickled object of {', '.join(harmful[:3])}; opening it would run code from the "
-            "file, so it is not opened",
-            hint="do not open it anywhere; no model needs that",
-        )
-    load = f"net = Net(); net.load_state_dict(torch.load({path.name!r}, weights_only=True))"
-    if classes:
-        holds = f"a pickled object of {', '.join(classes[:3])}{' …' if len(classes) > 3 else ''}"
-        load = f"net = torch.load({path.name!r}, weights_only=False), if you trust it, beside its classes"
-    elif found:
-        holds = "weights (a state_dict) and no network"
-    else:
-        holds = "a pickle"
-    return Unsupported(
-        f"{path} holds {holds}; opening it would run code from the file, so it is not opened",
-        hint=f"load the network in Python and pack that: {load}; "
-        "modelport.pack(net, out='repo', name='…', recipe='…')",
-    )
 
 
 def pickled_names(path: Path) -> set[str]:

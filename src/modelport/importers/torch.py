@@ -1,58 +1,105 @@
-"""PyTorch: `nn.Module` objects, TorchScript files, and `torch.export` programs.
+"""PyTorch: modules and programs in memory, and files, which another process opens.
 
-Nothing is ever unpickled: a checkpoint or a pickled module is told by its content and refused, with what
-to do instead.
+Files are TorchScript (`.pt`, `.ptl`), exported programs (`.pt2`), weights with the class that they are for
+(`.pth`, `.safetensors`), and pickled modules. Either way the same converter
+(`isolation.child.torch_files`) exports with torch's own exporters, the newer one first, and the reference is
+the network itself.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 
 from ..errors import InputError, ModelFailed, Unsupported, UsageError
+from ..isolation.child import torch_network
+from ..isolation.child.converter import NotConverted
+from ..isolation.child.torch_files import Converter
+from ..isolation.worker import Worker
 from ..runtimes.session import run_in_parts
-from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
 from .batch import BATCH, made_up, sizes_to_try, with_batch
 from .canonical import canonical, signature_of
-from .checkpoint import kind_of_file, refused_pickle
+from .checkpoint import kind_of_file
+from .converted import ConvertedImporter
+from .isolated import how_confined, open_worker
 from .onnx import one_file
-from .quiet import FAILURES, FILE_FAILURES, first_line, quiet, silenced
-from .source import Imported, as_path, describe, of_module, zip_members
-from .torch_export import Network, evaluating, exports
+from .quiet import FAILURES, first_line, quiet, silenced
+from .source import Cost, Declared, Imported, as_path, describe, of_module
+from .torch_trust import permitted
+from .torchvision_recipe import recipe_of
 
 _INSTALL = "pip install 'modelport[torch]'"
 
+Answer = tuple[dict[str, Any], dict[str, Array]]
+Ask = Callable[[dict[str, Any], Mapping[str, Array]], Answer]
 
-class TorchImporter:
-    """Exports with torch's own exporters, the newer one first; the reference is the network itself."""
+
+class Held(msgspec.Struct, frozen=True):
+    """A network that a converter holds, in this process or in another."""
+
+    source: Any
+    ask: Ask
+    question: dict[str, Any]
+    framework: str
+    kind: str
+    names: tuple[str, ...]
+    specs: tuple[TensorSpec, ...]
+    rows: int | None
+    channels: int | None
+    exporters: tuple[str, ...]
+    notes: tuple[str, ...]
+    costs: list[Cost]
+    transforms: Mapping[str, Any] | None = None
+
+
+class TorchImporter(ConvertedImporter):
+    """Opens a file in a process of its own; computes with an object where it is."""
+
+    environment = "torch"
+    converter = "torch_files"
+    what = "a PyTorch file"
+    takes = frozenset({"builder"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: Held | None = None
 
     def recognises(self, source: Any) -> bool:
-        """Modules and programs by their type; files by the members of their zip, or a pickle's magic."""
+        """Modules and programs by their type; files by the members of their zip, or their first bytes."""
         if of_module(source, "keras", "Model"):
             return False  # with torch as its backend it is a module as well
         if of_module(source, "torch", "Module") or of_module(source, "torch", "ExportedProgram"):
             return True
         return kind_of_file(source) is not None
 
+    def graph(self, source: Any) -> onnx.ModelProto | None:
+        """None: what it is converted with, its inputs' sizes, the recipe says."""
+        return None
+
     def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
         """The given inputs, a program's own, or a picture with as many channels as the first convolution
         takes; the sizes of the last are names."""
+        held = self.hold(source)
         if inputs:
             return Signature(tuple(inputs), ())
-        network = _network(source)
-        if network.specs:
-            return Signature(network.specs, ())
-        channels = _first_channels(network.module)
-        if channels is None or len(network.names) != 1:
+        if held.specs:
+            return Signature(held.specs, ())
+        if held.channels is None or len(held.names) != 1:
             return None
-        spec = TensorSpec(network.names[0], "float32", (BATCH, channels, "height", "width"))
+        spec = TensorSpec(held.names[0], "float32", (BATCH, held.channels, "height", "width"))
         return Signature((spec,), ())
+
+    def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
+        """The recipe of torchvision's transforms, where the weights or the class's file have some."""
+        transforms = self.hold(source).transforms
+        return recipe_of(transforms) if transforms is not None else None
 
     def load(
         self, source: Any, *, example: Mapping[str, Array] | None = None, inputs: Sequence[TensorSpec] = ()
@@ -60,46 +107,167 @@ class TorchImporter:
         """Export to ONNX and prove the batch axis.
 
         Raises:
-            Unsupported: torch is missing, the file holds no network, or neither exporter follows it.
+            Unsupported: torch is missing, the file holds no network, or no exporter follows it.
             UsageError: nothing says what the network takes.
             InputError: the file is damaged.
         """
-        network = _network(source)
-        torch = _torch()
-        feeds = _feeds(network, example, inputs)
-        reference, notes = _reference(torch, network, tuple(feeds))
-        outputs = tuple(reference(feeds))
+        held = self.hold(source)
+        feeds = _feeds(held, example, inputs)
+
+        def reference(batch: Tensors) -> dict[str, Array]:
+            def once(part: Tensors) -> dict[str, Array]:
+                return held.ask({"do": "run"}, dict(part))[1]
+
+            return once(batch) if held.rows is None else run_in_parts(once, batch, held.rows)
+
         failures: list[str] = []
+        hint: str | None = None
         best: Imported | None = None
-        for label, export in exports(torch, network):
+        for exporter in held.exporters:
             try:
-                with quiet(), silenced(1):
-                    proto = export(feeds, inputs, outputs)
-            except FAILURES as problem:
-                failures.append(f"{label}: {first_line(problem)}")
+                found = _exported(held, exporter, feeds, inputs, reference, failures)
+            except Unsupported as problem:
+                failures.append(problem.message)
+                hint = hint or problem.hint
                 continue
-            own, changed = canonical(_with_names(proto, inputs))
-            model, batch, batch_notes = with_batch(own, reference, feeds)
-            said = (f"exported by {label}",) + (("after " + "; ".join(failures),) if failures else ())
-            found = Imported(
-                onnx=one_file(model),
-                signature=signature_of(model),
-                batch=batch,
-                reference=reference,
-                framework=f"torch {torch.__version__.split('+')[0]}",
-                format=network.format,
-                notes=(*notes, *said, *changed, *batch_notes),
-            )
-            if batch:
+            if found.batch:
                 return found
             best = best or found
-            failures.append(f"{label}: {'; '.join(batch_notes)}")
+            failures.append(f"{exporter}: {found.notes[-1] if found.notes else 'no batch axis'}")
         if best is None:
             raise Unsupported(
                 f"torch cannot export {describe(source)}: {'; '.join(failures)}",
-                hint="export it to ONNX yourself and pack the .onnx file",
+                hint=hint or "export it to ONNX yourself and pack the .onnx file",
             )
         return best
+
+    def hold(self, source: Any) -> Held:
+        """The source in a converter; a second question finds it there.
+
+        Raises:
+            Unsupported: it may not be opened, or torch is missing. InputError: it is damaged.
+        """
+        if self._held is None or self._held.source is not source:
+            self._held = self._in_memory(source) if as_path(source) is None else self._in_worker(source)
+        return self._held
+
+    def _in_memory(self, source: Any) -> Held:
+        torch = _torch()
+        converter = Converter()
+        if of_module(source, "torch", "ExportedProgram"):
+            with _told():
+                network = torch_network.program_network(source)
+        else:
+            kind = "torchscript" if of_module(source, "torch", "ScriptModule") else "nn.Module"
+            network = torch_network.module_network(source, kind)
+            if getattr(source, "training", False):
+                said = ("was in training mode; packed in evaluation mode",)
+                network = torch_network.module_network(source, kind, said)
+        converter.hold(network)
+
+        def ask(fields: dict[str, Any], arrays: Mapping[str, Array]) -> Answer:
+            with _told(), quiet(), silenced(1):
+                return converter.answer(fields, dict(arrays))
+
+        return _held(source, ask, {}, {}, converter.look(torch), ())
+
+    def _in_worker(self, source: Any) -> Held:
+        path = Path(source)
+        kind = kind_of_file(source) or ""
+        builder = _absolute(self.options.builder)
+        kind = permitted(path, kind, builder, self.permission)
+        trusted = self.permission.trust
+        question = {"path": str(path.resolve()), "kind": kind, "builder": builder, "trusted": trusted}
+        worker: Worker = open_worker(self.converter, self.environment, self.permission, self.limits)
+
+        def ask(fields: dict[str, Any], arrays: Mapping[str, Array]) -> Answer:
+            return worker.call(fields, arrays)
+
+        try:
+            about, _ = ask({"do": "look", **question}, {})
+        except (InputError, Unsupported, UsageError) as problem:
+            raise type(problem)(f"{path}: {problem.message}", hint=problem.hint) from problem
+        return _held(source, ask, question, about, about, (how_confined(worker),))
+
+
+def _held(
+    source: Any,
+    ask: Ask,
+    question: dict[str, Any],
+    cost: Mapping[str, Any],
+    about: Mapping[str, Any],
+    notes: tuple[str, ...],
+) -> Held:
+    """What a converter said, checked: it may be of a process that is not trusted."""
+    specs = []
+    for name, dtype, shape in about.get("specs") or ():
+        numpy_dtype(str(dtype))
+        dims = tuple(dim if isinstance(dim, int) else str(dim)[:100] for dim in shape)
+        specs.append(TensorSpec(str(name), str(dtype), dims))
+    rows, channels = about.get("rows"), about.get("channels")
+    said = tuple(str(note)[:500] for note in about.get("notes") or ())
+    transforms = about.get("transforms")
+    held = Held(
+        source=source,
+        ask=ask,
+        question=question,
+        framework=str(about.get("framework"))[:200],
+        kind=str(about.get("kind"))[:40],
+        names=tuple(str(name) for name in about.get("names") or ()),
+        specs=tuple(specs),
+        rows=rows if isinstance(rows, int) else None,
+        channels=channels if isinstance(channels, int) else None,
+        exporters=tuple(str(name) for name in about.get("exporters") or ()),
+        notes=(*said, *notes),
+        costs=[],
+        transforms=transforms if isinstance(transforms, dict) else None,
+    )
+    _count(held, cost)
+    return held
+
+
+def _count(held: Held, about: Mapping[str, Any]) -> None:
+    seconds, peak = about.get("seconds"), about.get("peak_bytes")
+    if isinstance(seconds, (int, float)) and isinstance(peak, int):
+        held.costs.append(Cost(float(seconds), peak))
+
+
+def _exported(
+    held: Held,
+    exporter: str,
+    feeds: Mapping[str, Array],
+    inputs: Sequence[TensorSpec],
+    reference: Callable[[Tensors], dict[str, Array]],
+    failures: Sequence[str],
+) -> Imported:
+    """The network by one exporter, with its batch axis proven or not."""
+    specs = [{"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)} for spec in inputs]
+    request = {"do": "open", **held.question, "exporter": exporter, "inputs": specs}
+    about, arrays = held.ask(request, feeds)
+    _count(held, about)
+    try:
+        proto = onnx.load_model_from_string(arrays["onnx"].tobytes())
+    except Exception as problem:  # protobuf's errors have no common base
+        raise InputError(f"torch gave a damaged network: {problem}") from problem
+    own, changed = canonical(_with_names(proto, inputs))
+    model, batch, batch_notes = with_batch(own, reference, feeds)
+    said = (f"exported by {exporter}",) + (("after " + "; ".join(failures),) if failures else ())
+    return Imported(
+        onnx=one_file(model),
+        signature=signature_of(model),
+        batch=batch,
+        reference=reference,
+        framework=held.framework,
+        format=held.kind,
+        notes=(*held.notes, *said, *changed, *batch_notes),
+        cost=_total(held.costs),
+    )
+
+
+def _total(costs: Sequence[Cost]) -> Cost | None:
+    if not costs:
+        return None
+    return Cost(sum(cost.seconds for cost in costs), max(cost.peak_bytes for cost in costs))
 
 
 def _with_names(model: onnx.ModelProto, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
@@ -130,172 +298,42 @@ def _torch() -> Any:
     return torch
 
 
-def _network(source: Any) -> Network:
-    kind = kind_of_file(source)
-    if kind == "pickle":
-        raise refused_pickle(Path(source))
-    torch = _torch()
-    path = as_path(source)
-    if kind == "pt2" and path is not None:
-        source = _load_program(torch, path)
-    elif kind == "torchscript" and path is not None:
-        source = _load_script(torch, path)
-    if of_module(source, "torch", "ExportedProgram"):
-        return _program_network(source)
-    names = _forward_names(source)
-    if of_module(source, "torch", "ScriptModule"):
-        return Network(source, source, "torchscript", names)
-    return Network(source, source, "nn.Module", names)
-
-
-def _load_script(torch: Any, path: Path) -> Any:
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a converter in this process raises, as it would come from another."""
     try:
-        with quiet():
-            return torch.jit.load(str(path), map_location="cpu")
-    except (RuntimeError, ValueError) as problem:
-        raise InputError(f"{path} is a damaged TorchScript file: {first_line(problem)}") from problem
+        yield
+    except NotConverted as problem:
+        raise Unsupported(str(problem), hint=problem.hint) from problem
+    except FAILURES as problem:
+        raise ModelFailed(f"the network failed in torch: {first_line(problem)}") from problem
 
 
-def _load_program(torch: Any, path: Path) -> Any:
-    """A `torch.export` program, read without pickles.
-
-    torch's own reader falls back to unpickling whatever its safe reader refuses; the environment
-    variable below takes that away from it, and objects it unpickles by another way are refused here.
-    """
-    from pickle import UnpicklingError
-
-    for member in zip_members(path):
-        for part, what in (("/custom_obj_", "a custom object"), ("/opaque_obj_", "a pickled object")):
-            if part in member:
-                raise Unsupported(f"{path} holds {what} ({member}); it is not unpickled")
-        if "/aotinductor/" in member:
-            raise Unsupported(f"{path} holds compiled code ({member})", hint="save it with torch.export.save")
-    key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(key)
-    os.environ[key] = "1"
-    try:
-        with quiet():
-            return torch.export.load(str(path))
-    except UnpicklingError as problem:
-        raise Unsupported(f"{path} holds pickled objects; it is not unpickled") from problem
-    except FILE_FAILURES as problem:
-        raise InputError(f"{path} is not a torch.export program: {first_line(problem)}") from problem
-    finally:
-        if before is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = before
+def _absolute(builder: str) -> str:
+    """`FILE.py:NAME` with the file's whole path: the other process is in a folder of its own."""
+    target, _, name = builder.rpartition(":")
+    return f"{Path(target).resolve()}:{name}" if target.endswith(".py") else builder
 
 
-def _program_network(program: Any) -> Network:
-    specs: list[TensorSpec] = []
-    wanted = set(program.graph_signature.user_inputs)
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in wanted:
-            value = node.meta["val"]
-            if not hasattr(value, "shape"):
-                raise Unsupported(f"the program's input {node.name!r} is not a tensor")
-            shape = [
-                dim if isinstance(dim, int) else (BATCH if axis == 0 else str(dim))
-                for axis, dim in enumerate(value.shape)
-            ]
-            specs.append(TensorSpec(node.name, str(value.dtype).removeprefix("torch."), tuple(shape)))
-    first = specs[0].shape[0] if specs and specs[0].shape else None
-    rows = first if isinstance(first, int) else None
-    names = tuple(spec.name for spec in specs)
-    return Network(program.module(), program, "pt2", names, tuple(specs), rows)
-
-
-def _forward_names(module: Any) -> tuple[str, ...]:
-    """The names of the arguments of `forward` that have no default."""
-    schema = getattr(module.forward, "schema", None)
-    if schema is not None:
-        return tuple(a.name for a in schema.arguments[1:] if not a.has_default_value())
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.kind in kinds and parameter.default is inspect.Parameter.empty
-    )
-
-
-def _first_channels(module: Any) -> int | None:
-    """The input channels of the first convolution, by its weight [out, in / groups, height, width]."""
-    modules = dict(module.named_modules())
-    for name, parameter in module.named_parameters():
-        owner, _, leaf = name.rpartition(".")
-        if parameter.ndim == 4 and leaf == "weight":
-            return int(parameter.shape[1]) * int(getattr(modules.get(owner), "groups", 1))
-    return None
-
-
-def _feeds(
-    network: Network, example: Mapping[str, Array] | None, inputs: Sequence[TensorSpec]
-) -> dict[str, Array]:
+def _feeds(held: Held, example: Mapping[str, Array] | None, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     """At least two rows for the exporter (it takes one row as a batch of exactly one), in order.
 
     Raises:
         UsageError: neither an example nor a specification, or another number of inputs than the network's.
     """
-    specs = tuple(inputs) or network.specs
+    specs = tuple(inputs) or held.specs
     if example is None:
         if not specs:
             raise UsageError(
-                f"nothing says what the network takes ({', '.join(network.names) or 'no inputs'})",
+                f"nothing says what the network takes ({', '.join(held.names) or 'no inputs'})",
                 hint="--input 'x:float32[batch,3,224,224]', or a recipe that fixes it",
             )
         signature = Signature(specs, ())
-        example = made_up(signature, network.rows or 2, next(sizes_to_try(signature)))
-    if network.names and len(example) < len(network.names):
-        raise UsageError(f"the network takes {', '.join(network.names)}; got {', '.join(example)}")
-    rows = network.rows or 2
+        example = made_up(signature, held.rows or 2, next(sizes_to_try(signature)))
+    if held.names and len(example) < len(held.names):
+        raise UsageError(f"the network takes {', '.join(held.names)}; got {', '.join(example)}")
+    rows = held.rows or 2
     return {
         name: np.resize(array, (rows, *array.shape[1:])).astype(array.dtype, copy=False)
         for name, array in example.items()
     }
-
-
-def _reference(
-    torch: Any, network: Network, order: tuple[str, ...]
-) -> tuple[Callable[[Tensors], dict[str, Array]], tuple[str, ...]]:
-    """The network as a function of a batch, always in evaluation mode; and notes."""
-    module = network.module
-    was_training = bool(getattr(module, "training", False)) and network.format != "pt2"
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), "cpu")
-
-    def once(batch: Tensors) -> dict[str, Array]:
-        # A copy, because a network may write into its input.
-        tensors = [torch.from_numpy(np.array(batch[name], order="C")).to(device) for name in order]
-        try:
-            with evaluating(network), torch.inference_mode(), quiet():
-                results = module(*tensors)
-        except FAILURES as problem:
-            raise ModelFailed(f"the network failed in torch: {first_line(problem)}") from problem
-        return _named(torch, results)
-
-    def run(batch: Tensors) -> dict[str, Array]:
-        return once(batch) if network.rows is None else run_in_parts(once, batch, network.rows)
-
-    return run, ("was in training mode; packed in evaluation mode",) if was_training else ()
-
-
-def _named(torch: Any, results: Any) -> dict[str, Array]:
-    """Outputs by name: a mapping's keys, `output` for a tensor, `output_0` and so on for several.
-
-    Raises:
-        Unsupported: something that is not a tensor.
-    """
-    if isinstance(results, torch.Tensor):
-        pairs = [("output", results)]
-    elif isinstance(results, Mapping):
-        pairs = [(str(key), value) for key, value in results.items() if value is not None]
-    elif isinstance(results, (list, tuple)):
-        flat, _ = torch.utils._pytree.tree_flatten(results)
-        tensors = [value for value in flat if value is not None]
-        pairs = [(f"output_{i}" if len(tensors) > 1 else "output", value) for i, value in enumerate(tensors)]
-    else:
-        raise Unsupported(f"the network returns a {type(results).__name__}", hint="return tensors")
-    for name, value in pairs:
-        if not isinstance(value, torch.Tensor):
-            raise Unsupported(f"the network's output {name!r} is a {type(value).__name__}, not a tensor")
-    return {name: value.detach().cpu().numpy() for name, value in pairs}
