@@ -79,9 +79,13 @@ class Executor:
     ) -> list[Group]:
         def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
             rows = job.rows[first:last]
-            batch = places.rows(first, last)
+            batch: Tensors = places.rows(first, last)
             group = Group(last - first)
             start = time.perf_counter()
+            if job.kind == "rows" and pipeline.bundle.manifest.columns:
+                batch = pipeline.pre_rows(batch)
+                group.pre = (time.perf_counter() - start) / (last - first)
+                start = time.perf_counter()
             outputs = pipeline.net(batch)
             group.net = time.perf_counter() - start
             if job.kind == "rows":

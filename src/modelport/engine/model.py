@@ -15,11 +15,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..bundle.columns import specs_of
 from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..errors import InputError, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
-from ..tensors import Array, Tensors, dtype_name, readable
+from ..steps.rows import check_rows as check_rows_of
+from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name, readable
 from .arena import Arena, Slot
 from .caller import caller
 from .cost import CostModel
@@ -211,11 +213,14 @@ class LiveModel:
     async def answer_rows(
         self, batch: Tensors, *, deadline: float = math.inf, options: Options | None = None
     ) -> dict[str, Array]:
-        """Answer a batch of items that need no decoding (a bundle of kind `tensors`), keeping its batch axis.
+        """Answer a batch of items that need no decoding (a bundle of kind `tensors`, rows of a table, texts),
+        keeping its batch axis.
 
         Raises:
             InputError: the tensors do not fit.
         """
+        if self.bundle.manifest.decode.kind == "table":
+            return (await self.timed_rows(batch, deadline=deadline, options=options))[0]
         if self.bundle.manifest.steps.pre:
             rows = check_rows(batch)
             items = [{name: array[row, ...] for name, array in batch.items()} for row in range(rows)]
@@ -224,6 +229,21 @@ class LiveModel:
             return stack([each.tensors for each in done])
         self.bundle.manifest.graphs.net.signature.check_inputs(batch)
         return (await self._ask_rows("rows", batch, deadline, options)).arrays()
+
+    async def timed_rows(
+        self, rows: Tensors, *, deadline: float = math.inf, options: Options | None = None
+    ) -> tuple[dict[str, Array], Timing]:
+        """Rows of a table, `[rows, 1]` for each column, answered in one run, with its timing.
+
+        Raises:
+            InputError: they do not fit the columns.
+        """
+        columns = self.bundle.manifest.columns
+        specs = [TensorSpec(spec.name, spec.dtype, ("batch", 1)) for spec in specs_of(columns)]
+        Signature(tuple(specs), ()).check_inputs(rows)
+        check_rows_of(rows, columns)
+        result = await self._ask_rows("rows", rows, deadline, options)
+        return result.arrays(), timing_of(result)
 
     def check_decoded(self, decoded: Tensors) -> None:
         """Raises InputError or TooLarge where a decoded item is not what `pre` takes."""
@@ -328,8 +348,13 @@ class LiveModel:
 
 def answered(result: Result) -> Answered:
     """A result of one item, without its batch axis."""
+    return Answered({name: array[0, ...] for name, array in result.arrays().items()}, timing_of(result))
+
+
+def timing_of(result: Result) -> Timing:
+    """Where the time of a result went."""
     group = result.group
-    timing = Timing(
+    return Timing(
         _ms(group.decode),
         _ms(group.pre),
         _ms(result.queued),
@@ -337,7 +362,6 @@ def answered(result: Result) -> Answered:
         _ms(group.post),
         _ms(result.seconds),
     )
-    return Answered({name: array[0, ...] for name, array in result.arrays().items()}, timing)
 
 
 def check_rows(inputs: Tensors) -> int:

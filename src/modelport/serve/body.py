@@ -8,6 +8,7 @@ import binascii
 import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.datastructures import Headers, UploadFile
@@ -45,6 +46,8 @@ class _Parameters(msgspec.Struct):
     parameters: msgspec.Raw = msgspec.Raw()
 
 
+MAX_FORM_FIELDS = 1000
+"""Fields of a form that is a row of a table."""
 MAX_PARAMETERS = 4 << 10
 """Bytes of JSON that `parameters` may take."""
 
@@ -189,6 +192,38 @@ async def multipart_item(body: bytes, headers: Headers) -> Item:
         return Item(await upload.read(), fields)
     finally:
         await form.close()
+
+
+async def form_fields(body: bytes, headers: Headers) -> dict[str, str]:
+    """The fields of a form, urlencoded or multipart; a file counts as its text.
+
+    Raises:
+        InputError: malformed, a field that comes twice, or one that is not UTF-8.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if kind != "multipart/form-data":
+            pairs = parse_qsl(
+                body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
+            )
+        else:
+            parser = MultiPartParser(
+                headers, _once(body), max_files=8, max_fields=MAX_FORM_FIELDS, max_part_size=1 << 20
+            )
+            form = await parser.parse()
+            try:
+                pairs = [
+                    (name, value if isinstance(value, str) else (await value.read()).decode())
+                    for name, value in form.multi_items()
+                ]
+            finally:
+                await form.close()
+    except (MultiPartException, KeyError, ValueError) as problem:
+        raise InputError(f"the form is malformed: {problem}") from problem
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InputError("a field of the form comes twice")
+    return found
 
 
 def decode_json(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..monitor.metrics import Metrics
 from ..tensors import OIP_DATATYPES, TensorSpec
 from .infer import specs
 from .oip import metadata
+from .rows import is_record
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -128,6 +129,8 @@ def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:
 def _takes_batches(entry: Entry, net: bool) -> bool:
     """Whether the first axis of what this name takes is the batch."""
     manifest = entry.bundle.manifest
+    if is_record(manifest, net):
+        return True
     return manifest.graphs.net.batch and (net or manifest.decode.kind == "tensors")
 
 

@@ -17,6 +17,7 @@ from ..errors import InputError, NotFound
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
 from .oip import InferRequest
 from .options import of_parameters
+from .rows import answer_tensors, is_record, item_specs
 
 MAX_ITEMS = 256
 """Items in one request to a whole bundle."""
@@ -66,6 +67,8 @@ async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float)
     if net:
         return await model.infer(_as_text(asked.inputs), deadline=deadline)
     options = of_parameters(model, asked.parameters)
+    if is_record(model.bundle.manifest):
+        return await answer_tensors(model, asked.inputs, deadline=deadline, options=options)
     if model.bundle.manifest.decode.kind == "tensors":
         return await model.answer_rows(_as_text(asked.inputs), deadline=deadline, options=options)
     return await _whole(model, asked.inputs, deadline, options)
@@ -105,6 +108,8 @@ def specs(entry: Entry, net: bool) -> tuple[tuple[TensorSpec, ...], tuple[Tensor
     manifest = entry.bundle.manifest
     if net:
         return manifest.graphs.net.signature.inputs, manifest.graphs.net.signature.outputs
+    if is_record(manifest):
+        return item_specs(manifest), manifest.outputs
     if manifest.decode.kind == "tensors":
         return manifest.graphs.net.signature.inputs, manifest.outputs
     item = tuple(TensorSpec(spec.name, spec.dtype, spec.shape[1:]) for spec in manifest.outputs)
@@ -115,6 +120,8 @@ def raw_specs(model: LiveModel, net: bool) -> tuple[TensorSpec, ...]:
     """What the body of a raw binary request may hold."""
     if net or model.bundle.manifest.decode.kind == "tensors":
         return model.bundle.manifest.graphs.net.signature.inputs
+    if is_record(model.bundle.manifest):
+        return item_specs(model.bundle.manifest)
     return (TensorSpec("image", "string", ("batch",)),)
 
 

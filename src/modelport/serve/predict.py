@@ -1,4 +1,4 @@
-"""`POST /predict/{name}[/{version}]`: a picture, a form or JSON in, a labelled answer out.
+"""`POST /predict/{name}[/{version}]`: a picture, rows, a text, a form or JSON in, a labelled answer out.
 
 The bundle's options come as query parameters, as a form's fields, or in the JSON's `parameters`. A detector
 answers with the picture itself, annotated, where `Accept` prefers one.
@@ -20,6 +20,8 @@ from .accept import preferred
 from .body import encoded_item, read_body
 from .drawing import KINDS, draws
 from .options import chosen, of_query
+from .predict_rows import answer_body
+from .rows import is_record
 
 JSON = "application/json"
 
@@ -35,6 +37,9 @@ async def predict(request: Request) -> Response:
     body = await read_body(request, request.app.state.max_body)
     model = repository.model(request.path_params["name"], request.path_params.get("version"))
     manifest = model.bundle.manifest
+    if is_record(manifest):
+        said, timing = await answer_body(model, body, request.headers, request.scope["query_string"])
+        return json_response(said, headers={"Server-Timing": server_timing(timing)})
     kind = reply_kind(model, ", ".join(request.headers.getlist("accept")))
     picture, optional = manifest.decode.kind == "image", bool(manifest.options)
     item = await encoded_item(body, request.headers, picture=picture, fields=optional)

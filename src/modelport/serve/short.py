@@ -28,6 +28,7 @@ from .guard.origin import check_site
 from .options import chosen, of_query
 from .predict import JSON as JSON_KIND
 from .predict import reply_kind
+from .rows import is_record
 from .short_replies import refuse, told
 
 Route = Callable[[Exchange], bool]
@@ -114,6 +115,8 @@ class ShortPath:
             return False
         self._authorize(exchange, name)
         model = self._repository.model(name, version)
+        if model.bundle.manifest.decode.kind == "table" or (is_record(model.bundle.manifest) and _form(kind)):
+            return False
         options = None
         if model.bundle.manifest.options:
             if reply_kind(model, exchange.get("accept")) != JSON_KIND:
@@ -139,6 +142,10 @@ class ShortPath:
             options=options,
         )
         return True
+
+
+def _form(kind: bytes) -> bool:
+    return kind.startswith(b"application/x-www-form-urlencoded")
 
 
 def shortly(exchange: Exchange, route: Route) -> bool:

@@ -1,4 +1,4 @@
-"""Hugging Face's inference API: image classification and object detection, as `InferenceClient` asks.
+"""Hugging Face's inference API: classifiers, detectors and tables, as `InferenceClient` asks.
 
 `POST /hf/NAME` and `POST /models/NAME` (the hosted API's path) take a picture's bytes, whatever the
 Content-Type says, or JSON `{"inputs": base64, "parameters": {…}}`. A classifier knows the parameters `top_k`
@@ -25,6 +25,8 @@ from ...tensors import Tensors
 from ..body import decode_base64, off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
+from ..rows import is_record
+from . import hf_records
 from .items import DETECTION
 
 Function = Literal["softmax", "sigmoid", "none"]
@@ -60,6 +62,8 @@ async def answer(request: Request) -> Response:
         return not_ready(entry)
     body = await read_body(request, request.app.state.max_body)
     model = repository.model(name, version)
+    if is_record(model.bundle.manifest):
+        return await _records(model, body, of_query(request.scope["query_string"]))
     check_task(model.bundle.manifest)
     kind = request.headers.get("content-type", "")
     picture, given = await off_loop(lambda data: parse(data, kind), body)
@@ -72,6 +76,20 @@ async def answer(request: Request) -> Response:
     answered = await model.answer(picture, options=chosen(model, query))
     ranking = ranked(model, answered.tensors)
     return json_response(ranking[: parameters.top_k or TOP_K])
+
+
+async def _records(model: LiveModel, body: bytes, query: dict[str, str]) -> Response:
+    """Texts: `[{"label", "score"}]` for each. Rows: the best label or the value of each."""
+    asked = await off_loop(lambda data: hf_records.parse(data, model), body)
+    given = {name: value for name, value in (asked.parameters or {}).items() if value is not None}
+    options = chosen(model, query) if model.bundle.manifest.options else None
+    if model.bundle.manifest.decode.kind == "table":
+        return json_response(await hf_records.rows(model, asked, options))
+    parameters = of_classification(given)
+    check_function(model.bundle.manifest, parameters.function_to_apply)
+    answers = await hf_records.texts(model, asked, options)
+    top = parameters.top_k or TOP_K
+    return json_response([ranked(model, tensors)[:top] for tensors in answers])
 
 
 async def health(request: Request) -> Response:

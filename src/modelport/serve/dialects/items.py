@@ -27,6 +27,7 @@ from ...errors import InputError, NotFound, did_you_mean
 from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
 from ..body import decode_base64
 from ..infer import MAX_ITEMS
+from ..rows import answer_columnar, answer_records, is_record
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -283,6 +284,8 @@ async def answer_rows(
     if not isinstance(rows, list) or not rows:
         raise InputError(f"expected a list of rows, got {kind_of(rows)}" if rows != [] else "no rows", at=at)
     manifest = model.bundle.manifest
+    if is_record(manifest, net):
+        return await answer_records(model, rows, at=at, options=options)
     if is_picture(manifest, net):
         if len(rows) > MAX_ITEMS:  # before anything is decoded
             raise InputError(f"{len(rows)} items; expected 1 to {MAX_ITEMS}", at=at)
@@ -303,6 +306,8 @@ async def answer_columns(
         InputError: columns that do not fit.
     """
     manifest = model.bundle.manifest
+    if is_record(manifest, net):
+        return await answer_columnar(model, columns, at=at, options=options)
     if is_picture(manifest, net):
         return stack(await answer_items(model, pictures_of(columns, at), at=at, options=options))
     return await answer_batch(model, net, batch_of_columns(columns, row_specs(manifest, net), at), options)

@@ -21,6 +21,7 @@ from ..body import read_body
 from ..options import chosen, of_query
 from ..predict import json_response
 from ..refusal import refusal
+from ..rows import answer_records, is_record
 from .items import (
     Endpoint,
     answer_columns,
@@ -38,7 +39,7 @@ from .items import (
     sole_model,
     values_of,
 )
-from .mlflow_tables import Table, of_csv, of_records, of_split, rows_of_table
+from .mlflow_tables import Table, of_csv, of_records, of_split, records_of_table, rows_of_table
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 CODES = {
@@ -149,6 +150,11 @@ async def _table(
     model: LiveModel, net: bool, table: Table, at: str, options: Options | None
 ) -> list[dict[str, Array]]:
     manifest = model.bundle.manifest
+    if is_record(manifest, net):
+        if not table.rows:
+            raise InputError("no rows", at=at)
+        records = records_of_table(table, manifest)
+        return await answer_records(model, records, at=at, text=table.text, options=options)
     picture = is_picture(manifest, net)
     rows = rows_of_table(table, row_specs(manifest, net), picture=picture, at=at)
     return await answer_rows(model, net, rows, at=at, options=options)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ...bundle.manifest import Manifest
 from ...errors import InputError, TooLarge
 from ...tensors import MAX_JSON_VALUES, TensorSpec
 from .items import kind_of
@@ -126,6 +127,16 @@ def rows_of_table(table: Table, specs: Sequence[TensorSpec], *, picture: bool, a
     if len(specs) == 1 and len(specs[0].shape) == 1:
         wanted = f"{wanted}, or {specs[0].shape[0]} columns of its elements"
     raise InputError(f"expected the columns {wanted}; got {_listed(table.columns)}", at=at)
+
+
+def records_of_table(table: Table, manifest: Manifest) -> list[Any]:
+    """The rows as records of a table or texts: by name, or in order where the columns are numbers."""
+    if manifest.decode.kind == "text":
+        # One column of texts, whatever it is called.
+        return [row[0] if len(row) == 1 else dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    if all(isinstance(name, int) for name in table.columns):
+        return list(table.rows)
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
 def _is_vector(spec: TensorSpec, size: int) -> bool:

@@ -23,6 +23,7 @@ from ...tensors import Tensors, TensorSpec
 from ..body import read_body
 from ..options import chosen, of_query
 from ..predict import json_response
+from ..rows import is_record, item_specs
 from .items import (
     DETECTION,
     answer_columns,
@@ -264,6 +265,8 @@ def _status(entry: Entry) -> dict[str, Any]:
 def _inputs(manifest: Manifest, net: bool) -> tuple[TensorSpec, ...]:
     if is_picture(manifest, net):
         return (TensorSpec("image", "string", ("batch",)),)
+    if is_record(manifest, net):
+        return item_specs(manifest)
     if net or not manifest.steps.pre:
         return manifest.graphs.net.signature.inputs
     return tuple(TensorSpec(spec.name, spec.dtype, ("batch", *spec.shape)) for spec in manifest.inputs)
