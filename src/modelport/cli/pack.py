@@ -14,6 +14,7 @@ from ..errors import NotFound, UsageError
 from .render import console, facts, json_option, progress, write_json
 
 if TYPE_CHECKING:
+    from ..importers.conversion import Conversion
     from ..importers.source import Permission, SourceOptions
 
 
@@ -83,6 +84,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     from ..importers.pack import pack
 
     notes: list[str] = []
+    measured: list[Conversion] = []
 
     def note(text: str) -> None:
         notes.append(text)
@@ -98,13 +100,21 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         allowed = permission(bar, trust=options["trust"], isolate=options["isolate"])
         said = _said(options)
         arguments = _arguments(options)
-        bundle = pack(source, progress=note, stage=doing, permission=allowed, options=said, **arguments)
+        bundle = pack(
+            source,
+            progress=note,
+            stage=doing,
+            permission=allowed,
+            options=said,
+            report=measured.append,
+            **arguments,
+        )
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
         about = {"schema": "modelport.pack/1", "path": str(bundle.path), "name": manifest.name}
         about |= {"version": manifest.version, "digest": bundle.digest}
-        write_json(about | {"golden_cases": cases, "notes": notes})
+        write_json(about | {"golden_cases": cases, "conversion": measured[0], "notes": notes})
         return
     for text in notes:
         if not text.startswith("warning: "):
@@ -113,9 +123,34 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         ("bundle", str(bundle.path)),
         ("digest", bundle.digest),
         ("golden", f"{cases} cases, all replayed"),
+        *conversion_rows(measured[0]),
+        ("next", f"modelport serve {options['out']}"),
     ]
-    rows.append(("next", f"modelport serve {options['out']}"))
     console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
+
+
+def conversion_rows(measured: Conversion) -> list[tuple[str, str]]:
+    """What the conversion took and how close it came, as rows of the closing table."""
+    allowed, where = measured.tolerance, "a process of its own" if measured.own_process else "this process"
+    peak = f", at most {measured.peak_bytes / 2**20:.0f} MB in {where}" if measured.peak_bytes else ""
+    rows = [
+        ("from", f"{measured.source} ({measured.format})"),
+        ("conversion", f"{measured.seconds:.1f} s{peak}; the bundle has {_size(measured.bytes)}"),
+        (
+            "difference",
+            f"at most {measured.max_difference:.2g} (allowed for {', '.join(measured.dtypes)}: "
+            f"{allowed.absolute:.2g} + {allowed.relative:.2g} of the value)",
+        ),
+    ]
+    if measured.labels_compared:
+        inputs = "made-up inputs" if measured.generated else "golden inputs"
+        agreeing = f"{measured.labels_agreeing} of {measured.labels_compared} {inputs}"
+        rows.append(("same class", agreeing))
+    return rows
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def permission(bar: Progress, *, trust: bool, isolate: bool) -> Permission:

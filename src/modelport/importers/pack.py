@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +24,12 @@ from ..steps.heads import Head
 from ..steps.recipe import Recipe, load_recipe, resolve
 from ..steps.step import PostStep, PreStep, step_data
 from ..tensors import TensorSpec
-from ..verify.replay import verify
+from ..verify.replay import Report, verify
 from . import golden as cases
 from .batch import BATCH, sizes_to_try
 from .card import model_card
 from .choose import choose_recipe
+from .conversion import Conversion, conversion
 from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
@@ -62,6 +64,8 @@ class Prepared(msgspec.Struct, frozen=True):
     pre: CompiledGraph
     post: CompiledGraph
     labels: tuple[str, ...]
+    converted: float
+    """When the network was converted, by the monotonic clock."""
 
     @property
     def detector(self) -> bool:
@@ -87,6 +91,7 @@ def pack(
     stage: Stage | None = None,
     permission: Permission | None = None,
     options: SourceOptions | None = None,
+    report: Callable[[Conversion], None] | None = None,
 ) -> Bundle:
     """Convert, compile, record golden cases, write `OUT/NAME/VERSION`, and replay it before it is there.
 
@@ -105,6 +110,7 @@ def pack(
         progress, stage: told of every decision worth knowing; of what is being done, with its share, 0 to 1.
         permission: whether a source that is code may be opened, and a private environment made for that.
         options: what the source does not say itself: the other file of a pair, a signature, a class.
+        report: told the conversion's time, memory and closeness, once the bundle is there.
 
     Raises:
         ParityFailed: the converted model is not the same model; nothing was written.
@@ -116,6 +122,7 @@ def pack(
     named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe)) if recipe is not None else None
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
+    begun = time.monotonic()
     importer = find_importer(source, permission, options)
     specs = tuple(parse_input(text) for text in inputs or ())
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
@@ -125,7 +132,9 @@ def pack(
     proof, files = _proof(prepared, golden, tell)
     manifest = _manifest(prepared, source, name, version, description, task, proof)
     doing("proving that it is the same model", 0.8)
-    bundle = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
+    bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
+    if report is not None:
+        report(conversion(prepared.imported, prepared.converted - begun, bundle, proof, replayed))
     doing("done", 1.0)
     return bundle
 
@@ -144,8 +153,10 @@ def _free(target: Path) -> Path:
     return target
 
 
-def _write_proven(target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note) -> Bundle:
-    """Write beside the target, replay, and only then give it its name."""
+def _write_proven(
+    target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note
+) -> tuple[Bundle, Report]:
+    """Write beside the target, replay, and only then give it its name; the bundle, and what was found."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
     try:
@@ -164,7 +175,7 @@ def _write_proven(target: Path, manifest: Manifest, files: Mapping[str, bytes], 
         shutil.rmtree(staging, ignore_errors=True)
         if not any(target.parent.iterdir()):
             target.parent.rmdir()
-    return Bundle.open(target)
+    return Bundle.open(target), report
 
 
 def _prepare(
@@ -184,6 +195,7 @@ def _prepare(
     example = example_for(known, recipe, settings, names) if pictures else item_example(known, recipe)
     doing(f"converting {describe(source)}", 0.1)
     imported = importer.load(source, example=example, inputs=specs)
+    converted = time.monotonic()
     for note in imported.notes:
         tell(note)
     imported = _batched(imported)
@@ -207,7 +219,9 @@ def _prepare(
     raw = [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape[1:])) for spec in imported.signature.outputs]
     raw += [TensorSpec(spec.name, spec.dtype, (BATCH, *spec.shape)) for spec in carried]
     post = compile_post(resolved.post, raw, resolved.labels)
-    return Prepared(recipe, imported, items, resolved.pre, resolved.post, pre, post, resolved.labels)
+    return Prepared(
+        recipe, imported, items, resolved.pre, resolved.post, pre, post, resolved.labels, converted
+    )
 
 
 def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[str, bytes]]:

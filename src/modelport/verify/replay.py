@@ -18,6 +18,7 @@ from ..errors import BundleError, InputError, ModelFailed
 from ..runtimes.npz import read_npz
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
+from .agreement import agree
 from .detections import Thresholds, are_detections, compare_detections, thresholds_of
 from .parity import Parity, compare, compare_answers, worst_of
 
@@ -60,6 +61,10 @@ class Report(msgspec.Struct, frozen=True):
     """The worst parity of each stage over all cases and tensors."""
     first_divergence: Divergence | None = None
     reason: str = ""
+    labels_compared: int = 0
+    """Cases that are answered with a class: its label or index, or the largest of a network's outputs."""
+    labels_agreeing: int = 0
+    """Those of them whose class is the recorded one, from the encoded file to the answer."""
 
     @property
     def max_difference(self) -> float:
@@ -86,6 +91,8 @@ class _Finding(msgspec.Struct, frozen=True):
     stage: str
     tensor: str
     parity: Parity
+    same_class: bool | None = None
+    """Whether the answer names the recorded class; told once for each case."""
 
 
 def verify(
@@ -176,23 +183,33 @@ def _replay(pipeline: Pipeline, golden: Golden, case: GoldenCase) -> list[_Findi
     thresholds = thresholds_of({option.name: option.default for option in options})
     found: list[_Finding] = []
     for stage, run, want, tolerance in stages:
-        for tensor, parity in _compared(stage, run, want, tolerance, thresholds).items():
-            found.append(_Finding(case.name, stage, tensor, parity))
+        got, problem = _ran(run)
+        same = agree(got, want) if stage == "end_to_end" else None
+        for tensor, parity in _compared(stage, got, problem, want, tolerance, thresholds).items():
+            found.append(_Finding(case.name, stage, tensor, parity, same))
+            same = None
     return found
+
+
+def _ran(run: Callable[[], Tensors]) -> tuple[Tensors, str]:
+    """What the stage gives, or nothing and why it failed."""
+    try:
+        return run(), ""
+    except (InputError, ModelFailed) as problem:
+        return {}, problem.message
 
 
 def _compared(
     stage: str,
-    run: Callable[[], Tensors],
+    got: Tensors,
+    problem: str,
     want: Tensors,
     tolerance: Tolerance,
     thresholds: Thresholds,
 ) -> Mapping[str, Parity]:
-    try:
-        got = run()
-    except (InputError, ModelFailed) as problem:
+    if problem:
         # The recording is what the stage took when it was made: that it does not now is a difference.
-        return {"": Parity(False, 0.0, 0.0, 0, 0, None, problem.message)}
+        return {"": Parity(False, 0.0, 0.0, 0, 0, None, problem)}
     if stage in ("post", "end_to_end"):
         if are_detections(want):
             return compare_detections(got, want, tolerance, thresholds)
@@ -224,6 +241,7 @@ def _report(bundle: Bundle, golden: Golden | None, findings: Iterable[_Finding],
             "end_to_end": end_to_end_tolerance(golden),
         }
         divergence = Divergence(first.case, first.stage, first.tensor, first.parity, allowed[first.stage])
+    classes = [finding.same_class for finding in found if finding.same_class is not None]
     return Report(
         ok=divergence is None and not reason,
         name=bundle.manifest.name,
@@ -235,6 +253,8 @@ def _report(bundle: Bundle, golden: Golden | None, findings: Iterable[_Finding],
         taps=taps,
         first_divergence=divergence,
         reason=reason or (str(divergence) if divergence else ""),
+        labels_compared=len(classes),
+        labels_agreeing=sum(classes),
     )
 
 
