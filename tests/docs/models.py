@@ -67,22 +67,30 @@ def write_detector(folder: Path) -> None:
             film.write(pixels_with([("red", 4 * number, 30, 4 * number + 80, 90)]))
 
 
-FRAMEWORKS = """
+FRAMEWORKS = '''
 import keras, torch
 net = torch.nn.Sequential(
     torch.nn.Conv2d(3, 8, 7, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
     torch.nn.Linear(8, 10),
 ).eval()
 torch.jit.trace(net, torch.zeros(1, 3, 224, 224)).save("model.pt")
+torch.save(net.state_dict(), "weights.pth")
+open("network.py", "w").write("""
+from torch import nn
+def Net():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+""")
 keras.Sequential([
     keras.Input((224, 224, 3)), keras.layers.Conv2D(8, 7, 4, activation="relu"),
     keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10),
 ]).save("model.h5")
-"""
+'''
 
 
 def write_frameworks(folder: Path) -> None:
-    """model.pt (TorchScript) and model.h5 (Keras), by the frameworks themselves in their own process."""
+    """model.pt (TorchScript), weights.pth with network.py, and model.h5 (Keras), by the frameworks themselves in their own process."""
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FRAMEWORKS], cwd=folder, check=True, capture_output=True
     )
