@@ -8,8 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from ..bundle.manifest import Option
+from ..bundle.manifest import Column, Option
 from ..bundle.store import Bundle
+from ..steps.rows import expected
 from ..tensors import TensorSpec
 from .render import console, facts, grid, json_option, write_json
 
@@ -42,7 +43,8 @@ def _print(bundle: Bundle) -> None:
         ("description", manifest.description),
         ("created", f"{manifest.created} by {manifest.producer}"),
         ("source", f"{source.format} ({source.framework}) {source.file or ''}" if source else "unknown"),
-        ("item", _specs(manifest.inputs)),
+        ("item", _specs(manifest.inputs) if not manifest.columns else ""),
+        ("columns", "\n".join(_column(column) for column in manifest.columns)),
         (
             "network",
             f"{_specs(manifest.graphs.net.signature.inputs)} -> "
@@ -95,6 +97,20 @@ def _option(option: Option) -> str:
     bounds = f" ({low:g} to {high:g})" if low is not None and high is not None else ""
     text = f": {option.description}" if option.description else ""
     return f"{option.name} = {json.dumps(option.default)}{bounds}{text}"
+
+
+def _column(column: Column) -> str:
+    """`age: a whole number from 0 to 120, typically 40: what it is`."""
+    typical = "" if column.typical is None else f", typically {_typical(column)}"
+    seen = ", others too" if column.unseen else ""
+    text = f" — {column.description}" if column.description else ""
+    limits = expected(msgspec.structs.replace(column, unseen=False))
+    return f"{column.name}: {column.dtype}, {limits}{seen}{typical}{text}"
+
+
+def _typical(column: Column) -> str:
+    value = column.typical
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _labels(labels: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ from .render import console, grid, json_option, tracked, write_json
 from .stopping import Stop
 
 if TYPE_CHECKING:
+    from .predict_rows import Rows
     from .predict_run import Answering, Line
 
 TABLE_LINES = 40
@@ -40,7 +41,11 @@ def _saving(function: F) -> F:
         click.option("--save-coco", type=_FILE, help="All boxes in one COCO JSON file."),
         click.option("--save-conf", is_flag=True, help="Scores as a sixth column of --save-txt."),
         click.option("--save-txt", type=_FOLDER, help="Boxes as YOLO label files."),
-        click.option("--save", type=_FOLDER, help="Annotated pictures and .mp4 videos."),
+        click.option(
+            "--save",
+            type=click.Path(path_type=Path),
+            help="Directory of annotated pictures and .mp4 videos; of rows and texts a CSV of them.",
+        ),
     ):
         function = option(function)
     return function
@@ -48,7 +53,9 @@ def _saving(function: F) -> F:
 
 @click.command()
 @click.argument("bundle", type=click.Path())
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("--text", "texts", multiple=True, help="A text, in place of an INPUT.")
+@click.option("--row", "rows", multiple=True, metavar="JSON", help="A table's row, in place of an INPUT.")
 @click.option("--top", type=click.IntRange(1), help="Show the best N labels or boxes only.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the bundle.")
 @conf_option
@@ -70,18 +77,26 @@ def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool
     """Answer each INPUT with BUNDLE.
 
     An INPUT is a file, a directory, a glob, a video, the number of a camera, an http, https or rtsp
-    address, or - for one name or address a line on stdin. Videos and streams give one answer a frame.
+    address, or - for one name or address a line on stdin. Videos and streams give one answer a frame. For a
+    bundle of tables it is a .csv, .json or .jsonl file of rows, for one of texts also a .txt file with a text
+    on each line, or - for either on stdin.
 
     With - a line is answered as soon as it is read, several at a time where there are more. What cannot be
     answered gives an error in its own place and the rest go on; the exit code is then 3. Ctrl-C ends with
     everything written so far.
     """
+    if not inputs and not given["texts"] and not given["rows"]:
+        raise click.UsageError("Missing argument 'INPUT...'.")
     if "-" in inputs and len(inputs) > 1:
         raise click.UsageError("- reads the names from standard input: give no other INPUT")
     stop = Stop()
     with contextlib.ExitStack() as opened:
         loaded = Bundle.open(bundle)
         kind = loaded.manifest.decode.kind
+        if kind in ("table", "text"):
+            return _rows(opened, loaded, stop, inputs, top, as_json, given)
+        if given["texts"] or given["rows"]:
+            raise click.UsageError(f"{loaded.manifest.name} takes neither texts nor rows")
         items = [] if "-" in inputs else list(items_of(inputs, kind))
         run = _opened(opened, loaded, stop, items, given)
         opened.enter_context(stop.listening())
@@ -92,6 +107,31 @@ def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool
             still = 0 if any(item.moving for item in items) else len(items)
             lines = tracked(run.lines(items), still, "predict")
         report.show(opened.enter_context(contextlib.closing(lines)))
+    return report.end(run, interrupted=stop.wanted)
+
+
+def _rows(
+    opened: contextlib.ExitStack,
+    bundle: Bundle,
+    stop: Stop,
+    inputs: tuple[str, ...],
+    top: int | None,
+    as_json: bool,
+    given: dict[str, Any],
+) -> int:
+    """Answer the rows or texts of a bundle that takes such."""
+    from ..runtimes.pipeline import Pipeline
+    from .predict_rows import Rows, check_given, sources_of
+
+    check_given(given, bundle)
+    sources = sources_of(inputs, given["texts"], given["rows"], bundle)
+    options = options_of(bundle, given["options"], conf=given["conf"], iou=given["iou"])
+    pipeline = opened.enter_context(Pipeline.open(bundle, threads=given["threads"] or 1))
+    run = Rows(pipeline, stop, options, given["save"])
+    opened.enter_context(stop.listening())
+    report = Report(top, as_json=as_json, table=True)
+    report.show(opened.enter_context(contextlib.closing(run.lines(sources))))
+    run.close()
     return report.end(run, interrupted=stop.wanted)
 
 
@@ -150,7 +190,7 @@ class Report:
         if self._shown and len(self._shown) < TABLE_LINES:
             self._print_table()
 
-    def end(self, run: Answering, *, interrupted: bool) -> int:
+    def end(self, run: Answering | Rows, *, interrupted: bool) -> int:
         """Say on standard error how it went; the exit code."""
         for note in run.notes:
             click.echo(note, err=True)
@@ -189,8 +229,16 @@ def _cells(line: Line, between: str) -> tuple[str, ...]:
     where = line.file
     if line.frame is not msgspec.UNSET:
         where = f"{line.file}\t{line.frame}\t{line.seconds:.2f}"
+    elif line.row is not msgspec.UNSET:
+        where = line.file if line.file.startswith("--") else f"{line.file}:{line.row}"
     if line.error:
         return where, f"error: {line.error}", ""
+    if (
+        isinstance(line.answer, dict)
+        and set(line.answer) == {"value"}
+        and isinstance(line.answer["value"], float)
+    ):
+        return where, f"{line.answer['value']:.6g}", f"{line.ms:.1f}"
     if not isinstance(line.answer, list):
         return where, msgspec.json.encode(line.answer).decode(), f"{line.ms:.1f}"
     found = line.answer

@@ -60,6 +60,8 @@ class Keeper:
         """
         manifest = bundle.manifest
         outputs = {spec.name for spec in manifest.outputs}
+        if wanted.save is not None and wanted.save.is_file():
+            raise UsageError(f"{wanted.save} is a file; --save needs a directory for pictures")
         if wanted.anything and manifest.decode.kind != "image":
             raise UsageError(f"{manifest.name} takes tensors: there is no picture to save")
         if (wanted.txt or wanted.coco or wanted.crops) and "boxes" not in outputs:

@@ -31,7 +31,7 @@ _RATE_OVER = 30
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One picture's or frame's answer, or why there is none."""
+    """One picture's, frame's, row's or text's answer, or why there is none."""
 
     file: str
     model: str = ""
@@ -41,6 +41,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     answer: Any = None
     ms: float = 0.0
     error: str = ""
+    row: int | msgspec.UnsetType = msgspec.UNSET
+    """Of a file of rows or texts, its line."""
 
 
 Answered = tuple[Line, tuple[int, int] | None]

@@ -114,7 +114,13 @@ def _json_lines(data: bytes) -> list[tuple[Any, int, bool]]:
 
 def _json_or_csv(data: bytes, decode: Decode, columns: Sequence[Column]) -> list[tuple[Any, int, bool]]:
     if looks_like_json(data):
-        value = parse_json(data)
+        try:
+            value = parse_json(data)
+        except InputError:
+            # A value on each line, under whatever name.
+            if data.strip().count(b"\n") == 0:
+                raise
+            return _json_lines(data)
         if is_columnar(value):
             lengths = {len(values) for values in value.values()}
             if len(lengths) != 1:
