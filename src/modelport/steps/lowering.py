@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..tensors import Array
 from .image import Cast, CenterCrop, Channels, Layout, Normalize, Scale, both_sides
-from .reference import pillow_height_first
+from .reference import opencv, pillow_height_first
 from .resize import Letterbox, Resize
 from .step import PreStep
 
@@ -125,12 +125,18 @@ class _Pointwise:
         self._channels = [int(channel) for channel in channels[0, 0]]
         self._tables = [np.ascontiguousarray(values[:, 0, place]) for place in range(values.shape[2])]
         self._channels_first = channels_first
+        self._opencv = opencv() if channels_first and values.dtype in (np.uint8, np.float32) else None
 
     def __call__(self, pixels: Array) -> Array:
         height, width, _ = pixels.shape
         count = len(self._tables)
         shape = (count, height, width) if self._channels_first else (height, width, count)
         made = np.empty(shape, self._tables[0].dtype)
+        if self._opencv is not None and made.size:
+            planes = self._opencv.split(pixels)
+            for place, (channel, table) in enumerate(zip(self._channels, self._tables, strict=True)):
+                self._opencv.LUT(planes[channel], table, made[place])
+            return made
         for place, (channel, table) in enumerate(zip(self._channels, self._tables, strict=True)):
             into = made[place] if self._channels_first else made[:, :, place]
             # Every uint8 is inside the table: "clip" only spares NumPy the question.

@@ -71,10 +71,18 @@ def _taps(source: int, target: int, *, border: bool) -> tuple[Array, Array, Arra
     return first.clip(0, source - 1), (first + 1).clip(0, source - 1), near, far
 
 
-def _opencv(image: Array, height: int, width: int) -> Array:
+def opencv() -> Any:
+    """OpenCV's module; None where it is not installed."""
     try:
         import cv2
     except ModuleNotFoundError:
+        return None
+    return cv2
+
+
+def _opencv(image: Array, height: int, width: int) -> Array:
+    cv2 = opencv()
+    if cv2 is None:
         return opencv_linear(image, height, width)
     resized: Array = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.reshape(height, width, image.shape[2])
