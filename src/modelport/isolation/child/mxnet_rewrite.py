@@ -127,6 +127,13 @@ def ones_of(symbol: dict[str, Any]) -> set[str]:
     }
 
 
+def indices_of(symbol: dict[str, Any]) -> set[str]:
+    """The inputs that are looked up in a table of weights."""
+    nodes = symbol["nodes"]
+    firsts = [nodes[node["inputs"][0][0]] for node in nodes if node["op"] == "Embedding"]
+    return {first["name"] for first in firsts if first["op"] == "null"}
+
+
 def _node(node: Node) -> Node:
     name: str = node["op"]
     attributes: dict[str, str] = node.get("attrs") or {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from .converter import Unclear
 from .mxnet_export import BATCH, Shape, onnx_name
+from .mxnet_rewrite import indices_of
 
 SIDES = (224, 112, 299, 512, 64, 32, 48, 24, 16, 12, 8, 4, 2, 1)
 """Sizes tried for dimensions that have a name only."""
@@ -34,12 +35,15 @@ class Sizes:
         if unknown := sorted(set(told) - set(free)):
             raise Unclear(f"the network has no input {unknown[0]!r}; it takes {', '.join(free)}")
         attributes = self.symbol.attr_dict()
+        looked_up = dict.fromkeys(indices_of(described), "int64")
         found: dict[str, tuple[Shape, str]] = {}
         for name in free:
             shape = told[name][0] if name in told else _stated(attributes.get(name, {}))
             if shape is None:
                 shape = self._settled(name, free, described)
-            found[name] = (shape, told[name][1] if name in told else "float32")
+            if name not in told and name in looked_up:
+                self.notes.append(f"{name} takes whole numbers (int64): they are looked up in an Embedding")
+            found[name] = (shape, told[name][1] if name in told else looked_up.get(name, "float32"))
         return found
 
     def outputs(
