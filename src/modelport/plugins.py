@@ -19,12 +19,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "onnx": "modelport.importers.onnx:OnnxImporter",
         "huggingface": "modelport.importers.huggingface:HuggingFaceImporter",
         "ultralytics": "modelport.importers.ultralytics:UltralyticsImporter",
+        "sklearn": "modelport.importers.sklearn:SklearnImporter",
         "torch": "modelport.importers.torch:TorchImporter",
         "keras": "modelport.importers.keras:KerasImporter",
         "paddle": "modelport.importers.paddle:PaddleImporter",
         "mxnet": "modelport.importers.mxnet:MXNetImporter",
         "caffe": "modelport.importers.caffe:CaffeImporter",
         "darknet": "modelport.importers.darknet:DarknetImporter",
+        "xgboost": "modelport.importers.xgboost:XGBoostImporter",
+        "lightgbm": "modelport.importers.lightgbm:LightGBMImporter",
+        "catboost": "modelport.importers.catboost:CatBoostImporter",
     },
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
     "dialects": {

@@ -1,6 +1,6 @@
 """A small ConvNeXT that tells circles, squares and triangles apart, saved as Hugging Face folders are.
 
-    python make.py OUT    writes OUT/shapes (the folder) and OUT/samples (pictures)
+python make.py OUT    writes OUT/shapes (the folder) and OUT/samples (pictures)
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class HuggingFaceImporter(ConvertedImporter):
         if not names:
             return None
         foreign = sorted(name for name in names if not name.startswith(OWN))
-        what = "a Hugging Face folder without safetensors: pytorch_model.bin is"
+        what = "a Hugging Face folder with its weights in pytorch_model.bin"
         return refusal(path, what, sorted(names), foreign)
 
     def question(self, path: Path) -> dict[str, Any]:

@@ -181,9 +181,9 @@ def _task(config: Any) -> tuple[str, str]:
     """The architecture and what it is for."""
     names = getattr(config, "architectures", None) or []
     for name in names:
-        head = str(name).partition("For")[2]
-        if head in HEADS:
-            return str(name), HEADS[head]
+        for head, task in HEADS.items():
+            if str(name).endswith(f"For{head}"):
+                return str(name), task
     raise NotConverted(
         f"the folder holds {', '.join(names) or 'a network without a head'}; "
         "read are …ForImageClassification, …ForSequenceClassification and …ForObjectDetection",
