@@ -190,7 +190,7 @@ def test_pack_from_the_shell(folder: Path, tmp_path: Path) -> None:
         (["colours.onnx", "--recipe", "colours.toml", "--set", "sise=8"], 2, "sise"),
         (["colours.onnx", "--recipe", "digits"], 2, ""),
         (["colours.onnx", "--recipe", "colours.toml", "--name", "a.net"], 2, "the network of 'a'"),
-        (["empty.onnx", "--recipe", "imagenet"], 3, "cut short"),
+        (["empty.onnx", "--recipe", "imagenet"], 3, "is empty (0 bytes)"),
         (["colours.onnx", "--recipe", "hwc.toml"], 2, "channels are elsewhere"),
         (["colours.onnx", "--recipe", "colours.toml", "-o", "notes.txt"], 2, "is not a folder"),
     ],

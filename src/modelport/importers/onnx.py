@@ -22,6 +22,7 @@ from .canonical import MAX_IR, canonical, opset_of, refuse_domains, signature_of
 from .evaluator import evaluator, not_evaluated
 from .onnx_values import as_tensors, check_maps, labels_of
 from .opsets import FIRST_RUN, first_runnable, upgraded
+from .protobuf import outer_fields
 from .source import MAX_ONNX_BYTES, Imported, Reference, as_path, of_module
 
 MAX_LABELS_TEXT = 1 << 20
@@ -37,7 +38,7 @@ class OnnxImporter:
             return True
         path = as_path(source)
         # ir_version, graph and opset_import; a TensorFlow SavedModel begins alike but has no field 7.
-        return path is not None and path.is_file() and {1, 7, 8} <= _outer_fields(path)
+        return path is not None and path.is_file() and _is_model(path)
 
     def graph(self, source: Any) -> ModelProto:
         """The model as it is, with its metadata."""
@@ -195,6 +196,11 @@ def _open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def _is_model(path: Path) -> bool:
+    fields, whole = outer_fields(path)
+    return whole and {1, 7, 8} <= fields
+
+
 def _read(source: Any) -> ModelProto:
     """The model as it is, with weights that lie in other files brought in."""
     path = as_path(source)
@@ -268,38 +274,3 @@ def _labels(model: ModelProto) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         return ()
     return tuple(found)
-
-
-def _outer_fields(path: Path) -> set[int]:
-    """The field numbers of a protobuf message, from its outermost level; empty where it is none."""
-    found: set[int] = set()
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        while stream.tell() < size:
-            key = _varint(stream)
-            if key is None or not 0 < key >> 3 < 64:
-                return set()
-            kind = key & 7
-            length = {0: 0, 1: 8, 5: 4}.get(kind)
-            if kind in (0, 2):
-                value = _varint(stream)
-                if value is None:
-                    return set()
-                length = value if kind == 2 else 0
-            if length is None or stream.tell() + length > size:
-                return set()
-            stream.seek(length, os.SEEK_CUR)
-            found.add(key >> 3)
-    return found
-
-
-def _varint(stream: BinaryIO) -> int | None:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = stream.read(1)
-        if not byte:
-            return None
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    return None

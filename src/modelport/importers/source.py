@@ -20,6 +20,7 @@ from ..bundle.manifest import Column
 from ..errors import InputError, NotFound, Unsupported, UsageError
 from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
+from . import strange
 
 Reference = Callable[[Tensors], dict[str, Array]]
 """A batch of the network's inputs to its outputs, computed by the framework that it came from."""
@@ -172,6 +173,8 @@ def find_importer(
     path = as_path(source)
     if path is not None and not path.exists():
         raise NotFound(f"no such file: {path}")
+    if path is not None:
+        strange.refuse_early(path)
     for name in plugins.table("importers"):
         importer: Importer = plugins.load("importers", name)()
         if importer.recognises(source):
@@ -179,10 +182,12 @@ def find_importer(
                 importer.permit(permission)
             _choose(importer, source, options)
             return importer
-    message = f"{describe(source)} is no model that Modelport reads"
-    if path is not None and path.is_file() and path.suffix.lower() != ".tflite":
-        raise InputError(message, hint=_advice(path))
-    raise Unsupported(message, hint=_advice(path))
+    if path is not None:
+        raise strange.refusal(path)
+    raise Unsupported(
+        f"{describe(source)} is no model that Modelport reads",
+        hint="expected a path, a torch.nn.Module, a keras.Model or an onnx.ModelProto",
+    )
 
 
 def _choose(importer: Importer, source: Any, options: SourceOptions | None) -> None:
@@ -266,20 +271,3 @@ def parse_input(text: str) -> TensorSpec:
         else:
             raise UsageError(f"{dim!r} is neither a positive size nor a name", at=text)
     return TensorSpec(name, dtype, tuple(shape))
-
-
-def _advice(path: Path | None) -> str:
-    if path is None:
-        return "expected a path, a torch.nn.Module or a keras.Model"
-    if path.is_dir() and (path / "saved_model.pb").is_file():
-        return "a SavedModel is not read yet; python -m tf2onnx.convert --saved-model makes ONNX of it"
-    if path.suffix.lower() == ".tflite":
-        return "TensorFlow Lite is not read yet; python -m tf2onnx.convert --tflite makes ONNX of it"
-    if path.suffix.lower() in (".onnx", ".pt", ".pt2", ".keras", ".h5"):
-        return f"its content is no {path.suffix} file: {path.stat().st_size} bytes; it may be cut short"
-    if path.is_dir():
-        return "a folder is not read; give the model file itself (.onnx, .pt, .pt2, .keras, .h5)"
-    return (
-        "expected ONNX, TorchScript or a checkpoint of Ultralytics or YOLOv5 (.pt), torch.export (.pt2), "
-        "Keras (.keras) or Keras HDF5 (.h5)"
-    )
