@@ -121,7 +121,7 @@ class CaffeImporter(ConvertedImporter):
 
 def _ssd(mean: list[float], std: float, stated: dict[str, Any]) -> dict[str, Any]:
     # One number for all channels is all that the recipe's parameter takes.
-    return {"mean": mean[0], "std": std, "channels": "bgr"} | {
+    return {"mean": mean[0], "std": std, "channels": "bgr", "multi_label": True} | {
         key: stated[key] for key in ("score_threshold", "iou_threshold", "background") if key in stated
     }
 

@@ -28,7 +28,7 @@ class Converter:
         self._network: Network
         self._reference: OpenCvNetwork
         self._outputs: dict[str, str] = {}
-        """Each output with the layer that makes it."""
+        """Each output with what OpenCV calls the layer that makes it."""
 
     def answer(
         self, fields: dict[str, Any], arrays: dict[str, Array]
@@ -60,6 +60,9 @@ class Converter:
                 np.frombuffer(text.encode(), np.uint8), np.frombuffer(weights, np.uint8)
             )
         )
+        self._outputs = {
+            blob: self._reference.named(network.makers[blob].name, blob) for blob in self._outputs
+        }
         model = network.graph.model(
             {name: Value(name, shape) for name, shape in shapes.items()}, outputs, _words(network)
         )

@@ -22,6 +22,7 @@ LAYERS: dict[str, Convert] = {
 DETECTION = "DetectionOutput"
 DATA = frozenset({"Data", "ImageData", "HDF5Data", "WindowData", "AnnotatedData", "MemoryData", "DummyData"})
 LOSSES = frozenset({"SoftmaxWithLoss", "Accuracy", "EuclideanLoss", "SigmoidCrossEntropyLoss", "HingeLoss"})
+TRAINED = frozenset({"Convolution", "Deconvolution", "InnerProduct", "PReLU", "BatchNorm", "Normalize"})
 OLD_TYPES = {
     "ABSVAL": "AbsVal",
     "BNLL": "BNLL",
@@ -78,10 +79,11 @@ def layers_of(description: Message, weights: Mapping[str, Weights]) -> list[Laye
             f"the prototxt is for training: its layer {data[0].name!r} ({data[0].type}) reads data itself",
             "give the one for deployment, usually deploy.prototxt, which states the input's shape",
         )
-    if weights and not any(layer.blobs for layer in found):
+    trained = [layer for layer in found if layer.type in TRAINED]
+    if trained and not any(layer.blobs for layer in found):
         raise Refused(
-            f"none of the {len(found)} layers in the prototxt is named in the caffemodel (which has "
-            f"{', '.join(list(weights)[:3])}, …): they are no pair"
+            f"none of the {len(trained)} layers with weights in the prototxt is named in the caffemodel "
+            f"(which has {', '.join(list(weights)[:3]) or 'none'}): they are no pair"
         )
     return [layer for layer in found if layer.type != "Input"]
 

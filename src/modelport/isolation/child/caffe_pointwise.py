@@ -212,11 +212,11 @@ def mvn(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     settings = layer.settings.message("mvn_param")
     (bottom,) = bottoms
     rank = len(bottom.shape)
-    axes = list(range(1 if settings.flag("across_channels", False) else 2, rank))
+    axes = graph.integers(*range(1 if settings.flag("across_channels", False) else 2, rank))
     name = graph.name_of(bottom)
-    centred = graph.op("Sub", name, graph.op("ReduceMean", name, axes=axes, keepdims=1))
+    centred = graph.op("Sub", name, graph.op("ReduceMean", name, axes, keepdims=1))
     if settings.flag("normalize_variance", True):
-        spread = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=axes, keepdims=1)
+        spread = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes, keepdims=1)
         spread = graph.op("Add", graph.op("Sqrt", spread), graph.weight(settings.number("eps", 1e-9)))
         centred = graph.op("Div", centred, spread)
     return [Value(centred, bottom.shape)]

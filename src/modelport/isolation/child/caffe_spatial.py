@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .caffe_layer import Convert, Layer
 from .onnx_graph import OnnxGraph, Value
 from .prototxt import Message
@@ -166,7 +164,9 @@ def lrn(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     if size < 1 or size % 2 == 0:
         raise layer.wrong(f"local_size is {size}; it must be odd")
     if settings.text("norm_region", "ACROSS_CHANNELS") in ("ACROSS_CHANNELS", "0"):
-        made = graph.op("LRN", name, size=size, alpha=alpha, beta=beta, bias=settings.number("k", 1.0))
+        if settings.number("k", 1.0) != 1:
+            raise layer.refuse("k is not 1, which OpenCV, that is to prove the conversion, does not heed")
+        made = graph.op("LRN", name, size=size, alpha=alpha, beta=beta, bias=1.0)
         return [Value(made, bottom.shape)]
     layer.picture(bottom)
     half = size // 2
@@ -200,7 +200,9 @@ def interp(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Value]:
         "Resize",
         graph.name_of(bottom),
         "",
-        graph.weight(np.array([1, 1, sides[0] / height, sides[1] / width])),
+        "",
+        graph.integers(*sides),
+        axes=(2, 3),
         mode="linear",
         coordinate_transformation_mode="align_corners",
     )

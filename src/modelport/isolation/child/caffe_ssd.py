@@ -106,9 +106,8 @@ class Detection:
         told = numbers.reshape(-1, 4) * self.variance
         start, end = self.prior[:, :2], self.prior[:, 2:]
         size = end - start
-        if self.code != "CENTER_SIZE":
-            whole = np.concatenate([size, size], 1) if self.code == "CORNER_SIZE" else np.float32(1)
-            return np.asarray(self.prior + told * whole)
+        if self.code == "CORNER":
+            return np.asarray(self.prior + told)
         centre = (start + end) / 2 + told[:, :2] * size
         half = np.exp(told[:, 2:]) * size / 2
         return np.concatenate([centre - half, centre + half], 1)
@@ -120,9 +119,7 @@ class Detection:
         told = graph.op("Mul", told, graph.weight(self.variance[None]))
         start, end = self.prior[None, :, :2], self.prior[None, :, 2:]
         size = end - start
-        if self.code != "CENTER_SIZE":
-            if self.code == "CORNER_SIZE":
-                told = graph.op("Mul", told, graph.weight(np.concatenate([size, size], 2)))
+        if self.code == "CORNER":
             boxes = graph.op("Add", told, graph.weight(self.prior[None]))
         else:
             place, growth = graph.ops("Split", [told, graph.integers(2, 2)], 2, axis=2)
@@ -134,7 +131,7 @@ class Detection:
         return Value(boxes, (1, count, 4)), graph.reshaped(scores, 1, count, self.classes)
 
 
-CODES = {"1": "CORNER", "2": "CENTER_SIZE", "3": "CORNER_SIZE"}
+CODES = {"1": "CORNER", "2": "CENTER_SIZE"}
 
 
 def detection(layer: Layer, bottoms: list[Value]) -> Detection:

@@ -36,8 +36,8 @@ Field = tuple[int, int, int, memoryview]
 """Number, wire type, value of a number, and the bytes of anything else."""
 
 
-def fields(data: memoryview) -> Iterator[Field]:
-    """The fields of a message, one after another.
+def fields(data: memoryview, *, cut: bool = False) -> Iterator[Field]:
+    """The fields of a message, one after another; with `cut`, also what is there of the last one.
 
     Raises:
         Refused: these bytes are no message, or are cut short.
@@ -57,7 +57,7 @@ def fields(data: memoryview) -> Iterator[Field]:
             raise Refused(f"field {number} has the unknown wire type {kind}")
         if kind != _VARINT:
             at = start + size
-        if at > end or not number:
+        if (at > end and not cut) or not number:
             raise Refused("it is cut short, or damaged")
         yield number, kind, value, data[start:at] if kind != _VARINT else data[:0]
 
@@ -78,7 +78,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 def looks_like_network(data: memoryview) -> bool:
     """Whether the bytes begin as a Caffe network with weights does; a file that is cut short counts."""
     try:
-        for number, kind, _, part in fields(data):
+        for number, kind, _, part in fields(data, cut=True):
             if number in (LAYER, OLD_LAYER) and kind == _BYTES:
                 return _is_layer(part, old=number == OLD_LAYER)
             if number not in _NET_FIELDS or (number == 1 and len(part) and not _is_text(part)):
@@ -90,7 +90,7 @@ def looks_like_network(data: memoryview) -> bool:
 
 def _is_layer(part: memoryview, *, old: bool) -> bool:
     name = kind = False
-    for number, wire, _, piece in fields(part):
+    for number, wire, _, piece in fields(part, cut=True):
         if number == (4 if old else 1):
             name = wire == _BYTES and _is_text(piece)
         elif number == (5 if old else 2):

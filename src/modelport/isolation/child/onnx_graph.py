@@ -15,7 +15,7 @@ import numpy as np
 
 from .frames import Array
 
-OPSET = 17
+OPSET = 18
 IR_VERSION = 8
 
 

@@ -47,6 +47,20 @@ class OpenCvNetwork:
             raise NotConverted(f"OpenCV {self.version} cannot compute it: {_said(problem)}") from problem
         return [[np.array(array) for array in each] for each in found]
 
+    def named(self, *names: str) -> str:
+        """The first of these names that a layer has.
+
+        Raises:
+            NotConverted: there is none.
+        """
+        there = set(self._network.getLayerNames())
+        for name in names:
+            if name in there:
+                return name
+        raise NotConverted(
+            f"OpenCV {self.version}, which is to prove the conversion, has no layer {names[0]!r}"
+        )
+
     def last(self) -> str:
         """The name of the layer that a network with one output ends in."""
         return str(self._network.getUnconnectedOutLayersNames()[-1])
