@@ -1,4 +1,4 @@
-"""PyTorch modules and files: what is exported, what is proven, and that files are opened where they may be."""
+"""PyTorch modules and files: what is exported and proven, and that files are opened where they may be."""
 
 from __future__ import annotations
 

@@ -61,6 +61,9 @@ class Imported(msgspec.Struct, frozen=True):
     """The columns of the table that it was trained on, where the source says; else none."""
     files: Mapping[str, bytes] = {}
     """Further files for the bundle, such as the tokenizer that `Decode.tokenizer` names."""
+    quantised: bool = False
+    """Whether values become whole numbers of 8 bits on the way: what differs in a float's last bit may then be
+    rounded to another of 127 or 255 steps."""
 
 
 class Permission(msgspec.Struct, frozen=True):

@@ -17,6 +17,8 @@ NET = 1e-4
 framework, instruction set or batch size to another; one wrong weight or layer does not."""
 HALF = 1e-2
 """The same for outputs in float16."""
+QUANTISED = 1e-2
+"""The same for networks that round values to 8 bits on the way: one step of 127 is 0.8 % of the largest."""
 DETECTOR = 10.0
 """Times `NET`, as an absolute share of a score of 1: the third digit of a score. Small boxes in pixels differ
 by some ten-thousandths of a pixel, which relative to them is more than relative to a large one."""
@@ -42,11 +44,11 @@ def _net(recorded: Sequence[Recorded], imported: Imported, detector: bool) -> To
     """Relative to each element, and absolute to the scale of the smallest output: of outputs with boxes in
     pixels and scores from 0 to 1, the scores decide. A detector has both in one output, where it has one."""
     scales: list[float] = []
-    share = NET
+    share = QUANTISED if imported.quantised else NET
     for spec in imported.signature.outputs:
         if spec.dtype not in ("float16", "float32", "float64"):
             continue
-        share = max(share, HALF if spec.dtype == "float16" else NET)
+        share = max(share, HALF if spec.dtype == "float16" else share)
         values = np.concatenate([case.raw[spec.name].astype(np.float64).ravel() for case in recorded])
         finite = np.abs(values[np.isfinite(values)])
         if finite.size and finite.max() > 0:

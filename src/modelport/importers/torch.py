@@ -56,6 +56,7 @@ class Held(msgspec.Struct, frozen=True):
     exporters: tuple[str, ...]
     notes: tuple[str, ...]
     costs: list[Cost]
+    quantised: bool = False
     transforms: Mapping[str, Any] | None = None
 
 
@@ -220,6 +221,7 @@ def _held(
         exporters=tuple(str(name) for name in about.get("exporters") or ()),
         notes=(*said, *notes),
         costs=[],
+        quantised=about.get("quantised") is True,
         transforms=transforms if isinstance(transforms, dict) else None,
     )
     _count(held, cost)
@@ -261,6 +263,7 @@ def _exported(
         format=held.kind,
         notes=(*held.notes, *said, *changed, *batch_notes),
         cost=_total(held.costs),
+        quantised=held.quantised,
     )
 
 
@@ -305,8 +308,10 @@ def _told() -> Iterator[None]:
         yield
     except NotConverted as problem:
         raise Unsupported(str(problem), hint=problem.hint) from problem
+    except torch_network.NotRun as problem:
+        raise ModelFailed(str(problem)) from problem
     except FAILURES as problem:
-        raise ModelFailed(f"the network failed in torch: {first_line(problem)}") from problem
+        raise ModelFailed(f"torch failed: {first_line(problem)}") from problem
 
 
 def _absolute(builder: str) -> str:

@@ -4,6 +4,7 @@ and pickled modules. Objects in memory are held here as well, by the process tha
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .torch_network import (
     module_network,
     program_network,
 )
+from .torch_quantized import has_dynamic_layers, unpacked
 from .torch_weights import Builder, filled, module_in, read_module, read_weights, state_in
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -70,6 +72,7 @@ class Converter:
             "channels": first_channels(network.module) if network.format != "pt2" else None,
             "exporters": list(exporters(network)),
             "notes": list(network.notes),
+            "quantised": network.quantised,
         }
         return self.about
 
@@ -127,7 +130,12 @@ def _script(torch: Any, path: str) -> Network:
         module = torch.jit.load(path, map_location="cpu")
     except (RuntimeError, ValueError) as problem:
         raise Refused(f"a damaged TorchScript file: {first_line(problem)}") from problem
-    return module_network(module, "torchscript")
+    network = module_network(module, "torchscript")
+    if not has_dynamic_layers(module):
+        return network
+    note = "linear layers are quantised while they run, each batch by its own range"
+    own = unpacked(torch, torch.jit.load(path, map_location="cpu"))
+    return replace(network, exported=own, notes=(note,), quantised=True)
 
 
 def _program(torch: Any, path: str) -> Network:

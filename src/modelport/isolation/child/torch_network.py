@@ -23,6 +23,13 @@ OPSET, NEWEST = 18, 20
 DYNAMO, TS2EP, TRACED = "torch.export", "torch.export of TorchScript", "TorchScript tracing"
 
 
+class NotRun(Exception):
+    """The network raised while torch ran it."""
+
+    kind = "refused"
+    hint = None
+
+
 class Spec(NamedTuple):
     """One input; a dimension without a fixed size is a name."""
 
@@ -48,6 +55,8 @@ class Network:
     rows: int | None = None
     """The only number of rows that it takes, where there is one."""
     notes: tuple[str, ...] = ()
+    quantised: bool = False
+    """Whether values become whole numbers of 8 bits on the way."""
 
 
 def module_network(module: Any, kind: str, notes: tuple[str, ...] = ()) -> Network:
@@ -105,10 +114,17 @@ def compute(torch: Any, network: Network, batch: Sequence[Array]) -> dict[str, A
     """The outputs for one batch of positional inputs, always in evaluation mode.
 
     Raises:
-        NotConverted: an output that is not a tensor. Whatever the network itself raises.
+        NotConverted: an output that is not a tensor. NotRun: the network itself raised.
     """
-    with evaluating(network), torch.inference_mode():
-        return named(torch, network.module(*tensors(torch, network, batch)))
+    try:
+        with evaluating(network), torch.inference_mode():
+            results = network.module(*tensors(torch, network, batch))
+    except MemoryError:
+        raise
+    except Exception as problem:  # a network raises whatever its author wrote
+        shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in batch)
+        raise NotRun(f"the network failed in torch on {shapes}: {last_line(problem)}") from problem
+    return named(torch, results)
 
 
 def named(torch: Any, results: Any) -> dict[str, Array]:
@@ -275,6 +291,13 @@ def _open_axes(feeds: Mapping[str, Array], inputs: Sequence[Spec]) -> dict[str, 
         open_dims = {axis: dim for axis, dim in enumerate(shape, 1) if isinstance(dim, str)}
         axes[name] = {0: BATCH, **open_dims}
     return axes
+
+
+def last_line(problem: BaseException) -> str:
+    """What went wrong, in one line; TorchScript's interpreter puts its own story first."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("RuntimeError: ", "Error: "))]
+    return (said[-1].partition(": ")[2] if said else first_line(problem))[:300]
 
 
 def first_line(problem: BaseException) -> str:
