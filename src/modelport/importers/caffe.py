@@ -20,7 +20,7 @@ from .source import Declared, as_path
 
 HEAD = 256 << 10
 MEMORY_BYTES = 6 << 30
-LAYER = re.compile(rb"^\s*layers?\s*\{", re.MULTILINE)
+LAYER = re.compile(rb"^[ \t]*layers?\s{0,20}\{", re.MULTILINE)
 IMAGENET_SIDES = (224, 227)
 
 

@@ -18,8 +18,8 @@ from .source import Declared, as_path
 
 HEAD = 64 << 10
 MEMORY_BYTES = 6 << 30
-FIRST = re.compile(r"\s*(?:[#;][^\n]*\n\s*)*\[(net|network)\]")
-SECTION = re.compile(r"^\s*\[\w+\]", re.MULTILINE)
+FIRST = re.compile(r"\ufeff?\s*(?:[#;][^\n]*\n\s*)*\[(net|network)\]")
+SECTION = re.compile(r"^[ \t]*\[\w+\]", re.MULTILINE)
 VERSIONS = ((0, 1), (0, 2))
 MAX_NAMES_BYTES = 1 << 20
 COCO = 80

@@ -73,7 +73,7 @@ def layers_of(description: Message, weights: Mapping[str, Weights]) -> list[Laye
     found = [_layer(each, weights) for each in _stated(description)]
     if not found or len(found) > MAX_LAYERS:
         raise Refused(f"the prototxt describes {len(found)} layers")
-    data = [layer for layer in found if layer.type.removeprefix("Python") in DATA]
+    data = [layer for layer in found if layer.type in DATA]
     if data:
         raise NotConverted(
             f"the prototxt is for training: its layer {data[0].name!r} ({data[0].type}) reads data itself",

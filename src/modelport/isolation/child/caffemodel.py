@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from .converter import Refused
 from .frames import Array
 
 MAX_LAYERS = 100_000
+MOST_FIELDS = 10_000
+"""Looked at for the first layer."""
 LAYER, OLD_LAYER = 100, 2
 """Fields of a network: layers as they are now, and as they were until 2014."""
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
@@ -78,7 +81,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 def looks_like_network(data: memoryview) -> bool:
     """Whether the bytes begin as a Caffe network with weights does; a file that is cut short counts."""
     try:
-        for number, kind, _, part in fields(data, cut=True):
+        for number, kind, _, part in islice(fields(data, cut=True), MOST_FIELDS):
             if number in (LAYER, OLD_LAYER) and kind == _BYTES:
                 return _is_layer(part, old=number == OLD_LAYER)
             if number not in _NET_FIELDS or (number == 1 and len(part) and not _is_text(part)):

@@ -71,7 +71,7 @@ class Converter:
         graph.reserve(INPUT, OUTPUT)
         channels = settings.integer("channels", 3, 1, 4096)
         height, width = (settings.integer(name, 416, 1, MAX_SIDE) for name in ("height", "width"))
-        self._sides = (height, width)
+        self._sides, self._heads = (height, width), []
         network = Network(graph, numbers, latest=Value(INPUT, (1, channels, *self._sides)))
         output = self._convert(network, layers)
         _named(weights, numbers.finish)

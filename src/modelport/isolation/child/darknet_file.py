@@ -87,7 +87,7 @@ def parse(text: str) -> tuple[Section, list[Section]]:
         Refused: it is no such text; the message says in which line.
     """
     sections: list[Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         line = re.sub(r"\s", "", raw.partition("#")[0].partition(";")[0])
         if not line:
             continue

@@ -108,7 +108,7 @@ def parse(text: str) -> Message:
     """
     if len(text) > MAX_BYTES:
         raise Refused(f"{len(text)} characters: no network's description is that long")
-    return _message(_Tokens(text), "", 0)
+    return _message(_Tokens(text.removeprefix("\ufeff")), "", 0)
 
 
 def written(message: Message, indent: str = "") -> str:
