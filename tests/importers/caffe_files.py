@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from modelport.tensors import Array
+
 Blobs = Mapping[str, Sequence[Any]]
 """Arrays by the name of their layer."""
 
@@ -63,3 +65,23 @@ def pair(folder: Path, text: str, blobs: Blobs, *, name: str = "net", old: bool 
     path = folder / f"{name}.prototxt"
     path.write_text(text)
     return path
+
+
+CONV = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 }"
+
+
+def numbers(*shape: int, seed: int = 3) -> Array:
+    return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+
+
+def layer(kind: str, settings: str = "", bottoms: str = "data", tops: str = "out", name: str = "one") -> str:
+    ends = "".join(f'bottom: "{b}" ' for b in bottoms.split()) + "".join(f'top: "{t}" ' for t in tops.split())
+    return f'layer {{ name: "{name}" type: "{kind}" {ends} {settings} }}\n'
+
+
+def net(*layers: str, shape: tuple[int, ...] = (1, 6, 9, 11)) -> str:
+    dims = " ".join(f"dim: {side}" for side in shape)
+    return (
+        f'layer {{ name: "in" type: "Input" top: "data" input_param {{ shape {{ {dims} }} }} }}\n'
+        + "".join(layers)
+    )
