@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .failures import BadReply
     from .items import Item
     from .retry import Retries
+    from .rows import Text
     from .settings import TLS
     from .sync import Client
     from .values import (
@@ -50,6 +51,7 @@ __all__ = [
     "Prediction",
     "Retries",
     "ServerMetadata",
+    "Text",
     "Timing",
 ]
 
@@ -60,6 +62,7 @@ _HOMES = {
     "Client": "sync",
     "Item": "items",
     "Retries": "retry",
+    "Text": "rows",
 }
 
 

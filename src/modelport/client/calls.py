@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import UsageError
-from ..tensors import Array
+from .items import Read
 from .values import (
     InferResult,
     ModelMetadata,
     ModelState,
     ModelStatistics,
     Output,
-    Prediction,
     ServerMetadata,
 )
 
@@ -68,10 +67,12 @@ class Calls(Protocol):
     def predict(
         self,
         model: str,
-        item: bytes | Array | dict[str, Array],
+        item: Read,
         version: Version,
         options: Mapping[str, Parameter] | None = None,
-    ) -> Call[Prediction]: ...
+    ) -> Call[Any]:
+        """A Prediction; of a table's several rows a list of them."""
+        ...
 
     def infer(
         self,

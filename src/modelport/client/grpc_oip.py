@@ -17,8 +17,9 @@ from ..tensors import DTYPES_OF_OIP, Array, TensorSpec, object_array
 from .arrays import check_shape, from_wire, tensors_of, to_wire
 from .calls import Call, Parameter, Version, microseconds, name_of, outputs_of, parameters_of, version_of
 from .failures import BadReply, Failed
-from .items import PIXELS, one_item
+from .items import PIXELS, Read, one_item
 from .replies import stripped
+from .rows import Rows, Text
 from .settings import Settings
 from .values import (
     BatchStatistics,
@@ -27,7 +28,6 @@ from .values import (
     ModelState,
     ModelStatistics,
     Output,
-    Prediction,
     ServerMetadata,
     Spent,
     prediction_of,
@@ -108,13 +108,17 @@ class GrpcCalls:
     def predict(
         self,
         model: str,
-        item: bytes | Array | dict[str, Array],
+        item: Read,
         version: Version,
         options: Mapping[str, Parameter] | None = None,
-    ) -> Call[Prediction]:
-        """ModelInfer of the whole bundle, with one item."""
+    ) -> Call[Any]:
+        """ModelInfer of the whole bundle, with one item, or with several rows of a table."""
         inputs: Mapping[str, Any]
-        if isinstance(item, bytes):
+        if isinstance(item, Rows):
+            inputs, batched = item.tensors(), True
+        elif isinstance(item, Text):
+            inputs, batched = {"text": np.array([[str(item)]], object)}, True
+        elif isinstance(item, bytes):
             inputs, batched = {PIXELS: item}, True
         elif isinstance(item, dict):
             inputs, batched = one_item(item)
@@ -124,8 +128,11 @@ class GrpcCalls:
             )
         call = self.infer(model, inputs, version=version, parameters=options)
 
-        def read(reply: Any, took: float) -> Prediction:
+        def read(reply: Any, took: float) -> Any:
             result = call.read(reply, took)
+            if isinstance(item, Rows) and not item.one:
+                count = len(item.records)
+                return [prediction_of(stripped(result, row, count)) for row in range(count)]
             return prediction_of(stripped(result) if batched else result)
 
         return Call(call.about, call.write, read)

@@ -15,27 +15,33 @@ import numpy as np
 
 from ..errors import InputError, NotFound
 from ..tensors import Array, dtype_name
+from .rows import Rows, Table, Text, recognised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Item = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "Image", Array, Mapping[str, Any]
+    str, Text, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "Image", Array, Mapping[str, Any]
 ]
-"""A path; an encoded file's bytes, or the open file; a Pillow image; pixels uint8[H, W, 3]; or for a model
-that takes tensors one item's array (no batch axis), or its arrays by name."""
+"""A path; an encoded file's bytes, or the open file; a Pillow image; pixels uint8[H, W, 3]; a row of a table
+as a mapping of plain values; a text; or for a model that takes tensors one item's array (no batch axis), or
+its arrays by name."""
 
 _ORIENTATION = 0x0112  # TIFF 6.0, tag 274; EXIF 2.3, 4.6.4
 PIXELS = "image"
 """The name of a picture bundle's input."""
 
 
-def slow(item: Item) -> bool:
+Read = bytes | Array | dict[str, Array] | Rows | Text
+"""What is sent of an item."""
+
+
+def slow(item: Item | Table) -> bool:
     """Whether reading the item may take a while: an event loop does it elsewhere."""
     return not isinstance(item, bytes | bytearray | memoryview | np.ndarray)
 
 
-def read_item(item: Item) -> bytes | Array | dict[str, Array]:
+def read_item(item: Item | Table) -> Read:
     """The item as encoded bytes, as arrays by name (`image` uint8[H, W, 3] for pixels), or as one array
     that only the server can name.
 
@@ -47,6 +53,8 @@ def read_item(item: Item) -> bytes | Array | dict[str, Array]:
     """
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
+    if not isinstance(item, np.ndarray) and (found := recognised(item)) is not None:
+        return found
     if isinstance(item, str | os.PathLike):
         return _read_file(item)
     if isinstance(item, Mapping):
@@ -90,9 +98,10 @@ def _read_file(path: str | os.PathLike[str]) -> bytes:
             return file.read()
     except FileNotFoundError as problem:
         url = isinstance(path, str) and path.startswith(("http://", "https://", "data:"))
-        raise NotFound(
-            f"no file {os.fspath(path)!r}", hint="download it first and send its bytes" if url else None
-        ) from problem
+        hint = (
+            "download it first and send its bytes" if url else "a text is given as modelport.client.Text(…)"
+        )
+        raise NotFound(f"no file {os.fspath(path)!r}", hint=hint) from problem
     except (OSError, ValueError) as problem:
         raise InputError(f"cannot read {os.fspath(path)!r}: {problem}") from problem
 

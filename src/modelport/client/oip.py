@@ -14,13 +14,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ..tensors import Array
 from . import replies
 from .arrays import Buffer, tensors_of, to_wire
 from .calls import Call, Parameter, Version, microseconds, name_of, outputs_of, parameters_of, version_of
 from .failures import failed_status
 from .http1 import HEADER_LENGTH, Reply, header_lines, request_parts
-from .items import npy_of, one_item
+from .items import Read, npy_of, one_item
+from .rows import Rows, Text
 from .settings import Settings
 from .values import (
     InferResult,
@@ -83,10 +83,10 @@ class HttpCalls:
     def predict(
         self,
         model: str,
-        item: bytes | Array | dict[str, Array],
+        item: Read,
         version: Version,
         options: Mapping[str, Parameter] | None = None,
-    ) -> Call[Prediction]:
+    ) -> Call[Any]:
         """POST /predict/NAME; arrays by name go to infer, which keeps their datatypes."""
         if isinstance(item, dict):
             inputs, batched = one_item(item)
@@ -97,13 +97,20 @@ class HttpCalls:
                 return prediction_of(replies.stripped(result) if batched else result)
 
             return Call(call.about, call.write, read)
-        body = item if isinstance(item, bytes) else npy_of(item)
+        read_reply: Callable[[Buffer, float], Any] = replies.prediction
+        kind = "application/octet-stream"
+        if isinstance(item, Rows):
+            body, kind = item.json(), "application/json"
+            read_reply = replies.prediction if item.one else replies.predictions
+        elif isinstance(item, Text):
+            body, kind = item.encode(errors="replace"), "text/plain; charset=utf-8"
+        else:
+            body = item if isinstance(item, bytes) else npy_of(item)
         name, number = _quoted(name_of(model)), _quoted(version_of(version))
         path = f"/predict/{name}/{number}" if number else f"/predict/{name}"
         if options:
             path += f"?{urlencode({key: _said(value) for key, value in parameters_of(options).items()})}"
-        lines = b"Content-Type: application/octet-stream\r\n"
-        return self._call("POST", path, replies.prediction, [body], lines)
+        return self._call("POST", path, read_reply, [body], f"Content-Type: {kind}\r\n".encode())
 
     def infer(
         self,

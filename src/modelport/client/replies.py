@@ -27,6 +27,7 @@ from .values import (
     Prediction,
     ServerMetadata,
     Spent,
+    Timing,
     timing_of,
 )
 
@@ -56,10 +57,20 @@ class _Entry(msgspec.Struct):
     box: tuple[float, float, float, float] | None = None
 
 
+_Answer = list[_Entry] | dict[str, Any]
+
+
+class _PredictMany(msgspec.Struct):
+    model: str
+    version: str
+    answers: list[_Answer]
+    timing_ms: dict[str, float] | None = None
+
+
 class _Predict(msgspec.Struct):
     model: str
     version: str
-    answer: list[_Entry] | dict[str, Any]
+    answer: _Answer
     timing_ms: dict[str, float] | None = None
 
 
@@ -116,6 +127,7 @@ class _AllStatistics(msgspec.Struct):
 
 _INFER = msgspec.json.Decoder(_Infer)
 _PREDICT = msgspec.json.Decoder(_Predict)
+_PREDICT_MANY = msgspec.json.Decoder(_PredictMany)
 _METADATA = msgspec.json.Decoder(_Metadata)
 _SERVER = msgspec.json.Decoder(_Server)
 _STATES = msgspec.json.Decoder(list[_State])
@@ -168,9 +180,24 @@ def prediction(body: Buffer, took: float = 0.0) -> Prediction:
     """
     reply = _decode(_PREDICT, body)
     timing = timing_of({name: ms / 1e3 for name, ms in (reply.timing_ms or {}).items()}, took)
-    if isinstance(reply.answer, list):
-        return Prediction(reply.model, reply.version, tuple(map(_label, reply.answer)), {}, timing)
-    outputs = {name: _answer_array(value, f"$.answer.{name}") for name, value in reply.answer.items()}
+    return _prediction(reply, reply.answer, timing)
+
+
+def predictions(body: Buffer, took: float = 0.0) -> list[Prediction]:
+    """The reply of /predict to several rows or texts.
+
+    Raises:
+        BadReply: malformed.
+    """
+    reply = _decode(_PREDICT_MANY, body)
+    timing = timing_of({name: ms / 1e3 for name, ms in (reply.timing_ms or {}).items()}, took)
+    return [_prediction(reply, answer, timing) for answer in reply.answers]
+
+
+def _prediction(reply: _Predict | _PredictMany, answer: _Answer, timing: Timing) -> Prediction:
+    if isinstance(answer, list):
+        return Prediction(reply.model, reply.version, tuple(map(_label, answer)), {}, timing)
+    outputs = {name: _answer_array(value, f"$.answer.{name}") for name, value in answer.items()}
     return Prediction(reply.model, reply.version, (), outputs, timing)
 
 
@@ -284,17 +311,18 @@ def _spent(duration: _Duration) -> Spent:
     return Spent(duration.count, duration.ns / 1e9)
 
 
-def stripped(result: InferResult) -> InferResult:
-    """An answer for a batch of one, without its batch axis.
+def stripped(result: InferResult, row: int = 0, rows: int = 1) -> InferResult:
+    """One item's part of an answer for a batch of `rows`, without the batch axis.
 
     Raises:
         BadReply: it is not one.
     """
     arrays: dict[str, Array] = {}
     for name, array in result.items():
-        if array.ndim == 0 or len(array) != 1:
-            raise BadReply(f"sent one item and output {name!r} has shape {list(array.shape)}")
-        arrays[name] = np.asarray(array[0], dtype=array.dtype)
+        if array.ndim == 0 or len(array) != rows:
+            sent = "one item" if rows == 1 else f"{rows} items"
+            raise BadReply(f"sent {sent} and output {name!r} has shape {list(array.shape)}")
+        arrays[name] = np.asarray(array[row], dtype=array.dtype)
     return InferResult(
         arrays,
         model=result.model,

@@ -15,6 +15,7 @@ from .http1 import Encoding
 from .items import Item, read_item
 from .many import check_many, in_order
 from .retry import Retries
+from .rows import Table
 from .settings import DEFAULT_URL, MAX_REPLY, TLS, UNSET, Headers, Settings, Timeout, settings_of
 from .sockets import HttpLink
 from .values import (
@@ -114,6 +115,7 @@ class Client:
         """Close the connections; calls on their way in other threads are finished."""
         self._link.close()
 
+    @overload
     def predict(
         self,
         model: str,
@@ -122,16 +124,41 @@ class Client:
         version: Version = None,
         options: Mapping[str, Parameter] | None = None,
         timeout: Timeout = UNSET,
-    ) -> Prediction:
-        """Answer one item.
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        model: str,
+        item: Table,
+        *,
+        version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        model: str,
+        item: Item | Table,
+        *,
+        version: Version = None,
+        options: Mapping[str, Parameter] | None = None,
+        timeout: Timeout = UNSET,
+    ) -> Prediction | list[Prediction]:
+        """Answer one item; of several rows of a table each, together.
 
         Args:
             item: a path, the bytes of an encoded file or the open file, a Pillow image, pixels as
-                uint8[H, W, 3]; for a model that takes tensors one item's array, or arrays by name.
+                uint8[H, W, 3]; a text (`Text("…")`, or a `str` that is no file's name and has white space
+                in it); a row as a mapping by column name; several as a list of such, or a data frame; for a
+                model that takes tensors one item's array, or arrays by name.
             options: of those that the model offers, what is not to have its default:
                 `{"score_threshold": 0.4}`.
         """
-        return self._do(self._core.calls.predict(model, read_item(item), version, options), timeout)
+        call: Call[Any] = self._core.calls.predict(model, read_item(item), version, options)
+        answer: Prediction | list[Prediction] = self._do(call, timeout)
+        return answer
 
     @overload
     def predict_many(

@@ -77,6 +77,18 @@ class Prediction(msgspec.Struct, frozen=True):
         return self.answer[0]
 
     @property
+    def value(self) -> float:
+        """The predicted number.
+
+        Raises:
+            InputError: the model predicts no single number.
+        """
+        array = self.outputs.get("value")
+        if array is None or array.size != 1:
+            raise InputError(f"the answer of {self.model!r} is no single number", hint="look at .outputs")
+        return float(array.item())
+
+    @property
     def detections(self) -> tuple[Detection, ...]:
         """The objects that were found, the best first.
 
