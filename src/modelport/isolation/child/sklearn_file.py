@@ -1,0 +1,103 @@
+"""Opening a file with a fitted model: skops, joblib or pickle. The last two run what they name."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from typing import Any
+
+from .converter import NotConverted, Refused
+
+FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
+FORBIDDEN_MODULES = frozenset(
+    {
+        *("os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "runpy", "ctypes", "importlib"),
+        *("pty", "webbrowser", "code", "codeop", "multiprocessing", "asyncio", "urllib", "http", "ftplib"),
+        *("smtplib", "pip", "commands"),
+    }
+)
+FORBIDDEN = frozenset(
+    ("builtins", name) for name in ("eval", "exec", "compile", "__import__", "open", "input", "breakpoint")
+)
+
+
+def opened(path: str, trusted: bool) -> tuple[Any, str]:
+    """The object in the file, and `skops`, or `joblib` for both kinds of pickle.
+
+    Raises:
+        Refused: damaged, or it names what no model needs. NotConverted: skops does not trust its types and
+            neither does the user, or it needs a package that is not here.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            return _skops(path, trusted), "skops"
+        return _joblib(path), "joblib"
+    except (Refused, NotConverted):
+        raise
+    except ModuleNotFoundError as problem:
+        raise NotConverted(
+            f"the file needs the package {str(problem.name).split('.')[0]!r}, which is not installed here",
+            "install it beside Modelport, or save the model without it",
+        ) from problem
+    except AttributeError as problem:
+        raise NotConverted(
+            f"the file names what is not there: {problem}",
+            "classes and functions of your own must be in a package that is installed",
+        ) from problem
+    except Exception as problem:
+        lines = str(problem).splitlines() or [type(problem).__name__]
+        raise Refused(
+            f"the file cannot be read: {lines[0][:200]}", "it may be cut short or damaged"
+        ) from problem
+
+
+def _skops(path: str, trusted: bool) -> Any:
+    from skops import io
+
+    untrusted = io.get_untrusted_types(file=path)
+    odd = [name for name in untrusted if not _harmless(name)]
+    if odd and not trusted:
+        shown = ", ".join(odd[:6]) + (f" and {len(odd) - 6} more" if len(odd) > 6 else "")
+        raise NotConverted(
+            f"the skops file holds types that skops does not know to be harmless: {shown}",
+            "if you trust whoever made it: --trust (permission=Permission(trust=True) in Python)",
+        )
+    for name in untrusted:
+        _allow(*name.rpartition(".")[::2])
+    return io.load(path, trusted=untrusted)
+
+
+def _harmless(name: str) -> bool:
+    """A class of the frameworks that skops has not listed yet; functions are not among them."""
+    module, _, attribute = name.rpartition(".")
+    if name == "numpy.dtype":
+        return True
+    if module.split(".")[0] not in FRAMEWORKS:
+        return False
+    try:
+        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    except ImportError:
+        return False
+
+
+def _joblib(path: str) -> Any:
+    """joblib reads plain pickles as well; each name is looked at before it is looked up."""
+    import joblib
+    from joblib import numpy_pickle
+
+    class Reader(numpy_pickle.NumpyUnpickler):  # type: ignore[misc]  # Any here: mypy follows no framework
+        def find_class(self, module: str, name: str) -> Any:
+            _allow(module, name)
+            return super().find_class(module, name)
+
+    numpy_pickle.NumpyUnpickler = Reader
+    return joblib.load(path)
+
+
+def _allow(module: str, name: str) -> None:
+    root = module.split(".")[0]
+    if root in FORBIDDEN_MODULES or (module.replace("__builtin__", "builtins"), name) in FORBIDDEN:
+        raise Refused(
+            f"the file names {module}.{name}, which no model needs",
+            "do not open it anywhere; ask whoever made it for a skops file or for ONNX",
+        )
