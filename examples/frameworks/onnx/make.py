@@ -1,6 +1,6 @@
 """An ONNX file as it was written years ago: opset 9, weights among the inputs, a map of classes at the end.
 
-python make.py OUT    writes OUT/iris.onnx, a linear classifier fitted to scikit-learn's iris data, and samples
+python make.py OUT    writes OUT/iris.onnx, a linear classifier of scikit-learn's iris data, and OUT/samples
 """
 
 from __future__ import annotations
