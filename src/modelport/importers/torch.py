@@ -99,8 +99,14 @@ class TorchImporter(ConvertedImporter):
 
     def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
         """The recipe of torchvision's transforms, where the weights or the class's file have some."""
-        transforms = self.hold(source).transforms
-        return recipe_of(transforms) if transforms is not None else None
+        held = self.hold(source)
+        if held.transforms is None:
+            return None
+
+        def prepare(image: Array) -> Array:
+            return held.ask({"do": "prepare"}, {"image": image})[1]["prepared"]
+
+        return recipe_of(held.transforms, prepare, self.permission.tell)
 
     def load(
         self, source: Any, *, example: Mapping[str, Array] | None = None, inputs: Sequence[TensorSpec] = ()

@@ -23,6 +23,7 @@ from .torch_network import (
     program_network,
 )
 from .torch_quantized import has_dynamic_layers, unpacked
+from .torch_transforms import Known, known
 from .torch_weights import Builder, filled, module_in, read_module, read_weights, state_in
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -34,6 +35,7 @@ class Converter:
     def __init__(self) -> None:
         self.network: Network | None = None
         self.about: dict[str, Any] = {}
+        self.transforms: Known | None = None
 
     def answer(
         self, fields: dict[str, Any], arrays: dict[str, Array]
@@ -47,6 +49,9 @@ class Converter:
 
         if fields["do"] == "run":
             return {}, compute(torch, self._held(), [arrays[name] for name in self.about["order"]])
+        if fields["do"] == "prepare":
+            assert self.transforms is not None, "no transforms are known"
+            return {}, {"prepared": self.transforms.prepared(arrays["image"])}
         if self.network is None:
             self.network = self._read(torch, fields)
         if fields["do"] == "look":
@@ -59,6 +64,7 @@ class Converter:
     def hold(self, network: Network) -> None:
         """Take a network that is in memory already."""
         self.network = network
+        self.transforms = known("", None, network.module)
 
     def look(self, torch: Any) -> dict[str, Any]:
         """What the network takes, as JSON."""
@@ -73,6 +79,7 @@ class Converter:
             "exporters": list(exporters(network)),
             "notes": list(network.notes),
             "quantised": network.quantised,
+            "transforms": self.transforms.told() if self.transforms is not None else None,
         }
         return self.about
 
@@ -114,6 +121,7 @@ class Converter:
         else:
             held = read_weights(torch, path, trusted=trusted)
         if (module := module_in(torch, held)) is not None:
+            self.transforms = known("", builder, module)
             return module_network(module.float().eval(), "nn.Module")
         state, notes = state_in(torch, held)
         if builder is None:
@@ -122,6 +130,7 @@ class Converter:
                 "say what builds the network: --class FILE.py:NAME",
             )
         module, said = filled(torch, builder, state)
+        self.transforms = known(path, builder, module)
         return module_network(module, "state_dict", (*notes, *said))
 
 
