@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import Manifest
+import msgspec
+
+from ..bundle.manifest import Column, Manifest
 from ..errors import NotFound
+from ..steps.rows import expected
 from ..tensors import TensorSpec
 
 SHOWN_LABELS = 20
+SHOWN_COLUMNS = 40
+_TAKES = {"image": "a picture (JPEG, PNG, WebP, …)", "table": "a row of these columns", "text": "a text"}
+_ITEMS = {"image": "picture.png", "tensors": "item.npz", "table": "rows.csv", "text": "text.txt"}
+"""What an item's file may be called, by the kind of items."""
+_TYPES = {"table": "text/csv", "text": "text/plain"}
 
 
 def model_card(manifest: Manifest, labels: Sequence[str], card: Any = None) -> str:
@@ -31,13 +39,17 @@ def model_card(manifest: Manifest, labels: Sequence[str], card: Any = None) -> s
 
 
 def _made(manifest: Manifest, labels: Sequence[str]) -> str:
-    picture = manifest.decode.kind == "image"
+    kind = manifest.decode.kind
     source = manifest.lineage.source
     lines = [f"# {manifest.name} {manifest.version}", ""]
     lines += [manifest.description or f"A model for {manifest.task}.", ""]
     lines += ["## In and out", ""]
-    takes = "a picture (JPEG, PNG, WebP, …)" if picture else ", ".join(map(_named, manifest.inputs))
-    lines += [f"- takes {takes}", f"- gives {', '.join(map(_named, manifest.outputs))}"]
+    takes = _TAKES.get(kind) or ", ".join(map(_named, manifest.inputs))
+    lines += [f"- takes {takes}"]
+    lines += [f"  - `{column.name}`: {_column(column)}" for column in manifest.columns[:SHOWN_COLUMNS]]
+    more = len(manifest.columns) - SHOWN_COLUMNS
+    lines += [f"  - and {more} more columns"] if more > 0 else []
+    lines += [f"- gives {', '.join(map(_named, manifest.outputs))}"]
     net = manifest.graphs.net.signature
     lines += [f"- the network alone: {', '.join(map(_named, net.inputs))}"]
     lines += [f"  to {', '.join(map(_named, net.outputs))}", ""]
@@ -53,11 +65,17 @@ def _made(manifest: Manifest, labels: Sequence[str]) -> str:
         kind = "made-up" if manifest.golden.generated else "recorded"
         lines += ["## Proof", ""]
         lines += [f"{len(manifest.golden.cases)} {kind} inputs are replayed by `modelport verify`.", ""]
-    item = "picture.png" if picture else "item.npz"
+    item = _ITEMS[kind]
     lines += ["## How to call it", "", "```sh", f"modelport predict {manifest.name} {item}"]
-    lines += [f"curl --data-binary @{item} http://localhost:8000/predict/{manifest.name}", "```", ""]
+    typed = f"-H 'Content-Type: {_TYPES[kind]}' " if kind in _TYPES else ""
+    lines += [f"curl {typed}--data-binary @{item} http://localhost:8000/predict/{manifest.name}", "```", ""]
     return "\n".join(lines)
 
 
 def _named(spec: TensorSpec) -> str:
     return f"`{spec.name}` {spec}"
+
+
+def _column(column: Column) -> str:
+    said = expected(msgspec.structs.replace(column, unseen=False))
+    return f"{said}: {column.description}" if column.description else said

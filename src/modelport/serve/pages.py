@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from ..bundle.manifest import GoldenCase
+from ..bundle.manifest import GoldenCase, Manifest
 from ..engine.repository import Entry, Repository
 from ..errors import NotFound
+from ..steps.row_files import typical_value
 from .frame import STATIC, Files, page
 from .predict import json_response
 
@@ -18,8 +20,12 @@ PAGES = {
     "digit-classification": "digits",
     "image-classification": "classifier",
     "object-detection": "detector",
+    "tabular-classification": "table",
+    "tabular-regression": "table",
+    "text-classification": "text",
 }
-"""Task -> page; every other task has the page that shows tensors."""
+"""Task -> page; every other task has the page of what it takes."""
+_OF_KIND = {"table": "table", "text": "text"}
 
 _IMAGE_TYPES = {
     b"\x89PNG": "image/png",
@@ -48,7 +54,16 @@ async def model_page(request: Request) -> Response:
         entry = _entry(request)
     except NotFound:
         return page("index", status=404)
-    return page(PAGES.get(entry.bundle.manifest.task, "tensors"), model=True)
+    return page(page_of(entry.bundle.manifest), model=True)
+
+
+def page_of(manifest: Manifest) -> str:
+    """The page of a model: that of its task, where it takes what such a page sends."""
+    found = _OF_KIND.get(manifest.decode.kind)
+    if found is not None:
+        return found
+    named = PAGES.get(manifest.task, "tensors")
+    return "tensors" if named in _OF_KIND.values() else named
 
 
 async def list_models(request: Request) -> Response:
@@ -67,6 +82,9 @@ async def describe_model(request: Request) -> Response:
     about = {
         "labels": bundle.labels(),
         "options": manifest.options,
+        "columns": [
+            msgspec.structs.replace(column, typical=typical_value(column)) for column in manifest.columns
+        ],
         "samples": [
             {"name": case.name, "url": f"/api/models/{entry.name}/{entry.version}/samples/{number}"}
             for number, case in enumerate(_cases(entry))
