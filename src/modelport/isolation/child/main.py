@@ -47,9 +47,14 @@ def main(folder: str, converter: str, memory_bytes: int, seconds: int) -> None:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process ever had; macOS counts in bytes, Linux in kilobytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(most) if sys.platform == "darwin" else int(most) << 10
+    """The most memory that this process ever had."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(lines["VmHWM"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        # Linux would count the parent's memory in as well; macOS counts in bytes.
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _tell(frames: Any, answers: Any, problem: BaseException) -> None:
