@@ -11,6 +11,7 @@ import numpy as np
 
 from .converter import NotConverted, Refused, Unclear
 from .frames import Array
+from .torch_explained import explained
 from .torch_network import (
     Network,
     Spec,
@@ -94,15 +95,18 @@ class Converter:
         self.about["order"] = list(feeds)
         outputs = tuple(compute(torch, network, list(feeds.values())))
         failures: list[str] = []
+        hint: str | None = None
         for name in (exporter,) if exporter else exporters(network):
             try:
                 proto = export(torch, network, name, feeds, inputs, outputs)
             except Exception as problem:  # noqa: BLE001  # torch's exporters raise whatever they met
-                failures.append(f"{name}: {first_line(problem)}")
+                said, advice = explained(torch, network, name, feeds, problem)
+                failures.append(f"{name}: {said}")
+                hint = hint or advice
                 continue
             self.about["exporter"] = name
             return np.frombuffer(proto.SerializeToString(), np.uint8)
-        raise NotConverted("; ".join(failures))
+        raise NotConverted("; ".join(failures), hint)
 
     def _held(self) -> Network:
         assert self.network is not None, "nothing was opened"
