@@ -281,7 +281,7 @@ def npz(arrays: Mapping[str, Array]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED
             content = io.BytesIO()
             plain = array.astype(str) if array.dtype.kind in "OS" else array
-            np.lib.format.write_array(content, np.ascontiguousarray(plain), allow_pickle=False)
+            np.lib.format.write_array(content, np.asarray(plain, order="C"), allow_pickle=False)
             archive.writestr(entry, content.getvalue())
     return buffer.getvalue()
 

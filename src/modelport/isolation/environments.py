@@ -50,7 +50,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     megabytes: int
     needs: dict[str, str]
-    """Distribution -> the version from which on the current environment will do."""
+    """Distribution, or several with `|` between them of which one will do -> the version from which on it is
+    enough."""
     install: tuple[Install, ...]
     below: dict[str, str] = {}
     """Distribution -> the version from which on the current environment will no longer do."""
@@ -109,15 +110,16 @@ def names() -> list[str]:
 def lacks(wanted: Table) -> list[str]:
     """What the current environment lacks of what `wanted` needs, as `name >= version` (and `, < version`)."""
     missing = []
-    for distribution, least in wanted.needs.items():
-        below = wanted.below.get(distribution)
-        try:
-            there = _numbers(version(distribution))
-            enough = there >= _numbers(least) and (below is None or there < _numbers(below))
-        except PackageNotFoundError:
-            enough = False
+    for distributions, least in wanted.needs.items():
+        below = wanted.below.get(distributions)
+        there = (_version_of(name) for name in distributions.split("|"))
+        enough = any(
+            found and found >= _numbers(least) and (below is None or found < _numbers(below))
+            for found in there
+        )
         if not enough:
-            missing.append(f"{distribution} >= {least}" + (f", < {below}" if below else ""))
+            name = distributions.split("|")[0]
+            missing.append(f"{name} >= {least}" + (f", < {below}" if below else ""))
     return missing
 
 
@@ -138,6 +140,8 @@ def make(wanted: Table, tell: Note) -> Path:
         Unsupported: pip cannot be reached or fails, or the system is one that this does not work on.
     """
     folder = wanted.folder
+    if (python := python_of(wanted)) is not None:
+        return python  # also while somebody uses it
     with locked(
         folder, tell=lambda: tell(f"waiting: another process is making the environment {wanted.name}")
     ):
@@ -240,6 +244,14 @@ def _bytes_of(folder: Path) -> int:
                 seen.add((about.st_dev, about.st_ino))
                 total += about.st_blocks * 512
     return total
+
+
+def _version_of(distribution: str) -> tuple[int, ...]:
+    """The installed version; empty where there is none."""
+    try:
+        return _numbers(version(distribution))
+    except PackageNotFoundError:
+        return ()
 
 
 def _numbers(text: str) -> tuple[int, ...]:

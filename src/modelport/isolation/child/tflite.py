@@ -1,0 +1,204 @@
+"""A TensorFlow Lite model to ONNX, by tf2onnx; a quantised one so that its whole numbers stay the same."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .converter import NotConverted, Refused, Unclear
+from .frames import Array
+from .tensorflow_graph import Said, import_tensorflow, in_blocks, name_open_axes, packed, to_onnx
+from .tflite_metadata import Metadata, metadata_of
+from .tflite_whole_numbers import exact_sums
+
+PROBABILITIES = ("SOFTMAX", "LOGISTIC")
+WHOLE = ("uint8", "int8", "int16")
+
+
+class Converter:
+    """`open` converts; `run` computes a batch with TensorFlow Lite's interpreter."""
+
+    def __init__(self) -> None:
+        self.interpreter: Any = None
+        self.inputs: dict[str, dict[str, Any]] = {}
+        """Names in ONNX to the interpreter's details."""
+        self.outputs: dict[str, dict[str, Any]] = {}
+        self.rows: int | None = None
+
+    def answer(
+        self, fields: dict[str, Any], arrays: dict[str, Array]
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """One request to its answer; the request's `do` says which."""
+        if fields["do"] == "open":
+            return self.open(Path(fields["path"]), fields["inputs"])
+        return {}, in_blocks(self.run, arrays, self.rows)
+
+    def open(self, path: Path, said: Said) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What the model is (JSON), and the ONNX file as uint8[bytes].
+
+        Raises:
+            Refused: damaged. NotConverted: it has an operator without a counterpart.
+        """
+        tf = import_tensorflow()
+        data = path.read_bytes()
+        self.interpreter = _interpreter(tf, path)
+        model = to_onnx(
+            "the TensorFlow Lite model", None, tflite_path=str(path), input_names=None, output_names=None
+        )
+        self._name(model)
+        if strange := sorted({str(each["name"]) for each in said} - set(self.inputs)):
+            raise Unclear(f"the model has no input {strange[0]!r}; it has {', '.join(self.inputs)}")
+        for name, details in self.inputs.items():
+            _set_sizes(model, name, details)
+        name_open_axes(model, said)
+        firsts = {int(details["shape_signature"][0]) for details in self.inputs.values()}
+        self.rows = max(1, *firsts) if len(firsts) == 1 else None
+        notes = []
+        if sums := exact_sums(model):
+            notes.append(f"{sums} sums of quantised numbers are computed in whole numbers, as XNNPACK does")
+        metadata = metadata_of(data)
+        about = {
+            "kind": "tflite",
+            "framework": f"tensorflow lite {tf.__version__}",
+            "notes": notes,
+            "labels": list(metadata.labels),
+            "declared": self._declared(metadata),
+        }
+        return about, packed(model)
+
+    def run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs to outputs by their names in ONNX, as the interpreter computes them."""
+        own = self.interpreter
+        changed = False
+        for name, details in self.inputs.items():
+            index, shape = details["index"], list(arrays[name].shape)
+            if shape != own.get_input_details()[details["place"]]["shape"].tolist():
+                own.resize_tensor_input(index, shape)
+                changed = True
+        if changed:
+            own.allocate_tensors()
+        for name, details in self.inputs.items():
+            own.set_tensor(details["index"], np.ascontiguousarray(arrays[name]))
+        own.invoke()
+        return {name: np.array(own.get_tensor(each["index"])) for name, each in self.outputs.items()}
+
+    def _name(self, model: Any) -> None:
+        """Names of the signature where the model has one, and else the tensors' own without decoration."""
+        own = self.interpreter
+        given: dict[str, Any] = getattr(own, "_get_full_signature_list", dict)()
+        signature = next(iter(given.values())) if len(given) == 1 else {}
+        sides = []
+        for side, details in (("inputs", own.get_input_details()), ("outputs", own.get_output_details())):
+            called = {index: name for name, index in signature.get(side, {}).items()}
+            names = _names(details, called, side)
+            sides.append(
+                {
+                    name: {**each, "place": place}
+                    for place, (name, each) in enumerate(zip(names, details, strict=True))
+                }
+            )
+        self.inputs, self.outputs = sides
+        renames: dict[str, str] = {}
+        for values, side in ((model.graph.input, self.inputs), (model.graph.output, self.outputs)):
+            if len(values) != len(side):
+                raise NotConverted(f"tf2onnx made {len(values)} inputs or outputs of {len(side)}")
+            by_tensor = {each["name"]: name for name, each in side.items()}
+            for value, name in zip(values, side, strict=True):
+                renames[value.name] = by_tensor.get(value.name, name)
+        _rename(model, renames)
+
+    def _declared(self, metadata: Metadata) -> dict[str, Any]:
+        """What says how a picture is prepared: the metadata, and the quantisation of input and output."""
+        first, last = next(iter(self.inputs.values())), next(iter(self.outputs.values()))
+        ends = _last_operator(self.interpreter)
+        return {
+            "mean": list(metadata.mean),
+            "std": list(metadata.std),
+            "colours": metadata.colours,
+            "input": _quantisation(first),
+            "output": _quantisation(last),
+            "probabilities": ends in PROBABILITIES,
+        }
+
+
+def _interpreter(tf: Any, path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own = tf.lite.Interpreter(str(path), num_threads=1)
+        own.allocate_tensors()
+    except (ValueError, RuntimeError) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        if "nresolved custom op" in reason or "Select TensorFlow op" in reason:
+            raise NotConverted(
+                f"the model has an operator of its own: {reason}",
+                "export it from TensorFlow Lite's built-in operators",
+            ) from problem
+        raise Refused(
+            f"TensorFlow Lite does not read {path.name}: {reason}", "it may be cut short"
+        ) from problem
+    return own
+
+
+def _names(details: list[dict[str, Any]], called: dict[int, str], side: str) -> list[str]:
+    """A name for each tensor, all different."""
+    plain = side.removesuffix("s")
+    names = []
+    for place, each in enumerate(details):
+        name = called.get(each["index"]) or each["name"]
+        name = re.sub(r"^serving_default_|:0$", "", name)
+        if name.startswith(("StatefulPartitionedCall", "PartitionedCall")):
+            name = plain if len(details) == 1 else f"{plain}_{place}"
+        names.append(name)
+    if len(set(names)) < len(names):
+        return [each["name"] for each in details]
+    return names
+
+
+def _rename(model: Any, names: Mapping[str, str]) -> None:
+    """Values of the model under other names; inner ones that are called so already move."""
+    graph = model.graph
+    inner = {name for node in graph.node for name in (*node.input, *node.output)}
+    moved = {name: f"{name}/inner" for name in set(names.values()) & inner if name not in names}
+    names = {**moved, **names}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def _set_sizes(model: Any, name: str, details: Mapping[str, Any]) -> None:
+    """The sizes of an input as the model states them; -1 is open."""
+    value = next(each for each in model.graph.input if each.name == name)
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for size in details["shape_signature"]:
+        dim = shape.dim.add()
+        if size > 0:
+            dim.dim_value = int(size)
+
+
+def _quantisation(details: Mapping[str, Any]) -> dict[str, Any]:
+    """`dtype`, and for whole numbers what they stand for: (q - zero_point) * scale."""
+    dtype = np.dtype(details["dtype"]).name
+    scale, zero = details["quantization"]
+    if dtype not in WHOLE or not scale:
+        return {"dtype": dtype}
+    return {"dtype": dtype, "scale": float(scale), "zero_point": int(zero)}
+
+
+def _last_operator(interpreter: Any) -> str:
+    """The operator that makes the first output."""
+    index = interpreter.get_output_details()[0]["index"]
+    try:
+        # A delegate's own node comes behind the operators that it stands for.
+        makers = [op for op in interpreter._get_ops_details() if index in op["outputs"]]
+    except (AttributeError, ValueError):
+        return ""
+    return next((op["op_name"] for op in makers if op["op_name"] != "DELEGATE"), "")
