@@ -12,7 +12,7 @@ from modelport.serve.frame import STATIC, page, sent
 from modelport.serve.pages import PAGES
 
 FILES = sorted(STATIC.iterdir())
-MAX_PACKED = 56_000  # bytes of all files as they are sent, compressed; 5,000 are the forms of tables and texts
+MAX_PACKED = 56_000  # bytes of all files as sent, compressed; 5,000 are the forms of tables and texts
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

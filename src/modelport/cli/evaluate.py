@@ -22,7 +22,7 @@ Bound = tuple[str, float]
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _CLASSES_SHOWN = 20
 _FAILED_SHOWN = 10
-_LARGER_IS_WORSE = frozenset(("rmse", "mae"))
+_LARGER_IS_WORSE = frozenset(("rmse", "mae", "log_loss"))
 
 
 def _data_options(function: F) -> F:
@@ -96,7 +96,8 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
     """Answer all of --data with BUNDLE and say how good the answers are.
 
     Pictures with classes: a folder for each class, or a .csv or .jsonl of file,label. Boxes: YOLO's
-    folders or YAML file, or COCO's .json. Rows with a target: a .csv, .jsonl or .npz.
+    folders or YAML file, or COCO's .json. Rows or texts with a target: a .csv, .json or .jsonl; tensors
+    with one: a .csv, .jsonl or .npz.
 
     With --url, BUNDLE may be the name of a model at the server.
 

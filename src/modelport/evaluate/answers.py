@@ -9,17 +9,20 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
 
-from ..bundle.manifest import Decode
+from ..bundle.manifest import Column, Decode
 from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..client.sync import Client
 from ..errors import BundleError, InputError, NotFound, Unavailable, UsageError
 from ..runtimes.pipeline import Pipeline
 from ..steps.decode import picture_size
+from ..steps.row_files import decode_row
+from ..steps.texts import decode_text
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
 from .data.item import Item, read_limited
 
@@ -44,6 +47,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     """The names of the bundle's options."""
     decode: Decode = Decode()
+    columns: tuple[Column, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, eq=False):
@@ -71,6 +75,7 @@ def subject_of(bundle: Bundle) -> Subject:
         pictures=manifest.decode.kind == "image",
         options=tuple(option.name for option in manifest.options),
         decode=manifest.decode,
+        columns=manifest.columns,
     )
 
 
@@ -86,6 +91,8 @@ class _Description(msgspec.Struct):
     labels: list[str] = []
     digest: str = ""
     options: list[_Named] = []
+    kind: Literal["image", "tensors", "table", "text"] = "image"
+    columns: list[Column] = []
 
 
 def subject_at(url: str, model: str, version: str | None, key: str | None) -> Subject:
@@ -121,6 +128,8 @@ def subject_at(url: str, model: str, version: str | None, key: str | None) -> Su
         options=tuple(option.name for option in found.options),
         pictures=[(spec.name, spec.dtype, len(spec.shape)) for spec in found.inputs]
         == [("image", "uint8", 3)],
+        decode=Decode(found.kind) if found.kind in ("table", "text") else Decode(),
+        columns=tuple(found.columns),
     )
 
 
@@ -135,6 +144,8 @@ def here(bundle: Bundle, *, runtime: str, options: Mapping[str, Option]) -> Iter
     with Pipeline.open(bundle, runtime=runtime) as pipeline:
 
         def answer(item: Item) -> Answer:
+            if isinstance(item.source, bytes):
+                return Answer(pipeline.answer(pipeline.decode(item.source), given or None))
             if isinstance(item.source, Path):
                 decoded = pipeline.decode(read_limited(item.source, bundle.manifest.decode.max_bytes))
             else:
@@ -159,12 +170,22 @@ def at_server(
                 data = read_limited(item.source, subject.decode.max_bytes)
                 width, height = picture_size(data, subject.decode)
                 inputs: dict[str, Array] = {"image": object_array([data], [1])}
+            elif isinstance(item.source, bytes):
+                row = _decoded(item.source, subject)
+                inputs = {name: array[None] for name, array in row.items()}
             else:
                 inputs = {name: array[None] for name, array in item.source.items()}
             result = client.infer(subject.name, inputs, version=subject.version, parameters=dict(options))
             return Answer(_first_row(result), width, height)
 
         yield answer
+
+
+def _decoded(data: bytes, subject: Subject) -> dict[str, Array]:
+    """A row or a text as a server takes it; what a tokenizer makes of a text is the server's."""
+    if subject.decode.kind == "text":
+        return decode_text(data, subject.decode)
+    return decode_row(data, subject.decode, subject.columns)
 
 
 def _first_row(result: Tensors) -> dict[str, Array]:

@@ -10,6 +10,10 @@ from ..tensors import Array
 from .values import ClassFigures, Classified
 
 TOP = 5
+_WHOLE = 1e-3
+"""What the probabilities of all classes may miss of 1 together: they are float32, or rounded."""
+_LEAST = float(np.finfo(np.float32).eps)
+"""A probability of 0 counts as this, as in scikit-learn for float32."""
 
 
 class ClassificationScorer:
@@ -29,6 +33,7 @@ class ClassificationScorer:
         self._has_top5 = longest >= TOP and classes != TOP
         two = classes == 2 or (classes == 0 and longest == 2)
         self._positive = _positive_scores(outcomes) if two else None
+        self._surprise = _surprise(outcomes)
 
     def values(self) -> dict[str, float | None]:
         """Each metric on all items."""
@@ -51,6 +56,8 @@ class ClassificationScorer:
                 found[name] = each.sum(axis=1) / there
         if self._positive is not None:
             found["auc"] = auc(self._positive, self.truth == 1, weights)
+        if self._surprise is not None:
+            found["log_loss"] = weights @ self._surprise / total
         return found
 
     def of_classes(self, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
@@ -127,6 +134,18 @@ def _positive_scores(outcomes: Sequence[Classified]) -> Array | None:
             return None
         found.append(outcome.scores[outcome.best.index(1)])
     return np.array(found, np.float64) if found else None
+
+
+def _surprise(outcomes: Sequence[Classified]) -> Array | None:
+    """float64[n]: -log of the right class's probability; None where some answer does not say all of them."""
+    found = []
+    for outcome in outcomes:
+        scores = outcome.scores
+        whole = len(scores) == len(outcome.best) and abs(sum(scores) - 1) < _WHOLE and min(scores) >= 0
+        if not whole or not 0 <= outcome.rank < len(scores):
+            return None
+        found.append(scores[outcome.rank])
+    return -np.log(np.clip(np.array(found, np.float64), _LEAST, 1.0)) if found else None
 
 
 def _sums(weights: Array, group: Array, groups: int) -> Array:

@@ -34,6 +34,7 @@ _TITLES = {
     "r2": "R²",
     "f1": "F1",
     "auc": "AUC",
+    "log_loss": "log loss",
     "top5": "top-5 accuracy",
     "accuracy": "accuracy",
 }

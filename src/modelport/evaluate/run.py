@@ -35,6 +35,11 @@ DETECTION_OPTIONS: dict[str, float | int | bool] = {
 }
 """As Ultralytics' `val` sets them: mean average precision wants every box, and its score."""
 CONNECTIONS = 8
+_KINDS_OF_TASKS = {
+    "tabular-classification": "classification",
+    "tabular-regression": "regression",
+    "text-classification": "classification",
+}
 KINDS = {"boxes": "detection", "classes": "classification"}
 
 
@@ -175,6 +180,8 @@ def _data(subject: Subject, path: Path, how: Settings) -> Data:
         target=how.target,
         name=subject.name,
         images=None if how.images is None else Path(how.images),
+        decode=subject.decode,
+        columns=subject.columns,
     )
     if how.limit is None or how.limit >= len(data.items):
         return data
@@ -196,7 +203,8 @@ def _outcomes(
     if data.kind == "targets":
         answered = list(_answers(data.items, answerer, concurrency, track, failed))
         _check_any([answer for _, answer in answered], failed)
-        plan = plan_targets([answer for _, answer in answered], data.items, how.kind, how.output)
+        kind = how.kind or _KINDS_OF_TASKS.get(subject.task)
+        plan = plan_targets([answer for _, answer in answered], data.items, kind, how.output)
         judge = targets_judge(plan, data.items, classes)
         return list(_judged(answered, judge, failed)), failed, plan.kind
     judge, items = (boxes_judge if data.kind == "boxes" else classes_judge)(data, classes)

@@ -47,8 +47,8 @@ def _made(manifest: Manifest, labels: Sequence[str]) -> str:
     takes = _TAKES.get(kind) or ", ".join(map(_named, manifest.inputs))
     lines += [f"- takes {takes}"]
     lines += [f"  - `{column.name}`: {_column(column)}" for column in manifest.columns[:SHOWN_COLUMNS]]
-    more = len(manifest.columns) - SHOWN_COLUMNS
-    lines += [f"  - and {more} more columns"] if more > 0 else []
+    left = len(manifest.columns) - SHOWN_COLUMNS
+    lines += [f"  - and {left} more columns"] if left > 0 else []
     lines += [f"- gives {', '.join(map(_named, manifest.outputs))}"]
     net = manifest.graphs.net.signature
     lines += [f"- the network alone: {', '.join(map(_named, net.inputs))}"]
@@ -62,9 +62,9 @@ def _made(manifest: Manifest, labels: Sequence[str]) -> str:
         lines += [f"- SHA-256 of the source: `{source.sha256}`"] if source.sha256 else []
         lines += [""]
     if manifest.golden is not None:
-        kind = "made-up" if manifest.golden.generated else "recorded"
+        made = "made-up" if manifest.golden.generated else "recorded"
         lines += ["## Proof", ""]
-        lines += [f"{len(manifest.golden.cases)} {kind} inputs are replayed by `modelport verify`.", ""]
+        lines += [f"{len(manifest.golden.cases)} {made} inputs are replayed by `modelport verify`.", ""]
     item = _ITEMS[kind]
     lines += ["## How to call it", "", "```sh", f"modelport predict {manifest.name} {item}"]
     typed = f"-H 'Content-Type: {_TYPES[kind]}' " if kind in _TYPES else ""

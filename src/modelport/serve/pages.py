@@ -82,6 +82,7 @@ async def describe_model(request: Request) -> Response:
     about = {
         "labels": bundle.labels(),
         "options": manifest.options,
+        "kind": manifest.decode.kind,
         "columns": [
             msgspec.structs.replace(column, typical=typical_value(column)) for column in manifest.columns
         ],

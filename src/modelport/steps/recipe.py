@@ -244,7 +244,8 @@ def _filled(steps: Sequence[Any], values: Mapping[str, Parameter], where: str) -
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
-            filled = {key: fill(item) for key, item in value.items()}
+            # The words of a vocabulary may begin with a dollar themselves.
+            filled = {key: item if key == "words" else fill(item) for key, item in value.items()}
             return {
                 key: item for key, item in filled.items() if not (item == "" and _is_parameter(value[key]))
             }

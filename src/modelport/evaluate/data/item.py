@@ -42,8 +42,8 @@ class Item(msgspec.Struct, frozen=True, eq=False):
 
     name: str
     """Within the data: a path below its folder, or a row's number."""
-    source: Path | dict[str, Array]
-    """A file, or one item's arrays without a batch axis."""
+    source: Path | bytes | dict[str, Array]
+    """A file, an encoded row or text, or one item's arrays without a batch axis."""
     truth: Any
     """Word, tuple of Words (any of them is right), float, or Boxes."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...bundle.manifest import Column, Decode
 from ...errors import InputError, NotFound, UsageError
 from ...tensors import TensorSpec
-from . import coco, pictures, tables, yolo
+from . import coco, pictures, records, tables, yolo
 from .item import Data
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -23,6 +24,8 @@ def read_data(
     target: str | None = None,
     images: Path | None = None,
     name: str = "the bundle",
+    decode: Decode | None = None,
+    columns: Sequence[Column] = (),
 ) -> Data:
     """The items at `path`, for a bundle of a task.
 
@@ -33,6 +36,7 @@ def read_data(
         target: the column or array with the right answers.
         images: the folder of COCO's pictures.
         name: the bundle's, for errors.
+        decode, columns: what an item is, where it is a row of a table or a text.
 
     Raises:
         NotFound: nothing there. InputError: not such data; what, and where.
@@ -42,6 +46,8 @@ def read_data(
     suffix = path.suffix.lower()
     if task == "object-detection":
         return _boxes(path, suffix, split, images)
+    if decode is not None and decode.kind in ("table", "text"):
+        return records.from_records(path, decode, columns, target)
     if inputs:
         if suffix == ".npz":
             return tables.from_npz(path, inputs, target)

@@ -36,14 +36,14 @@ def from_table(path: Path, inputs: Sequence[TensorSpec], target: str | None) -> 
     if not rows:
         raise InputError("the table has no rows", at=str(path))
     columns = list(rows[0][1])
-    wanted = _target(columns, target, path)
+    wanted = target_of(columns, target, path)
     features = [column for column in columns if column != wanted]
     items = []
     for number, row in rows:
         at = f"{path.name}:{number}"
         if wanted not in row or row[wanted] in ("", None):
             raise InputError(f"no value for the target {wanted!r}", at=at)
-        items.append(Item(f"row {number}", _tensors(row, features, inputs, at), _value(row[wanted], at)))
+        items.append(Item(f"row {number}", _tensors(row, features, inputs, at), value_of(row[wanted], at)))
     return Data(path.stem, "targets", items)
 
 
@@ -62,7 +62,7 @@ def from_npz(path: Path, inputs: Sequence[TensorSpec], target: str | None) -> Da
             at=str(path),
             hint="name the arrays as the bundle names its inputs",
         )
-    wanted = others[0] if target is None and len(others) == 1 else _target(others, target, path)
+    wanted = others[0] if target is None and len(others) == 1 else target_of(others, target, path)
     truth = arrays[wanted]
     if truth.ndim == 2 and truth.shape[1] == 1:
         truth = truth[:, 0]
@@ -75,7 +75,7 @@ def from_npz(path: Path, inputs: Sequence[TensorSpec], target: str | None) -> Da
     items = []
     for row in range(len(truth)):
         source = {spec.name: _as(arrays[spec.name][row], spec) for spec in inputs}
-        items.append(Item(f"row {row}", source, _value(truth[row].item(), f"{path.name}: {wanted}[{row}]")))
+        items.append(Item(f"row {row}", source, value_of(truth[row].item(), f"{path.name}: {wanted}[{row}]")))
     return Data(path.stem, "targets", items)
 
 
@@ -83,7 +83,12 @@ def _names(inputs: Sequence[TensorSpec]) -> list[str]:
     return [spec.name for spec in inputs]
 
 
-def _target(columns: Sequence[str], given: str | None, path: Path) -> str:
+def target_of(columns: Sequence[str], given: str | None, path: Path) -> str:
+    """The column with the right answers: the one that is given, or one of an usual name.
+
+    Raises:
+        UsageError: there is no such column, or none of an usual name.
+    """
     if given is not None:
         if given not in columns:
             raise UsageError(
@@ -156,7 +161,7 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _value(value: Any, at: str) -> str | int | float:
+def value_of(value: Any, at: str) -> str | int | float:
     """A target as a number where it is one, else as text.
 
     Raises:
