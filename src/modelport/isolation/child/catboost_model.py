@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Converter(SklearnConverter):
 
         with open(path, "rb") as file:
             form = "cbm" if file.read(4) == b"CBM1" else "json"
+        if form == "json":
+            _check_json(path)
         model = catboost.CatBoost()
         try:
             model.load_model(path, format=form)
@@ -73,3 +76,12 @@ class CatBoostModel:
         return np.asarray(
             self._model.predict(rows, prediction_type="Exponent" if exponent else "RawFormulaVal")
         )
+
+
+def _check_json(path: str) -> None:
+    """CatBoost takes JSON that is cut short, and then gives wrong numbers."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            json.load(file)
+    except ValueError as problem:
+        raise Refused(f"the file is no whole JSON: {problem}", "it may be cut short") from problem

@@ -42,7 +42,7 @@ def opened(path: str, trusted: bool) -> tuple[Any, str]:
     except AttributeError as problem:
         raise NotConverted(
             f"the file names what is not there: {problem}",
-            "classes and functions of your own must be in a package that is installed",
+            "classes and functions of your own must be in a package that is installed here",
         ) from problem
     except Exception as problem:
         lines = str(problem).splitlines() or [type(problem).__name__]
@@ -88,7 +88,14 @@ def _joblib(path: str) -> Any:
     class Reader(numpy_pickle.NumpyUnpickler):  # type: ignore[misc]  # Any here: mypy follows no framework
         def find_class(self, module: str, name: str) -> Any:
             _allow(module, name)
-            return super().find_class(module, name)
+            try:
+                return super().find_class(module, name)
+            except AttributeError as problem:
+                raise NotConverted(
+                    f"the file needs {module}.{name}, which is not there",
+                    "classes and functions of your own must be in a package that is installed here, and "
+                    "those of frameworks in the version that the file was saved with",
+                ) from problem
 
     numpy_pickle.NumpyUnpickler = Reader
     return joblib.load(path)

@@ -14,6 +14,7 @@ from .frames import Array
 from .onnx_writer import Block, Frame, Writer
 from .sklearn_borrowed import borrowed
 from .sklearn_steps import elementwise, transform
+from .sklearn_svm import contests, is_machine, machine, won
 from .sklearn_trees import TREES, tree_model
 
 WRAPPERS = ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")
@@ -57,6 +58,8 @@ def scores(model: Any, rows: Any) -> Array:
         value = np.asarray(model.predict(rows), np.float64)
         return value.reshape(len(value), -1)
     given = np.asarray(probabilities(model)(rows), np.float64)
+    if classes := contests(model):
+        return won(given, classes)
     return np.stack([-given, given], axis=1) if given.ndim == 1 else given
 
 
@@ -95,6 +98,8 @@ def predict(writer: Writer, model: Any, frame: Frame) -> Block:
     if name in TREES or name.startswith(("XGB", "LGBM", "CatBoost")) or hasattr(model, "boosted_trees"):
         return tree_model(writer, model, frame, name)
     block = _numbers(writer, model, frame)
+    if is_machine(model):
+        return machine(writer, model, block)
     if hasattr(model, "coef_") and (linear := _linear(writer, model, block)) is not None:
         return linear
     classifier = is_classifier(model)

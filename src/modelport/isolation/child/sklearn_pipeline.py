@@ -14,7 +14,8 @@ from .onnx_writer import Writer, array_of
 from .sklearn_columns import columns_of, is_named
 from .sklearn_file import opened
 from .sklearn_models import classes_of, is_classifier, kind_of_model, predict, scores, unwrapped
-from .sklearn_samples import differing_answers, sample_rows
+from .sklearn_samples import accepted_rows, differing_answers
+from .sklearn_svm import contests, in_pairs
 from .sklearn_text import TEXT, is_text_model, sample_texts
 
 SCORES, VALUE = "scores", "value"
@@ -27,6 +28,7 @@ class Converter:
         self.model: Any = None
         self.columns: list[Column] = []
         self.named = False
+        self.rows: dict[str, Array] = {}
 
     def answer(
         self, fields: dict[str, Any], arrays: dict[str, Array]
@@ -50,6 +52,8 @@ class Converter:
             held, kind = self.read(path, trusted)
         self.model = unwrapped(held)
         _check(self.model)
+        if contests(self.model):
+            in_pairs(self.model)
         about, onnx = self._text() if is_text_model(self.model) else self._table()
         about["notes"] = [*_versions(said), *about.get("notes", [])]
         return {**about, "framework": self.framework(), "kind": kind}, onnx
@@ -65,7 +69,7 @@ class Converter:
 
     def samples(self) -> dict[str, Array]:
         """Made-up rows, each column [rows, 1], or texts [rows, 1]."""
-        return sample_texts(self.model) if is_text_model(self.model) else sample_rows(self.columns)
+        return sample_texts(self.model) if is_text_model(self.model) else self.rows
 
     def read(self, path: str, trusted: bool) -> tuple[Any, str]:
         """The fitted model in a file, and the file's kind; readers of other formats put theirs here.
@@ -107,9 +111,10 @@ class Converter:
         used = {given.name for given in model.graph.input}
         for column in self.columns:
             column.used = column.name in used
-        notes = _notes(self.columns)
+        notes = _notes(self.columns, contests(self.model))
+        self.rows = accepted_rows(self.columns, self.run)
         if classifier:
-            rows = frame_of(self.columns, sample_rows(self.columns), named=self.named)
+            rows = frame_of(self.columns, self.rows, named=self.named)
             notes += differing_answers(self.model, scores(self.model, rows), rows)
         about = {
             "task": "tabular-classification" if classifier else "tabular-regression",
@@ -127,6 +132,9 @@ def _shaped(values: Array, name: str) -> Array:
 
 def _check(model: Any) -> None:
     name = type(model).__name__
+    if isinstance(model, dict):
+        inside = ", ".join(f"{key!r}: {type(value).__name__}" for key, value in list(model.items())[:6])
+        raise NotConverted(f"the file holds a dict ({inside})", "save the model itself, and pack that")
     if not hasattr(model, "predict"):
         raise NotConverted(
             f"the file holds {type(model).__module__}.{name}, which predicts nothing",
@@ -190,7 +198,14 @@ def _versions(said: list[Any]) -> list[str]:
     return []
 
 
-def _notes(columns: list[Column]) -> list[str]:
+def _notes(columns: list[Column], classes: int) -> list[str]:
     idle = [column.name for column in columns if not column.used]
     shown = ", ".join(idle[:4]) + (f" and {len(idle) - 4} more" if len(idle) > 4 else "")
-    return [f"columns that the model does not use were left out: {shown}"] if idle else []
+    notes = [f"columns that the model does not use were left out: {shown}"] if idle else []
+    if classes:
+        pairs = classes * (classes - 1) // 2
+        notes.append(
+            f"the scores are the share of {pairs} contests of two classes that each class won, which the "
+            "model's predict counts; fitted with probability=True it gives probabilities"
+        )
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,27 @@ def sample_rows(columns: list[Column], rows: int = ROWS) -> dict[str, Array]:
     """Seeded rows: categories, the range that was seen, or numbers around the typical one -> [rows, 1]."""
     random = np.random.default_rng(0)
     return {column.name: _values(column, rows, random).reshape(-1, 1) for column in columns if column.used}
+
+
+def accepted_rows(columns: list[Column], run: Callable[[dict[str, Array]], Any]) -> dict[str, Array]:
+    """Made-up rows that the framework takes: where it refuses them (logarithms), numbers without a sign.
+
+    Columns of which nothing typical is known get the middle of them.
+    """
+    rows = sample_rows(columns)
+    try:
+        run(rows)
+    except ValueError:
+        rows = {name: _unsigned(values) for name, values in rows.items()}
+        run(rows)
+    for column in columns:
+        if column.used and column.typical is None and column.dtype == "float64":
+            column.typical = float(np.round(np.median(rows[column.name]), 3))
+    return rows
+
+
+def _unsigned(values: Array) -> Array:
+    return values if values.dtype.kind not in "fi" else np.abs(values) + 0.5
 
 
 def _values(column: Column, rows: int, random: np.random.Generator) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,8 @@ class Converter(SklearnConverter):
         try:
             booster.load_model(path)
         except (xgboost.core.XGBoostError, ValueError) as problem:
-            lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-            raise Refused(
-                f"XGBoost cannot read the file: {lines[-1][:200] if lines else problem}"
-            ) from problem
+            reason = re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", str(problem).strip()).split("\n")[0]
+            raise Refused(f"XGBoost cannot read the file: {reason[:200]}", "it may be cut short") from problem
         return XGBoostModel(xgboost, booster), "xgboost"
 
 
