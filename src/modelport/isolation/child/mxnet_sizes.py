@@ -66,7 +66,9 @@ class Sizes:
                 continue
             moving = any(isinstance(size, str) for shape in shapes.values() for size in shape[1:])
             return sizes, {name: _open(name, first[name], second[name], moving) for name in first}
-        given = ", ".join(f"{name}{list(shape)}" for name, shape in shapes.items())
+        given = ", ".join(
+            f"{name}[{', '.join(str(size) for size in shape)}]" for name, shape in shapes.items()
+        )
         raise Unclear(
             f"{self.names[0]} with {self.names[1]} does not take {given}: {problem}", _how([*shapes])
         )

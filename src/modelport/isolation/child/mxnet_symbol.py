@@ -148,6 +148,7 @@ def _compare(
         Refused: some are missing.
     """
     inputs = {each["name"] for each in said}
+    inputs = inputs if inputs <= set(free) else set()  # a wrong name is told of elsewhere
     certain = weights_of(described)
     missing = [name for name in free if name in certain or (inputs and name not in inputs)]
     if not missing and (free or not unused):
