@@ -1,4 +1,4 @@
-"""Why torch does not export a network, in its author's terms: which operators, in which layers, what to do."""
+"""Why torch does not export a network, in its author's terms: which operators and layers, what to do."""
 
 from __future__ import annotations
 

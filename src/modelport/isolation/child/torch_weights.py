@@ -88,7 +88,7 @@ class Builder:
         except Exception as problem:
             raise Refused(f"{self.text} failed: {type(problem).__name__}: {problem}") from problem
         if not isinstance(made, torch.nn.Module):
-            raise Refused(f"{self.text} gave a {type(made).__name__}, not a torch.nn.Module")
+            raise Refused(f"{self.text} gave no torch.nn.Module but {type(made).__name__}")
         return made
 
     def stand_in(self, module: str, name: str) -> Any:
