@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from .converter import NotConverted
 from .frames import Array
 
 OPSET = 18
 IR_VERSION = 8
+MAX_BYTES = (2 << 30) - (16 << 20)
+"""Protobuf ends at 2 GiB; the graph needs room as well."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class OnnxGraph:
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
         self._taken: set[str] = set()
+        self._bytes = 0
         self.place = ""
         """What new names begin with: the layer that is being converted."""
 
@@ -57,6 +61,7 @@ class OnnxGraph:
 
         name = self._free(f"{self.place}/weight")
         data = np.ascontiguousarray(np.asarray(array).astype(dtype, copy=False))
+        self._bytes += data.nbytes
         self._weights.append(numpy_helper.from_array(data, name))
         return name
 
@@ -93,10 +98,14 @@ class OnnxGraph:
         Args:
             inputs, outputs: by the names that callers see; the inputs' values have those names.
             words: metadata.
+
+        Raises:
+            NotConverted: its weights are more than one file holds.
         """
-        import onnx
         from onnx import TensorProto, helper
 
+        if self._bytes > MAX_BYTES:
+            raise NotConverted(f"its weights have {self._bytes} bytes; ONNX in one file holds {MAX_BYTES}")
         for name, value in outputs.items():
             self._nodes.append(
                 helper.make_node("Identity", [self.name_of(value)], [name], name=f"{name}/out")
@@ -108,11 +117,11 @@ class OnnxGraph:
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in outputs.items()],
             self._weights,
         )
+        self._weights.clear()  # they have been copied, and may be large
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = IR_VERSION
         helper.set_model_props(model, words)
         _drop_last_identities(model)
-        onnx.checker.check_model(model, full_check=True)
         return np.frombuffer(model.SerializeToString(), np.uint8)
 
     def reserve(self, *names: str) -> None:
