@@ -13,11 +13,17 @@ from typing import Any
 from .errors import Unsupported
 
 BUILT_IN: dict[str, dict[str, str]] = {
-    "runtimes": {"onnxruntime": "modelport.runtimes.onnxruntime:OnnxRuntime"},
+    "runtimes": {
+        "onnxruntime": "modelport.runtimes.onnxruntime:OnnxRuntime",
+        "python": "modelport.runtimes.python:PythonRuntime",
+    },
     # Asked in this order; the first that recognises a source takes it.
     "importers": {
         "onnx": "modelport.importers.onnx:OnnxImporter",
+        "python": "modelport.importers.python:PythonFunctionImporter",
         "huggingface": "modelport.importers.huggingface:HuggingFaceImporter",
+        "jax": "modelport.importers.jax:JaxImporter",
+        "jax-object": "modelport.importers.jax:JaxObjectImporter",
         "ultralytics": "modelport.importers.ultralytics:UltralyticsImporter",
         "sklearn": "modelport.importers.sklearn:SklearnImporter",
         "torch": "modelport.importers.torch:TorchImporter",

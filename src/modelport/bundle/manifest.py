@@ -43,6 +43,9 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GraphInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX graph: its file and signature.
 
+    `function` is set where the file is Python and no graph: the name of the function in it, which takes and
+    gives arrays by name. Only `net` may be one.
+
     `batch` is true where the first axis of every input and output is a batch of any size; `pre` takes
     one item without a batch axis, so there it is false.
     """
@@ -50,6 +53,7 @@ class GraphInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: FilePath
     batch: bool
     signature: Signature
+    function: str | None = None
 
 
 class Graphs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

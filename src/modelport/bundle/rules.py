@@ -42,8 +42,21 @@ def check_manifest(manifest: Manifest) -> None:
     _check_once("$.variants", (variant.name for variant in manifest.variants))
     if manifest.golden is not None:
         _check_once("$.golden.cases", (case.name for case in manifest.golden.cases))
+    _check_functions(manifest)
     _check_flow(manifest)
     check_items(manifest)
+
+
+def _check_functions(manifest: Manifest) -> None:
+    """Only the network may be a Python function, and its file says so."""
+    for kind, graph in graphs(manifest):
+        if graph.function is None:
+            continue
+        if kind != "net" or not graph.function.isidentifier() or not graph.file.endswith(".py"):
+            raise BundleError(
+                f"{graph.function!r} of {graph.file!r}: only `net` may be a Python function, of a .py file",
+                at=f"$.graphs.{kind}.function",
+            )
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from .archive import ZipFiles, pack
 from .audit import MAX_ONNX_BYTES, audit_onnx, audit_options
 from .directory import DirectoryFiles
 from .layout import files_of, locate
-from .manifest import MANIFEST, File, Lineage, Manifest, decode_manifest, encode_manifest
+from .manifest import MANIFEST, File, GraphInfo, Lineage, Manifest, decode_manifest, encode_manifest
 from .rules import check_manifest
 
 # Digests of graphs that passed the audit in this process: a graph is opened once per worker and variant.
@@ -84,10 +84,15 @@ class Bundle(msgspec.Struct, frozen=True):
     def graph(self, name: Literal["pre", "net", "post"]) -> bytes:
         """One of the three graphs, audited: it is ONNX, it reads no other file, every operator is known.
 
+        A network that is a Python function is given as its file; nothing here runs or judges it.
+
         Raises:
             BundleError: as `read` and `audit_onnx`.
         """
-        file = getattr(self.manifest.graphs, name).file
+        info: GraphInfo = getattr(self.manifest.graphs, name)
+        file = info.file
+        if info.function is not None:
+            return self.read(file)
         data = self.read_onnx(file)
         if name != "net":
             # An old network may list its weights among its inputs; of the compiled graphs none does.

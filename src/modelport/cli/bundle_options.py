@@ -17,8 +17,25 @@ iou_option = click.option(
     "--iou", type=SHARE, help="Overlap above which one box yields: --option iou_threshold=…"
 )
 
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Run a bundle whose network is a Python function, in a process of its own.",
+)
+
 SHORT = {"conf": "score_threshold", "iou": "iou_threshold"}
 """Flags that stand for an option."""
+
+
+def runtime_of(trust: bool, runtime: str = "onnxruntime") -> str:
+    """What runs the graphs: with `--trust` also functions.
+
+    Raises:
+        click.UsageError: another runtime was named beside --trust.
+    """
+    if trust and runtime not in ("onnxruntime", "python"):
+        raise click.UsageError(f"--trust is for the runtime python: --runtime {runtime} runs no functions")
+    return "python" if trust else runtime
 
 
 def pairs_of(texts: Iterable[str], **flags: float | None) -> dict[str, Any]:

@@ -36,12 +36,13 @@ def command(bundle: str, card: bool, as_json: bool) -> None:
 
 def _print(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    source = manifest.lineage.source
+    source, network = manifest.lineage.source, manifest.graphs.net.function or ""
     golden = manifest.golden
     rows = [
         ("task", manifest.task),
         ("description", manifest.description),
         ("created", f"{manifest.created} by {manifest.producer}"),
+        ("network", network and f"Python function {network!r}, run only with --trust"),
         ("source", f"{source.format} ({source.framework}) {source.file or ''}" if source else "unknown"),
         ("item", _specs(manifest.inputs) if not manifest.columns else ""),
         ("columns", "\n".join(_column(column) for column in manifest.columns)),

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from ..bundle.store import Bundle
-from .bundle_options import conf_option, iou_option, options_of
+from .bundle_options import conf_option, iou_option, options_of, runtime_of, trust_option
 from .predict_inputs import Item, items_of
 from .predict_names import read_names
 from .render import console, grid, json_option, tracked, write_json
@@ -72,6 +72,7 @@ def _saving(function: F) -> F:
     "--reconnect", type=click.IntRange(0), default=5, show_default=True, help="Tries for a cut stream."
 )
 @click.option("--threads", type=click.IntRange(1), help="Items answered side by side. [default: cores]")
+@trust_option
 @json_option
 def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool, **given: Any) -> int:
     """Answer each INPUT with BUNDLE.
@@ -126,7 +127,9 @@ def _rows(
     check_given(given, bundle)
     sources = sources_of(inputs, given["texts"], given["rows"], bundle)
     options = options_of(bundle, given["options"], conf=given["conf"], iou=given["iou"])
-    pipeline = opened.enter_context(Pipeline.open(bundle, threads=given["threads"] or 1))
+    pipeline = opened.enter_context(
+        Pipeline.open(bundle, threads=given["threads"] or 1, runtime=runtime_of(given["trust"]))
+    )
     run = Rows(pipeline, stop, options, given["save"])
     opened.enter_context(stop.listening())
     report = Report(top, as_json=as_json, table=True)
@@ -159,7 +162,9 @@ def _opened(
     # Frames of a live source are answered one at a time: there the network gets all threads.
     live = any(item.moving and kind_of(item.name) in ("stream", "camera") for item in items)
     threads = given["threads"] or usable_cores()
-    pipeline = opened.enter_context(Pipeline.open(bundle, threads=threads if live else 1))
+    pipeline = opened.enter_context(
+        Pipeline.open(bundle, threads=threads if live else 1, runtime=runtime_of(given["trust"]))
+    )
     playing = Playing(given["fps"], given["frames"], given["reconnect"])
     workers = 1 if live else threads
     return Answering(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .bundle_options import runtime_of, trust_option
 from .groups import Grouped
 from .render import json_option, write_json
 
@@ -58,6 +59,7 @@ _OPTIONS: list[_F] = [
         "--max-batch", default=64, show_default=True, type=click.IntRange(1), help="Most rows a run."
     ),
     click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the graphs."),
+    trust_option,
     click.option("--api", default="", help="Dialects, separated by commas; by default all."),
     click.option("--versions", default="1", show_default=True, help="Newest versions to load, or `all`."),
     click.option(
@@ -109,7 +111,7 @@ def _with_options(command: _F) -> _F:
 
 GROUPS = {
     "Where": ("host", "port", "grpc_port", "admin_port", "workers"),
-    "Answering": ("slo", "executors", "max_batch", "runtime", "api"),
+    "Answering": ("slo", "executors", "max_batch", "runtime", "trust", "api"),
     "Versions": ("versions", "watch", "golden_every"),
     "Who may ask": (
         *("keys", "open_to_all", "rate_per_client", "allow_host", "cors_origin"),
@@ -157,7 +159,7 @@ def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:
     engine = EngineSettings(
         executors=options["executors"],
         max_rows=options["max_batch"],
-        runtime=options["runtime"],
+        runtime=runtime_of(options["trust"], options["runtime"]),
         timeout=slo or 30.0,
         slo=slo or 0.0,
         golden_every=options["golden_every"],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .bundle_options import runtime_of, trust_option
 from .render import console, grid, json_option, write_json
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ STAGE_NAMES = {
 @click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of one network run."
 )
+@trust_option
 @json_option
-def command(bundle: str, threads: int, as_json: bool) -> int:
+def command(bundle: str, threads: int, trust: bool, as_json: bool) -> int:
     """Replay BUNDLE's golden cases and name the first place where the answers diverge.
 
     The cases were recorded from the source framework at four taps: decoded, pre, raw and answer. Each
@@ -35,7 +37,7 @@ def command(bundle: str, threads: int, as_json: bool) -> int:
     """
     from ..verify.replay import verify
 
-    report = verify(bundle, threads=threads)
+    report = verify(bundle, threads=threads, runtime=runtime_of(trust))
     if as_json:
         write_json(report.to_dict())
     else:

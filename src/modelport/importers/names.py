@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 import msgspec
 import onnx
 
+from ..errors import UsageError
 from ..steps.compile import ANSWER_NAMES
 from ..steps.placement import PLACEMENT
 from ..tensors import Array, Signature, Tensors
@@ -26,6 +27,11 @@ def free_names(imported: Imported, own: Container[str], *, answers: bool) -> Imp
     new = clashes(imported.signature, own, answers=answers)
     if not new:
         return imported
+    if imported.function is not None:
+        raise UsageError(
+            f"the steps of the recipe use the names {', '.join(new)} themselves",
+            hint=f"call the arguments and outputs of {imported.function!r} otherwise",
+        )
     model = rename(onnx.load_model_from_string(imported.onnx), list(new), list(new.values()))
     back = {public: own for own, public in new.items()}
 

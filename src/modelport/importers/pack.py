@@ -42,6 +42,8 @@ from .source import (
     as_path,
     describe,
     find_importer,
+    function_of,
+    origin_of,
     parse_input,
     sha256_of,
 )
@@ -161,7 +163,7 @@ def _write_proven(
     staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
     try:
         written = write_bundle(staging / "bundle", manifest, files)
-        report = verify(written)
+        report = verify(written, runtime="onnxruntime" if manifest.graphs.net.function is None else "python")
         if not report.ok:
             divergence = report.first_divergence
             raise ParityFailed(
@@ -295,8 +297,8 @@ def _name(name: str | None, source: Any) -> str:
                 f"{name!r} is how servers call the network of {name.removesuffix(NETWORK_SUFFIX)!r}"
             )
         return name
-    path = as_path(source)
-    stem = path.stem if path is not None else type(source).__name__
+    path, named = as_path(source), function_of(source)
+    stem = named[1] if named else path.stem if path is not None else type(source).__name__
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
     return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
 
@@ -310,7 +312,7 @@ def _manifest(
     task: str | None,
     proof: Golden,
 ) -> Manifest:
-    imported, path = prepared.imported, as_path(source)
+    imported, path = prepared.imported, origin_of(source)
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     origin = Source(
@@ -330,7 +332,12 @@ def _manifest(
         columns=prepared.items.columns,
         graphs=Graphs(
             pre=GraphInfo("pre.onnx", False, prepared.pre.signature),
-            net=GraphInfo("net.onnx", imported.batch, imported.signature),
+            net=GraphInfo(
+                "net.onnx" if imported.function is None else "net.py",
+                imported.batch,
+                imported.signature,
+                imported.function,
+            ),
             post=GraphInfo("post.onnx", True, prepared.post.signature),
         ),
         steps=Steps(tuple(step_data(prepared.pre_steps)), tuple(step_data(prepared.post_steps))),
@@ -345,7 +352,7 @@ def _manifest(
 def _files(prepared: Prepared, manifest: Manifest, card: Any) -> dict[str, bytes]:
     files = {
         "pre.onnx": prepared.pre.data,
-        "net.onnx": prepared.imported.onnx,
+        manifest.graphs.net.file: prepared.imported.onnx,
         "post.onnx": prepared.post.data,
         "README.md": model_card(manifest, prepared.labels, card).encode(),
     }

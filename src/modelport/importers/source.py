@@ -59,6 +59,8 @@ class Imported(msgspec.Struct, frozen=True):
     """What the conversion took, where another process measured it."""
     columns: tuple[Column, ...] = ()
     """The columns of the table that it was trained on, where the source says; else none."""
+    function: str | None = None
+    """The function's name, where the source stays Python; `onnx` is its file then, and no graph."""
     files: Mapping[str, bytes] = {}
     """Further files for the bundle, such as the tokenizer that `Decode.tokenizer` names."""
     quantised: bool = False
@@ -174,8 +176,10 @@ def find_importer(
         UsageError: `options` for a source that has nothing to choose.
     """
     path = as_path(source)
-    if path is not None and not path.exists():
-        raise NotFound(f"no such file: {path}")
+    named = function_of(source)
+    there = named[0] if named else path
+    if there is not None and not there.exists():
+        raise NotFound(f"no such file: {there}")
     if path is not None:
         strange.refuse_early(path)
     for name in plugins.table("importers"):
@@ -204,6 +208,18 @@ def _choose(importer: Importer, source: Any, options: SourceOptions | None) -> N
 def as_path(source: Any) -> Path | None:
     """The path of a source that is a file; None for objects."""
     return Path(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+def function_of(source: Any) -> tuple[Path, str] | None:
+    """The file and the name of `FILE.py:NAME`; None for any other source."""
+    match = re.fullmatch(r"(.+\.py):([A-Za-z_]\w*)", str(source)) if as_path(source) is not None else None
+    return (Path(match[1]), match[2]) if match else None
+
+
+def origin_of(source: Any) -> Path | None:
+    """The file or folder that a source is or lies in; None for objects."""
+    named = function_of(source)
+    return named[0] if named else as_path(source)
 
 
 def describe(source: Any) -> str:

@@ -87,7 +87,10 @@ def refusal(path: Path) -> ModelportError:
     for look in (_foreign, _archive, _cut_short):
         if (found := look(path, head)) is not None:
             return found
-    return InputError(f"{path} is {_what(path, head)}", hint=READS)
+    hint = READS
+    if path.suffix == ".py":
+        hint = f"a Python function is packed by its name: {path}:FUNCTION --trust"
+    return InputError(f"{path} is {_what(path, head)}", hint=hint)
 
 
 def _refuse_archive(path: Path) -> None:

@@ -44,6 +44,12 @@ class OnnxRuntime:
         except ImportError as problem:
             return f"onnxruntime is not installed here ({problem}); {_INSTALL}"
         graphs = bundle.manifest.graphs
+        if graphs.net.function is not None:
+            return (
+                f"its network is the Python function {graphs.net.function!r} of {graphs.net.file}, which is "
+                "code; if you trust whoever made it, --trust (runtime='python' in Python) runs it in a "
+                "process of its own"
+            )
         known = set(DTYPES.values())
         for graph in (graphs.pre, graphs.net, graphs.post):
             for spec in (*graph.signature.inputs, *graph.signature.outputs):

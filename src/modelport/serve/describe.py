@@ -38,7 +38,7 @@ def model(repository: Repository, entry: Entry, net: bool) -> dict[str, Any]:
     found = {
         "name": entry.name + NET * net,
         "versions": repository.versions(entry.name),
-        "platform": platform(net),
+        "platform": platform(entry, net),
         "inputs": metadata(inputs),
         "outputs": metadata(outputs),
     }
@@ -60,9 +60,11 @@ def options(entry: Entry, net: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def platform(net: bool) -> str:
+def platform(entry: Entry, net: bool) -> str:
     """What runs it, as the protocol names it."""
-    return "onnxruntime_onnx" if net else "modelport_bundle"
+    if not net:
+        return "modelport_bundle"
+    return "onnxruntime_onnx" if entry.bundle.manifest.graphs.net.function is None else "python_function"
 
 
 def index(repository: Repository, *, only_ready: bool = False) -> list[dict[str, str]]:
@@ -98,7 +100,7 @@ def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
     inputs, outputs = specs(entry, net)
     found: dict[str, Any] = {
         "name": entry.name + NET * net,
-        "platform": platform(net),
+        "platform": platform(entry, net),
         "backend": "modelport",
         "version_policy": {"all": {}},
         "max_batch_size": max_rows if batches else 0,
