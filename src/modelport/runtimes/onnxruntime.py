@@ -34,6 +34,11 @@ bfloat16, …) cannot be a tensor of a bundle."""
 _INSTALL = "pip install onnxruntime"
 
 
+UNWANTED = ["WeightBiasQuantization"]
+"""It puts float weights between 8-bit values into 8 bits as well: layers that were left in float because they lose
+the answers otherwise (onnxruntime pull requests 22969 and 25673)."""
+
+
 class OnnxRuntime:
     """Opens graphs with ONNX Runtime's CPU provider."""
 
@@ -97,7 +102,9 @@ class OnnxRuntime:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNWANTED
+            )
         except failures as problem:
             raise BundleError(
                 f"ONNX Runtime {ort.__version__} does not load the graph: {_cleaned(problem)}",
