@@ -104,6 +104,19 @@ def packed(model: Any) -> dict[str, Array]:
     return {"onnx": np.frombuffer(model.SerializeToString(), np.uint8)}
 
 
+def rename(model: Any, names: Mapping[str, str]) -> None:
+    """Values of the model under other names; inner ones that are called so already move."""
+    graph = model.graph
+    inner = {name for node in graph.node for name in (*node.input, *node.output)}
+    moved = {name: f"{name}/inner" for name in set(names.values()) & inner if name not in names}
+    new = {**moved, **names}
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = new.get(value.name, value.name)
+
+
 def shapes_said(said: Said) -> dict[str, list[int]]:
     """Shapes as tf2onnx takes them: -1 where a size is only named."""
     return {

@@ -12,7 +12,7 @@ import numpy as np
 
 from .converter import NotConverted, Refused, Unclear
 from .frames import Array
-from .tensorflow_graph import Said, import_tensorflow, in_blocks, name_open_axes, packed, to_onnx
+from .tensorflow_graph import Said, import_tensorflow, in_blocks, name_open_axes, packed, rename, to_onnx
 from .tflite_metadata import Metadata, metadata_of
 from .tflite_whole_numbers import exact_sums
 
@@ -95,22 +95,17 @@ class Converter:
         sides = []
         for side, details in (("inputs", own.get_input_details()), ("outputs", own.get_output_details())):
             called = {index: name for name, index in signature.get(side, {}).items()}
-            names = _names(details, called, side)
-            sides.append(
-                {
-                    name: {**each, "place": place}
-                    for place, (name, each) in enumerate(zip(names, details, strict=True))
-                }
-            )
+            named = zip(_names(details, called, side), details, strict=True)
+            sides.append({name: {**each, "place": place} for place, (name, each) in enumerate(named)})
         self.inputs, self.outputs = sides
         renames: dict[str, str] = {}
-        for values, side in ((model.graph.input, self.inputs), (model.graph.output, self.outputs)):
-            if len(values) != len(side):
-                raise NotConverted(f"tf2onnx made {len(values)} inputs or outputs of {len(side)}")
-            by_tensor = {each["name"]: name for name, each in side.items()}
-            for value, name in zip(values, side, strict=True):
+        for values, held in ((model.graph.input, self.inputs), (model.graph.output, self.outputs)):
+            if len(values) != len(held):
+                raise NotConverted(f"tf2onnx made {len(values)} inputs or outputs of {len(held)}")
+            by_tensor = {str(each["name"]): name for name, each in held.items()}
+            for value, name in zip(values, held, strict=True):
                 renames[value.name] = by_tensor.get(value.name, name)
-        _rename(model, renames)
+        rename(model, renames)
 
     def _declared(self, metadata: Metadata) -> dict[str, Any]:
         """What says how a picture is prepared: the metadata, and the quantisation of input and output."""
@@ -158,19 +153,6 @@ def _names(details: list[dict[str, Any]], called: dict[int, str], side: str) -> 
     if len(set(names)) < len(names):
         return [each["name"] for each in details]
     return names
-
-
-def _rename(model: Any, names: Mapping[str, str]) -> None:
-    """Values of the model under other names; inner ones that are called so already move."""
-    graph = model.graph
-    inner = {name for node in graph.node for name in (*node.input, *node.output)}
-    moved = {name: f"{name}/inner" for name in set(names.values()) & inner if name not in names}
-    names = {**moved, **names}
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
 
 
 def _set_sizes(model: Any, name: str, details: Mapping[str, Any]) -> None:
