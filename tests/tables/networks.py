@@ -128,7 +128,7 @@ def classifier(path: Path) -> Path:
 
 
 def by_name(path: Path) -> Path:
-    """A column `age` float32 [batch, 1] and a column `job` string [batch, 1] to one logit; other jobs are 0."""
+    """Columns `age` float32 [batch, 1] and `job` string [batch, 1] to one logit; other jobs are 0."""
     nodes = [
         helper.make_node(
             "LabelEncoder",
