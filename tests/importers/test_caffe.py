@@ -332,6 +332,26 @@ def test_a_mean_picture_beside_it_settles_the_recipe(tmp_path: Path, monkeypatch
     assert answer["scores"].sum() == pytest.approx(1, abs=1e-5) and len(answer["scores"]) == 5
 
 
+def test_what_the_prototxt_says_of_preparing_settles_a_detectors_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opencv4(monkeypatch)
+    text, blobs = ssd()
+    stated = "transform_param { scale: 0.0078125 mean_value: 104 mean_value: 117 mean_value: 123 }"
+    path = pair(tmp_path, text.replace("input_param", f"{stated} input_param", 1), blobs)
+    bundle = modelport.pack(path, out=tmp_path / "out")
+    steps = {
+        name: step
+        for entry in bundle.manifest.steps.pre
+        if isinstance(entry, dict)
+        for name, step in entry.items()
+    }
+    assert steps["channels"]["order"] == "bgr"
+    assert steps["normalize"] == {"mean": [104, 117, 123], "std": 128}
+    head = bundle.manifest.steps.post[0]["scored_boxes"]
+    assert head["score_threshold"] == 0.4 and head["background"] == "first" and head["multi_label"]
+
+
 def test_ultraface_finds_the_faces_that_its_onnx_form_finds(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,28 +113,23 @@ class CaffeImporter(ConvertedImporter):
         std = 1 / float(stated["scale"])
         kind = str(stated["kind"])
         if kind == "detection":
-            return Declared(load_recipe("ssd"), str(stated["why"])[:200], _ssd(mean, std, stated))
+            recipe = _prepared(load_recipe("ssd"), mean, std)
+            return Declared(recipe, str(stated["why"])[:200], _ssd(stated))
         if kind == "classification":
-            return Declared(_classifier(mean, std, shape[3]), str(stated["why"])[:200])
+            recipe = _prepared(load_recipe("imagenet-caffe"), mean, std)
+            settings = {"size": shape[3], "resize": 256 if shape[3] in IMAGENET_SIDES else shape[3]}
+            return Declared(recipe, str(stated["why"])[:200], settings)
         return None
 
 
-def _ssd(mean: list[float], std: float, stated: dict[str, Any]) -> dict[str, Any]:
-    # One number for all channels is all that the recipe's parameter takes.
-    return {"mean": mean[0], "std": std, "channels": "bgr", "multi_label": True} | {
-        key: stated[key] for key in ("score_threshold", "iou_threshold", "background") if key in stated
-    }
+def _ssd(stated: dict[str, Any]) -> dict[str, Any]:
+    names = ("score_threshold", "iou_threshold", "background")
+    return {"channels": "bgr", "multi_label": True} | {key: stated[key] for key in names if key in stated}
 
 
-def _classifier(mean: list[float], std: float, side: int) -> Recipe:
-    """Caffe's own preparation with another mean, scale and size."""
-    known = load_recipe("imagenet-caffe")
-    resize = 256 if side in IMAGENET_SIDES else side
-    pre = tuple(
-        {"normalize": {"mean": mean if len(mean) > 1 else mean[0], "std": std}}
-        if isinstance(step, dict) and "normalize" in step
-        else step
-        for step in known.pre
-    )
-    parameters = {**known.parameters, "resize": resize, "size": side}
+def _prepared(known: Recipe, mean: list[float], std: float) -> Recipe:
+    """The recipe with another mean, one for all channels or one for each, and another deviation."""
+    step = {"normalize": {"mean": mean if len(mean) > 1 else mean[0], "std": std}}
+    pre = tuple(step if isinstance(each, dict) and "normalize" in each else each for each in known.pre)
+    parameters = {key: value for key, value in known.parameters.items() if key not in ("mean", "std")}
     return msgspec.structs.replace(known, name="caffe", pre=pre, parameters=parameters)

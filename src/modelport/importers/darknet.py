@@ -81,13 +81,14 @@ class DarknetImporter(ConvertedImporter):
         return path is not None and recognised(KIND, path)
 
     def question(self, path: Path) -> dict[str, Any]:
-        """Where the two files are.
+        """Where the two files are, and the class names beside them.
 
         Raises:
             NotFound: one is missing. UsageError: a folder of several. InputError: not such a file.
         """
         description, weights = find_pair(KIND, path, self.options.weights)
-        return {"cfg": str(description.resolve()), "weights": str(weights.resolve())}
+        files = {"cfg": str(description.resolve()), "weights": str(weights.resolve())}
+        return {**files, "names": _names(description)}
 
     def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
         """How Darknet itself prepares a picture for such a network: RGB, divided by 255."""
@@ -95,14 +96,12 @@ class DarknetImporter(ConvertedImporter):
         stated = opened.about.get("declared")
         if not isinstance(stated, dict) or stated.get("channels") != 3:
             return None
-        description, _ = find_pair(KIND, opened.path, self.options.weights)
-        names = _names(description, int(stated["classes"]))
         if stated.get("task") == "classification":
-            return Declared(_classifier(), "its cfg: Darknet's own preparation of classifiers", {}, names)
+            return Declared(_classifier(), "its cfg: Darknet's own preparation of classifiers")
         letterbox = bool(stated.get("letterbox"))
         how = "letterbox" if letterbox else "stretched"
         recipe = _detector(letterbox, coco=int(stated["classes"]) == COCO)
-        return Declared(recipe, f"its cfg: Darknet's own preparation ({how}) and its heads", {}, names)
+        return Declared(recipe, f"its cfg: Darknet's own preparation ({how}) and its heads")
 
 
 def _detector(letterbox: bool, *, coco: bool) -> Recipe:
@@ -139,12 +138,11 @@ def _classifier() -> Recipe:
     )
 
 
-def _names(description: Path, classes: int) -> tuple[str, ...]:
-    """The class names beside the description, where there are as many as classes."""
+def _names(description: Path) -> list[str]:
+    """The class names in `.names` beside the description."""
     own = description.with_suffix(".names")
     found = [own] if own.is_file() else sorted(description.parent.glob("*.names"))
     if len(found) != 1 or found[0].stat().st_size > MAX_NAMES_BYTES:
-        return ()
+        return []
     lines = found[0].read_text("utf-8", errors="replace").splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    return names if len(names) == classes else ()
+    return [line.strip() for line in lines if line.strip()]

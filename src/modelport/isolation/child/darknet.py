@@ -49,7 +49,10 @@ class Converter:
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """One request to its answer."""
         if fields["do"] == "open":
-            return self.open(Path(fields["cfg"]), Path(fields["weights"]), fields.get("inputs") or [])
+            about, made = self.open(Path(fields["cfg"]), Path(fields["weights"]), fields.get("inputs") or [])
+            names = fields.get("names") or []
+            fitting = len(names) == about["declared"]["classes"]
+            return about | ({"labels": names} if fitting else {}), made
         return {}, self.run(arrays)
 
     def open(
