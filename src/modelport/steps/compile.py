@@ -15,7 +15,21 @@ from ..bundle.columns import TEXT, specs_of
 from ..bundle.manifest import Column, Option
 from ..errors import TooLarge, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
-from . import grids, heads, image, ink, nms, placement, post, resize, scored_boxes, tables, vector, words
+from . import (
+    grids,
+    heads,
+    image,
+    ink,
+    nms,
+    placement,
+    post,
+    quantised,
+    resize,
+    scored_boxes,
+    tables,
+    vector,
+    words,
+)
 from .graph import Graph, Value
 from .step import PostStep, PreStep
 
@@ -35,6 +49,7 @@ PRE_STEPS: dict[str, type[PreStep]] = {
         image.Normalize,
         image.Cast,
         image.Layout,
+        quantised.Quantize,
         ink.Shrink,
         ink.Polarity,
         ink.Flatten,
@@ -57,6 +72,7 @@ POST_STEPS: dict[str, type[PostStep]] = {
     step.name: step
     for step in (
         post.Squeeze,
+        quantised.Dequantize,
         post.Softmax,
         post.Sigmoid,
         post.TopK,
