@@ -65,7 +65,7 @@ def flatmap_path_parameters(context: Any, parameters: dict[str, Any] | None) -> 
 def flatmap_body(context: Any, body: Any) -> Any:
     path = context.operation.path
     right = next((bodies for part, bodies in FITTING.items() if part in path), ())
-    if not right or not isinstance(body, dict):
+    if not right or not isinstance(body, (dict, list)):
         return st.just(body)
     return st.one_of(st.just(body), *[st.sampled_from(right)] * 3)
 

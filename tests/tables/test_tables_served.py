@@ -301,3 +301,21 @@ def test_here_and_there_evaluate_alike(url: str, tables: Path, tmp_path: Path) -
     assert (
         [failure.item for failure in here.failed] == ["row 6"] == [failure.item for failure in there.failed]
     )
+
+
+def test_the_openapi_document_knows_each_table_s_rows(url: str) -> None:
+    import jsonschema
+
+    document = get(url, "/openapi.json")
+    schemas = document["components"]["schemas"]
+    rows = {each["title"]: each for each in schemas["Row"]["anyOf"]}
+    assert set(rows) == {"A row of houses", "A row of flowers", "A row of people"}
+    houses = rows["A row of houses"]
+    jsonschema.validate(HOUSE, houses)
+    for wrong in ({"age": 130}, {"near": "SEA"}, {"garden": None}, {"attic": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(HOUSE | wrong, houses)
+    jsonschema.validate(HOUSE | {"income": None}, houses)
+    jsonschema.validate({"age": 1, "job": "pilot"}, rows["A row of people"])
+    reply = {"$ref": "#/components/schemas/PredictionList", "components": document["components"]}
+    jsonschema.validate(ask(url, "/predict/houses", [HOUSE]), reply)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from .._version import __version__
-from ..bundle.manifest import Manifest
+from ..bundle.manifest import Column, Manifest
 from ..engine.repository import Repository
 from .frame import page
 from .guard.scope import scope_of
@@ -62,8 +62,11 @@ async def show(request: Request) -> Response:
     repository: Repository = request.app.state.repository
     ready = [entry for entry in repository.entries() if entry.model]
     examples = {"name": ready[0].name, "version": ready[0].version} if ready else {}
-    offered = option_parameters([entry.bundle.manifest for entry in ready])
-    return json_response(document(request.app.routes, examples, offered))
+    manifests = [entry.bundle.manifest for entry in ready]
+    made = document(request.app.routes, examples, option_parameters(manifests))
+    if "Row" in made["components"]["schemas"] and (rows := row_schemas(manifests)):
+        made["components"]["schemas"]["Row"]["anyOf"] = rows
+    return json_response(made)
 
 
 async def docs(request: Request) -> Response:
@@ -114,6 +117,38 @@ def option_parameters(manifests: Iterable[Manifest]) -> list[Fragment]:
             words = f"Option of {manifest.name}: {option.description}"
             found.setdefault(option.name, query(option.name, words, schema))
     return list(found.values())
+
+
+def row_schemas(manifests: Iterable[Manifest]) -> list[Fragment]:
+    """What a row of each table is: its columns with their types, ranges and categories."""
+    return [
+        {
+            "title": f"A row of {manifest.name}",
+            "type": "object",
+            "properties": {column.name: _column(column) for column in manifest.columns},
+            "required": [column.name for column in manifest.columns if not column.missing],
+            "additionalProperties": False,
+        }
+        for manifest in manifests
+        if manifest.columns
+    ]
+
+
+def _column(column: Column) -> Fragment:
+    kinds = {"int64": "integer", "bool": "boolean", "string": "string"}
+    kind = kinds.get(column.dtype, "number")
+    made: Fragment = {"type": [kind, "null"] if column.missing else kind}
+    limits = {"minimum": column.minimum, "maximum": column.maximum}
+    if column.unseen:
+        limits = {}
+    elif column.categories:
+        made["enum"] = [*column.categories, *([None] if column.missing else [])]
+    made |= {name: limit for name, limit in limits.items() if limit is not None}
+    if column.typical is not None:
+        made["examples"] = [column.typical]
+    if column.description:
+        made["description"] = column.description
+    return made
 
 
 def document(

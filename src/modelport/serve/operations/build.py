@@ -136,6 +136,7 @@ MEDIA = {
     "png": "image/png",
     "jpeg": "image/jpeg",
     "csv": "text/csv",
+    "text": "text/plain",
     "urlencoded": "application/x-www-form-urlencoded",
 }
 

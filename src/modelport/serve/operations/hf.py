@@ -44,19 +44,35 @@ _DETECTING = struct(
     threshold={"type": ["number", "null"], "description": "The bundle's option `score_threshold`."}
 ) | {"title": "Of a detector: threshold, and the bundle's options"}
 
+_PARAMETERS: Fragment = {"anyOf": [Parameters, _DETECTING, {"type": "null"}]}
+_TABLE: Fragment = {"type": "object", "additionalProperties": array({})}
+_BEST = array({"anyOf": [TEXT, NUMBER, array(NUMBER), {"type": "null"}]}) | {"title": "Of a table"}
+
 _BUSY = refuses(503, schema=ref("Loading"))
 _ANSWER = operation(
-    "Classify a picture, or find its objects",
+    "Classify a picture, texts or rows, or find a picture's objects",
     TAG,
-    answers({"anyOf": [array(ref("DetectedObject")), array(ref("Label"))]}, "By falling score."),
+    answers(
+        {"anyOf": [array(ref("DetectedObject")), array(ref("Label")), array(array(ref("Label"))), _BEST]},
+        "By falling score; of texts a list for each, of a table the best label or the value of each row.",
+    ),
     refuses(*BODY, *KEYED, *MODEL, *COMPUTE),
     _BUSY,
     body=takes(
-        "The picture's file, or JSON with it in Base64 and parameters.",
+        "The picture's file, or JSON with it in Base64 and parameters; a text, or JSON with texts; a table.",
         binary=None,
         png=None,
         jpeg=None,
-        json=struct({"inputs": BASE64}, parameters={"anyOf": [Parameters, _DETECTING, {"type": "null"}]}),
+        text=TEXT,
+        json={
+            "anyOf": [
+                struct({"inputs": BASE64}, parameters=_PARAMETERS) | {"title": "A picture"},
+                struct({"inputs": {"anyOf": [TEXT, array(TEXT)]}}, parameters=_PARAMETERS)
+                | {"title": "A text, or texts"},
+                struct({"table": _TABLE}) | {"title": "A table"},
+                struct({"inputs": struct({"data": _TABLE})}) | {"title": "A table, as the widgets sent it"},
+            ]
+        },
     ),
     parameters=(TIMEOUT, OPTIONS),
 )
