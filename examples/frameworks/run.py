@@ -88,7 +88,8 @@ def run(row: Row, out: Path, data: Path | None = None, tell: Callable[[str], Non
     pack = [*command, "pack", str(folder / row.source), "-o", str(repo), "--name", row.name, "--json"]
     packed = json.loads(_call([*pack, "--isolate", *arguments], folder))
     tell(f"{row.name}: replaying")
-    replayed = json.loads(_call([*command, "verify", packed["path"], "--json"], folder))
+    trust = ["--trust"] if packed["conversion"]["format"] == "python" else []
+    replayed = json.loads(_call([*command, "verify", packed["path"], "--json", *trust], folder))
     if not replayed["ok"]:
         raise Failed(f"{row.name}: {replayed['reason']}")
     conversion: dict[str, Any] = packed["conversion"]
