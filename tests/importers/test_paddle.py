@@ -28,7 +28,7 @@ OLD = b"\x0a\xc2\x48\x08\x00\x10" + b"\xff" * 9 + b"\x01\x1a\x20"
 
 def parameter(name: str, shape: Sequence[int]) -> dict[str, object]:
     kind = {"#": "0.t_dtensor", "D": [{"#": "0.t_f32"}, list(shape), "NCHW", [], 0]}
-    return {"#": "p", "A": [0, 1, 1, name], "O": {"%": 1, "TT": kind}}
+    return {"#": "p", "A": [0, 1, 1, name], "O": {"%": 1, "TT": kind}, "OA": [1, 0, 1]}
 
 
 def program(**parameters: Sequence[int]) -> bytes:
@@ -168,9 +168,34 @@ class Odd(paddle.nn.Layer):
     def forward(self, x):
         return paddle.lgamma(self.f(x))
 
+class Doubles(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.c, self.g = paddle.nn.Conv2D(3, 4, 1), paddle.nn.GroupNorm(2, 4)
+
+    def forward(self, x):
+        h = F.leaky_relu(self.g(self.c(x)), 0.3)
+        return F.pad(F.interpolate(h, scale_factor=2, mode="bilinear"), [1, 1, 1, 1], value=0.7)
+
+class Third(paddle.nn.Layer):
+    def forward(self, x):
+        return F.adaptive_avg_pool2d(x, 3)
+
+class Shuffle(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.c = paddle.nn.Conv2D(3, 4, 1)
+
+    def forward(self, x):
+        return F.relu(paddle.reshape(self.c(x), [1, 2, 2, 8, 8])).mean([3, 4])
+
 spec = paddle.static.InputSpec
+pictures = [spec([None, 3, 8, 8], "float32", "x")]
 sizes = [spec([None, 3, None, None], "float32", "image"), spec([None, 2], "float32", "extra")]
-for name, layer, taken in (("two", Two(), sizes), ("odd", Odd(), [spec([None, 4], "float32", "x")])):
+saved = [("two", Two(), sizes), ("odd", Odd(), [spec([None, 4], "float32", "x")])]
+saved += [("doubles", Doubles(), pictures), ("third", Third(), pictures)]
+saved += [("single", Shuffle(), [spec([1, 3, 8, 8], "float32", "x")])]
+for name, layer, taken in saved:
     layer.eval()
     paddle.jit.save(layer, f"{out}/{name}", input_spec=taken)
 
@@ -190,7 +215,7 @@ with paddle.pir_utils.OldIrGuard():
 
 @pytest.fixture(scope="module")
 def saved(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of two inputs and three outputs, one that is not converted, and one of the older kind."""
+    """Small networks, one of them of the older kind."""
     return script(python, SAVE, tmp_path_factory.mktemp("paddle-saved"))
 
 
@@ -241,6 +266,39 @@ def test_a_pdmodel_keeps_the_order_of_its_inputs(saved: Path) -> None:
     imported = find_importer(saved / "old.pdmodel").load(saved / "old.pdmodel", example=None)
     assert [spec.name for spec in imported.signature.inputs] == ["x", "a"]  # paddle2onnx sorts them by name
     assert imported.batch and [spec.shape for spec in imported.signature.outputs] == [("batch", 3)] * 2
+
+
+@pytest.mark.frameworks
+def test_settings_in_double_precision_arrive_as_they_are(saved: Path) -> None:
+    imported = find_importer(saved / "doubles.json").load(saved / "doubles.json", example=None)
+    batch = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
+    session = onnxruntime.InferenceSession(imported.onnx, providers=["CPUExecutionProvider"])
+    (want,) = imported.reference(batch).values()
+    np.testing.assert_allclose(session.run(None, batch)[0], want, rtol=1e-4, atol=1e-5)
+    assert imported.batch and imported.signature.outputs[0].shape == ("batch", 4, 18, 18)
+
+
+@pytest.mark.frameworks
+def test_a_program_for_one_row_takes_any_number(saved: Path) -> None:
+    imported = find_importer(saved / "single.json").load(saved / "single.json", example=None)
+    assert imported.batch and any("batch of 1 became" in note for note in imported.notes)
+    batch = {"x": np.random.default_rng(0).random((3, 3, 8, 8), np.float32)}
+    (want,) = imported.reference(batch).values()
+    session = onnxruntime.InferenceSession(imported.onnx, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, batch)[0], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.frameworks
+def test_what_paddle2onnx_makes_something_else_of_is_not_packed(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program without parameters, so of one file; its pooling is not what ONNX calls so."""
+    assert not (saved / "third.pdiparams").exists()
+    assert run(["pack", str(saved / "third.json"), "--out", str(tmp_path / "repo"), "--recipe", "raw"]) == 1
+    said = capsys.readouterr()
+    assert "not the same model as in paddlepaddle" in " ".join(said.err.split())
+    assert "adaptive pooling of [8, 8] to [3, 3]" in " ".join((said.out + said.err).split())
+    assert not (tmp_path / "repo").exists()
 
 
 @pytest.mark.frameworks

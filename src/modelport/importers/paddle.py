@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def _programs_of(parameters: Path) -> Sequence[str]:
     return (f"{parameters.stem}.json", f"{parameters.stem}.pdmodel")
 
 
+def _whole(program: Path) -> bool:
+    """Whether a PIR program has no parameters, and so no second file."""
+    if not program.is_file() or not is_program(program):
+        return False
+    text = program.read_bytes()
+    return text.lstrip()[:1] == b"{" and re.search(rb'"#"\s*:\s*"p"', text) is None
+
+
 KIND = Kind(
     network="a program of PaddlePaddle",
     weights="a file of PaddlePaddle's parameters",
@@ -71,5 +80,7 @@ class PaddleImporter(ConvertedImporter):
         Raises:
             NotFound: one is missing. UsageError: a folder of several. InputError: not such a file.
         """
+        if self.options.weights is None and _whole(path):
+            return {"program": str(path.resolve()), "weights": ""}
         program, weights = find_pair(KIND, path, self.options.weights)
         return {"program": str(program.resolve()), "weights": str(weights.resolve())}

@@ -59,7 +59,7 @@ def parameters_of(program: dict[str, Any]) -> list[Parameter]:
         found = [
             (str(each["A"][3]), tuple(int(size) for size in each["O"]["TT"]["D"][1]))
             for each in operations(program)
-            if each.get("#") == "p"
+            if each.get("#") == "p" and each["OA"][0]  # what is not kept in files says 0 there
         ]
     except (KeyError, IndexError, TypeError, ValueError) as problem:
         raise Refused(f"a parameter of the program is described in no known way: {problem}") from problem

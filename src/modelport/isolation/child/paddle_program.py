@@ -13,11 +13,10 @@ import numpy as np
 
 from .converter import NotConverted, Refused, Unclear, last_words
 from .frames import Array
-from .paddle_params import Parameter, compare, held_in, operations, parameters_of, program_of
+from .paddle_export import copied, description, export, inexact, is_pir, lacking, reason_of
+from .paddle_params import Parameter, compare, held_in, parameters_of, program_of
 
-OPSET = 17
 BATCH = "batch"
-BUILT_IN = ("p", "data", "feed", "fetch", "if", "while", "yield", "print", "combine", "slice", "split")
 
 
 class Converter:
@@ -28,22 +27,25 @@ class Converter:
         self.inputs: dict[str, str] = {}
         """Names in ONNX to PaddlePaddle's."""
         self.outputs: dict[str, str] = {}
+        self.fixed: int | None = None
+        """The number of rows that the program is for, where it is for one number only."""
 
     def answer(
         self, fields: dict[str, Any], arrays: dict[str, Array]
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """One request to its answer; the request's `do` says which."""
         if fields["do"] == "open":
-            return self.open(Path(fields["program"]), Path(fields["weights"]), fields["inputs"])
+            weights = fields["weights"]
+            return self.open(Path(fields["program"]), Path(weights) if weights else None, fields["inputs"])
         return {}, self.run(arrays)
 
     def open(
-        self, program: Path, weights: Path, said: list[dict[str, Any]]
+        self, program: Path, weights: Path | None, said: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """What the model is (JSON), and the ONNX file as uint8[bytes].
 
         Args:
-            program, weights: the two files.
+            program, weights: the two files; a program without parameters has one alone.
             said: what the user says that the network takes: name, dtype, shape.
 
         Raises:
@@ -51,30 +53,52 @@ class Converter:
             Unclear: the user speaks of inputs that it has not.
         """
         text = program.read_bytes()
-        held = held_in(weights.name, weights.read_bytes())
-        pir = text.lstrip()[:1] == b"{"
+        held = held_in(weights.name, weights.read_bytes()) if weights is not None else []
+        name = weights.name if weights is not None else "no file"
+        pir = is_pir(text)
         if pir:
-            compare(program.name, parameters_of(program_of(program.name, text)), weights.name, held)
+            compare(program.name, parameters_of(program_of(program.name, text)), name, held)
         paddle = _paddle()
         if not pir:
-            compare(program.name, _parameters_of_old(program.name, text), weights.name, held)
+            compare(program.name, _parameters_of_old(program.name, text), name, held)
         about = {"kind": "paddle", "framework": f"paddlepaddle {paddle.__version__}"}
+        notes = inexact(program.name, text)
         self.predictor = _predictor(program, weights)
-        last_words(_lacking(program.name, text))
-        model = _export(program, weights, pir)
+        last_words(lacking(program.name, text))
+        model = export(paddle, program, weights)
         last_words(None)
         self._name(model)
+        shapes = [value.type.tensor_type.shape.dim for value in model.graph.input]
+        firsts = {dims[0].dim_value if dims else 0 for dims in shapes}
+        self.fixed = firsts.pop() or None if len(firsts) == 1 else None
         _settle(model, said)
-        return about, {"onnx": np.frombuffer(model.SerializeToString(), np.uint8)}
+        return {**about, "notes": notes}, {"onnx": np.frombuffer(model.SerializeToString(), np.uint8)}
 
     def run(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        """Inputs to outputs by their names in ONNX, as the framework computes them."""
-        for name, own in self.inputs.items():
-            self.predictor.get_input_handle(own).copy_from_cpu(np.array(arrays[name], order="C"))
-        self.predictor.run()
-        return {
-            name: self.predictor.get_output_handle(own).copy_to_cpu() for name, own in self.outputs.items()
-        }
+        """Inputs to outputs by their names in ONNX, as the framework computes them.
+
+        Raises:
+            Refused: the framework does not run it on these.
+        """
+        rows = {len(array) for array in arrays.values() if array.ndim}
+        if self.fixed is None or len(rows) != 1 or rows == {self.fixed}:
+            return self._run(arrays)
+        # The program is for one number of rows; more of them are so many runs.
+        starts = range(0, rows.pop(), self.fixed)
+        parts = [
+            self._run({name: array[at : at + self.fixed] for name, array in arrays.items()}) for at in starts
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        handles = self.predictor
+        try:
+            for name, own in self.inputs.items():
+                handles.get_input_handle(own).copy_from_cpu(np.array(arrays[name], order="C"))
+            handles.run()
+            return {name: handles.get_output_handle(own).copy_to_cpu() for name, own in self.outputs.items()}
+        except (ValueError, RuntimeError) as problem:
+            raise Refused(f"PaddlePaddle does not run it: {reason_of(problem)}") from problem
 
     def _name(self, model: Any) -> None:
         """Pair the names of ONNX with PaddlePaddle's, and bring the inputs into its order."""
@@ -86,7 +110,7 @@ class Converter:
                 f"paddle2onnx made a network of {len(there)} inputs and {len(graph.output)} outputs of one "
                 f"with {len(taken)} ({', '.join(taken)}) and {len(given)}"
             )
-        ordered = [_copy(there[name]) for name in taken if name in there]
+        ordered = [copied(there[name]) for name in taken if name in there]
         del graph.input[:]
         graph.input.extend(ordered)
         self.inputs = {value.name: value.name for value in ordered}
@@ -113,37 +137,14 @@ def _no_programs() -> Iterator[None]:
         subprocess.Popen = own  # type: ignore[misc]
 
 
-def _predictor(program: Path, weights: Path) -> Any:
+def _predictor(program: Path, weights: Path | None) -> Any:
     from paddle import inference
 
-    settings = inference.Config(str(program), str(weights))
+    settings = inference.Config(str(program), str(weights or ""))
     settings.disable_glog_info()
     settings.disable_gpu()
     settings.disable_mkldnn()
     return inference.create_predictor(settings)
-
-
-def _export(program: Path, weights: Path, pir: bool) -> Any:
-    """The ONNX model as paddle2onnx's native part makes it, unoptimised."""
-    import onnx
-    import paddle2onnx
-    from paddle2onnx import paddle2onnx_cpp2py_export as native
-
-    try:
-        if pir:
-            flags: tuple[Any, ...] = (OPSET, True, False, True, True, True, {}, "onnxruntime", "", "", False)
-            data = native.export(str(program), str(weights), *flags)
-        else:
-            data = paddle2onnx.export(str(program), str(weights), None, OPSET)
-    except Exception as problem:
-        raise NotConverted(f"paddle2onnx does not convert it: {_last_line(problem)}") from problem
-    model = onnx.load_model_from_string(data)
-    used = {name for node in _nodes(model.graph) for name in node.input}
-    used |= {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    return model
 
 
 def _settle(model: Any, said: list[dict[str, Any]]) -> None:
@@ -176,70 +177,13 @@ def _settle(model: Any, said: list[dict[str, Any]]) -> None:
                 dim.dim_param = BATCH if axis == 0 else f"{value.name}.{axis}"
 
 
-def _lacking(name: str, text: bytes) -> NotConverted:
-    """What to say if paddle2onnx aborts, which it does on operators that it does not know."""
-    from paddle2onnx import paddle2onnx_cpp2py_export as native
-
-    if text.lstrip()[:1] == b"{":
-        used = {str(each["#"]).rpartition(".")[2] for each in operations(program_of(name, text))}
-        known = {*native.get_all_supported_operators_pir(), *BUILT_IN, *RENAMED.split()}
-    else:
-        used = {operator.type for block in _description(name, text).blocks for operator in block.ops}
-        known = {*native.get_all_supported_operators(), *BUILT_IN}
-    lacking = sorted(each for each in used if each not in known and each.rstrip("_") not in known)
-    names = ", ".join(lacking) or "none by name, so one in the way it is used"
-    return NotConverted(
-        f"paddle2onnx does not convert {name}; operators that it has no rule for: {names}",
-        "build the network without them, or leave them out of what is saved (paddle.jit.save of a part)",
-    )
-
-
-RENAMED = (
-    "add subtract multiply divide floor_divide remainder minimum maximum mean sum max min prod any all "
-    "matmul topk expand unsqueeze flatten arange argmax argmin nonzero hardsigmoid hardswish grid_sample"
-)
-"""Operators that paddle2onnx knows by an older name."""
-
-
 def _parameters_of_old(name: str, text: bytes) -> list[Parameter]:
     """The parameters of a ProgramDesc, in the order of the file."""
     found = []
-    for block in _description(name, text).blocks:
+    for block in description(name, text).blocks:
         for variable in block.vars:
             # The kinds of variables that hold no tensor (feed, fetch) have no such field.
             kinds = [value for _, value in variable.type.ListFields() if hasattr(value, "tensor")]
             if variable.persistable and kinds:
                 found.append((variable.name, tuple(kinds[0].tensor.dims)))
     return sorted(found)
-
-
-def _description(name: str, text: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-    from paddle.base.proto import framework_pb2
-
-    try:
-        return framework_pb2.ProgramDesc.FromString(text)
-    except DecodeError as problem:
-        raise Refused(f"{name} is cut short or damaged: {_last_line(problem)}") from problem
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
-            for inner in attribute.graphs:
-                yield from _nodes(inner)
-
-
-def _copy(message: Any) -> Any:
-    copied = type(message)()
-    copied.CopyFrom(message)
-    return copied
-
-
-def _last_line(problem: BaseException) -> str:
-    """What a native error says, below the calls that led to it."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[-1] if lines else type(problem).__name__
