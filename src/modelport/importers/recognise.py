@@ -19,8 +19,8 @@ from .source import Reference
 
 ANCHOR_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 NANODET_STRIDES = (8, 16, 32, 64)
-ULTRAFACE = (4420, 17640)
-"""Places of the UltraFace detectors at 320 x 240 and 640 x 480."""
+ULTRAFACE = {4420: "ultraface-320", 17640: "ultraface-640"}
+"""Places of the UltraFace detectors at 320 x 240 and 640 x 480, and what their priors are called."""
 
 Probe = Callable[[], Reference]
 """Loads the network and gives the way to run it; asked only where shapes do not tell."""
@@ -75,7 +75,7 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
     if task not in ("detect", "segment", "pose"):
         return None
     if len(network.three) == 2 and task == "detect":
-        return _two(network, signature.inputs[0], probe)
+        return _two(_with_shape(network, signature.inputs[0], probe), signature.inputs[0], probe)
     if len(network.three) == 1:
         network = _with_shape(network, signature.inputs[0], probe)
         found = _one(network, signature.inputs[0], probe)
@@ -88,15 +88,15 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
 
 
 def _with_shape(network: _Network, spec: TensorSpec, probe: Probe) -> _Network:
-    """The network with the sizes that its output has on a picture, where the file leaves them open."""
-    ((name, shape),) = network.three.items()
-    if all(isinstance(size, int) for size in shape[1:]) or spec.dtype != "float32":
+    """The network with the sizes that its outputs have on a picture, where the file leaves them open."""
+    known = all(isinstance(size, int) for shape in network.three.values() for size in shape[1:])
+    if known or spec.dtype != "float32":
         return network
     try:
-        made = probe()(_noise(spec, network.sides))[name]
+        made = probe()(_noise(spec, network.sides))
     except (InputError, ModelFailed, Unsupported):
         return network
-    return msgspec.structs.replace(network, three={name: made.shape})
+    return msgspec.structs.replace(network, three={name: made[name].shape for name in network.three})
 
 
 def _one(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None:
@@ -188,7 +188,7 @@ def _two(network: _Network, spec: TensorSpec, probe: Probe) -> Recognised | None
         if decoded:
             return Recognised("ssd", f"{shown}: UltraFace", labels=("face",))
         why = f"{shown}: UltraFace without its last layers, boxes told from priors"
-        return Recognised("ssd", why, {"priors": "ultraface"}, labels=("face",))
+        return Recognised("ssd", why, {"priors": ULTRAFACE[int(places)]}, labels=("face",))
     if "logits" in scores:
         return Recognised(choices={"detr": _DETR, "rtdetr": _RTDETR})
     return Recognised(choices={"ssd": _SSD, "detr": _DETR, "rtdetr": _RTDETR})

@@ -51,11 +51,12 @@ class Priors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.asarray(np.clip(made, 0, 1), np.float32)
 
 
-ULTRAFACE = {
-    4420: Priors((240, 320), (8, 16, 32, 64), ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))),
-    17640: Priors((480, 640), (8, 16, 32, 64), ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))),
+_ULTRAFACE = (8, 16, 32, 64), ((10.0, 16.0, 24.0), (32.0, 48.0), (64.0, 96.0), (128.0, 192.0, 256.0))
+KNOWN = {
+    "ultraface-320": Priors((240, 320), *_ULTRAFACE),
+    "ultraface-640": Priors((480, 640), *_ULTRAFACE),
 }
-"""Those of the UltraFace detectors, by the number of their boxes."""
+"""Those of detectors that are well known."""
 
 
 class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,8 +66,8 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `form`: "corners" (x1, y1, x2, y2) or "center" (center x, center y, width, height).
     `activation`: what makes scores of the network's numbers: "none", "softmax" or "sigmoid".
     `background`: the class that is no object: "none", "first" or "last". `priors`: what raw boxes are told
-    from: {size, strides, sizes, center_variance, size_variance}, or "ultraface"; nothing where boxes are
-    decoded already.
+    from: {size, strides, sizes, center_variance, size_variance}, or the name of known
+    ones, "ultraface-320" or "ultraface-640"; nothing where boxes are decoded already.
     """
 
     name: ClassVar[str] = "scored_boxes"
@@ -75,7 +76,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     form: Literal["corners", "center"] = "corners"
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     background: Literal["none", "first", "last"] = "none"
-    priors: Priors | Literal["ultraface"] | None = None
+    priors: Priors | Literal["ultraface-320", "ultraface-640"] | None = None
 
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
         try:
@@ -122,7 +123,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         row, place = np.nonzero(largest(made, axis=2) > np.float32(self.score_threshold))
         lines = tensors[boxes][row, place]
         if self.priors is not None:
-            priors = self._priors(tensors[boxes].shape[1])
+            priors = self._known()
             prior = priors.boxes()[place]
             with np.errstate(over="ignore", invalid="ignore"):
                 middle = lines[:, :2] * np.float32(priors.center_variance) * prior[:, 2:] + prior[:, :2]
@@ -134,7 +135,7 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def _decoded(self, graph: Graph, raw: Value, lines: str, index: str) -> str:
         op, f32 = graph.op, partial(graph.constant, dtype="float32")
-        known = self._priors(raw.shape[1])
+        known = self._known()
         priors = known.boxes()
         if isinstance(raw.shape[1], int) and raw.shape[1] != len(priors):
             raise UsageError(f"there are {len(priors)} priors; {raw.name!r} has {raw.shape[1]} boxes")
@@ -145,14 +146,9 @@ class ScoredBoxes(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         grown = op("Exp", op("Mul", part(graph, lines, 2, 4), f32(known.size_variance)))
         return op("Concat", middle, op("Mul", grown, side), axis=1)
 
-    def _priors(self, count: int | str) -> Priors:
-        """The priors, those of a family told by the number of boxes."""
-        if isinstance(self.priors, Priors):
-            return self.priors
-        known = ULTRAFACE.get(count) if isinstance(count, int) else None
-        if known is None:
-            raise UsageError(f"UltraFace has {' or '.join(map(str, ULTRAFACE))} boxes, the network {count}")
-        return known
+    def _known(self) -> Priors:
+        assert self.priors is not None
+        return KNOWN[self.priors] if isinstance(self.priors, str) else self.priors
 
     def _outputs(self, shapes: dict[str, tuple[int | str, ...]]) -> tuple[str, str]:
         """The names of boxes and scores.
