@@ -17,7 +17,8 @@ from modelport.importers.huggingface import HuggingFaceImporter, folder_of
 from modelport.importers.pack import pack
 from modelport.importers.source import Permission, find_importer
 from modelport.isolation import environments
-from modelport.isolation.child.converter import NotConverted
+from modelport.isolation.child import huggingface as child
+from modelport.isolation.child.converter import NotConverted, Refused
 from modelport.isolation.child.huggingface_pictures import steps
 from modelport.isolation.child.huggingface_text import word_steps
 from modelport.runtimes.pipeline import Pipeline
@@ -42,7 +43,8 @@ PROCESSORS: list[tuple[str, dict[str, Any]]] = [
     ("efficientnet.EfficientNet", {"size": {"height": 32, "width": 32}, "rescale_offset": True}),
     ("efficientnet.EfficientNet", {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5}),
     ("poolformer.PoolFormer", {"size": {"shortest_edge": 40}, "crop_size": {"height": 40, "width": 40}}),
-    ("detr.Detr", {"size": {"shortest_edge": 60, "longest_edge": 100}, "do_pad": False}),
+    ("detr.Detr", {"size": {"shortest_edge": 60, "longest_edge": 100}}),
+    ("rt_detr.RTDetr", {"size": {"height": 48, "width": 64}}),
 ]
 
 
@@ -61,7 +63,7 @@ def test_steps_give_the_bytes_of_the_image_processor(name: str, settings: dict[s
     ("name", "settings", "why"),
     [
         ("vit.ViT", {"resample": 1}, "resamples with Lanczos"),
-        ("vit.ViT", {"do_pad": True, "pad_size": {"height": 300, "width": 300}}, "do_pad"),
+        ("vit.ViT", {"do_pad": True, "pad_size": {"height": 300, "width": 300}}, "pad_size"),
         ("vit.ViT", {"size": {"max_height": 30, "max_width": 40}}, "no step"),
     ],
 )
@@ -75,7 +77,7 @@ def test_a_folder_or_a_file_of_it_is_recognised(tmp_path: Path) -> None:
     folder.mkdir()
     assert folder_of(folder) is None
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(bytes(100))
     for source in (folder, folder / "config.json", folder / "model.safetensors", str(folder)):
         assert isinstance(find_importer(source), HuggingFaceImporter)
     for other in ('{"a": 1}', "[1]", "no JSON", '{"model_type": "vit"'):
@@ -104,32 +106,39 @@ def test_a_pickle_is_not_opened_without_trust(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "error", "why"),
+    ("config", "why"),
     [
-        (
-            {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}},
-            Unsupported,
-            "never run",
-        ),
-        ({"model_type": "of_tomorrow"}, Unsupported, "knows no model type 'of_tomorrow'"),
-        ({"model_type": "resnet", "architectures": ["ResNetModel"]}, Unsupported, "holds ResNetModel"),
-        ({"model_type": "vit", "architectures": ["ViTForImageClassification"]}, InputError, "are missing"),
+        ({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}, r"\(mine\); it is never run"),
+        ({"model_type": "of_tomorrow"}, "knows no model type 'of_tomorrow'"),
+        ({"model_type": "resnet", "architectures": ["ResNetModel"]}, "holds ResNetModel"),
+        ({"model_type": "resnet"}, "a network without a head"),
     ],
 )
-def test_what_is_not_converted_is_told(
-    tmp_path: Path, config: dict[str, Any], error: type[Exception], why: str
-) -> None:
-    folders.pictures(tmp_path)
+def test_what_is_not_converted_is_told(tmp_path: Path, config: dict[str, Any], why: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(error, match=why):
-        HuggingFaceImporter().open(tmp_path)
+    with folders.transformers() as library, pytest.raises(NotConverted, match=why):
+        child._task(child._config(library, tmp_path))
 
 
-def test_weights_that_are_cut_short_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_others_or_cut_short_are_refused(tmp_path: Path) -> None:
     weights = folders.pictures(tmp_path) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="the weights cannot be read for ResNetForImageClassification"):
-        HuggingFaceImporter().open(tmp_path)
+    with folders.transformers() as library:
+        import torch
+
+        def read(kind: str) -> Any:
+            config = library.AutoConfig.from_pretrained(tmp_path)
+            return child._model(library, torch, tmp_path, config, kind)
+
+        assert read("ResNetForImageClassification")[1] == []
+        held = library.ResNetModel.from_pretrained(tmp_path)
+        held.save_pretrained(tmp_path)
+        with pytest.raises(Refused, match=r"2 tensors are missing \(classifier\.1\.bias"):
+            read("ResNetForImageClassification")
+        weights.write_bytes(weights.read_bytes()[:-2000])
+        with pytest.raises(Refused, match="the weights cannot be read for ResNetForImageClassification"):
+            read("ResNetForImageClassification")
+        with pytest.raises(NotConverted, match="has no ResNetForTomorrow"):
+            read("ResNetForTomorrow")
 
 
 def test_a_classifier_of_pictures_is_packed_as_its_processor_says(tmp_path: Path) -> None:
@@ -145,15 +154,6 @@ def test_a_classifier_of_pictures_is_packed_as_its_processor_says(tmp_path: Path
     assert [next(iter(step)) for step in told.steps.pre][:2] == ["resize", "center_crop"]
     assert told.lineage.source is not None and told.lineage.source.format == "huggingface"
     assert "ResNetForImageClassification" in told.lineage.source.framework
-
-
-def test_a_processor_that_is_not_understood_asks_for_a_recipe(tmp_path: Path) -> None:
-    own = folders.processor("vit.ViT", size={"height": 32, "width": 32}, resample=1)
-    folder = folders.pictures(tmp_path / "zoo", own)
-    told: list[str] = []
-    with pytest.raises(UsageError, match="how it is prepared"):
-        pack(folder, out=tmp_path / "out", permission=Permission(tell=told.append))
-    assert any("Lanczos" in each for each in told)
 
 
 def test_pickled_weights_are_opened_with_trust(tmp_path: Path) -> None:
@@ -263,13 +263,13 @@ def test_real_sentences_are_golden_cases(tmp_path: Path, shared_data: Path) -> N
 def test_the_private_environment_opens_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     monkeypatch.setenv(environments.VARIABLE, str(cache / "modelport-bench" / "environments"))
-    table = environments.table("transformers")
-    if environments.python_of(table) is None:
+    if environments.python_of(environments.table("transformers")) is None:
         pytest.skip(f"no environment in {environments.root()}: modelport doctor --make transformers")
-    folder = folders.pictures(
-        tmp_path / "zoo", folders.processor("vit.ViT", size={"height": 24, "width": 24})
-    )
+    own = folders.processor("vit.ViT", size={"height": 24, "width": 24}, resample=1)
+    folder = folders.pictures(tmp_path / "zoo", own)
     monkeypatch.setattr(environments, "lacks", lambda wanted: ["transformers >= 5.20"])
-    importer = HuggingFaceImporter()
-    declared = importer.declared(folder, ())
-    assert declared is not None and "in every bit" in declared.why
+    told: list[str] = []
+    with pytest.raises(UsageError, match="how it is prepared"):
+        pack(folder, out=tmp_path / "out", permission=Permission(tell=told.append))
+    assert any("private environment transformers" in each for each in told)
+    assert any("Lanczos" in each for each in told)

@@ -84,9 +84,10 @@ class HuggingFaceImporter(ConvertedImporter):
         differs, count = _differs(opened, parse_steps(steps, PRE_STEPS, "$.pre"))
         name = f"its image processor ({str(said.get('name'))[:80]})"
         if differs > LAST_DIGITS:
+            how = f"by {differs:.2g} of the largest number" if np.isfinite(differs) else "in size"
             self.permission.tell(
-                f"{name} does something that its settings do not say: the steps read from them differ by "
-                f"{differs:.2g} of the largest number on {count} pictures, so they are not taken"
+                f"{name} does something that its settings do not say: what the steps read from them make "
+                f"differs {how}, so they are not taken"
             )
             return None
         kept = "in every bit" if not differs else f"but for {differs:.1g} of the largest number"
