@@ -297,8 +297,8 @@ def test_what_paddle2onnx_makes_something_else_of_is_not_packed(
     assert run(["pack", str(saved / "third.json"), "--out", str(tmp_path / "repo"), "--recipe", "raw"]) == 1
     said = capsys.readouterr()
     assert "not the same model as in paddlepaddle" in " ".join(said.err.split())
-    assert "adaptive pooling of [8, 8] to [3, 3]" in " ".join((said.out + said.err).split())
-    assert not (tmp_path / "repo").exists()
+    assert "adaptive pooling of [8, 8] to [3, 3]" in " ".join(said.err.split())
+    assert not [*(tmp_path / "repo").iterdir()]
 
 
 @pytest.mark.frameworks
