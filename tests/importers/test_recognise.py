@@ -37,7 +37,7 @@ def found(signature: Signature, words: dict[str, str] | None = None, boxes: Any 
 
         def run(batch: Tensors) -> dict[str, Array]:
             assert batch["images"].shape[:2] == (1, 3)
-            return {"out0": boxes}
+            return {"out0": boxes, "out1": np.zeros((1, len(boxes[0]), 2), np.float32)}
 
         return run
 
@@ -115,6 +115,17 @@ def test_words_that_make_no_sense_are_passed_over(word: str, text: str) -> None:
     for signature in (network((84, 8400)), network((84, "n"), item=(3, "h", "w"))):
         got = found(signature, {**ULTRALYTICS, "task": "pose", "names": NAMES} | {word: text})
         assert got is None or isinstance(got, Recognised)
+
+
+@pytest.mark.parametrize("places", [4420, "n"])
+def test_boxes_of_a_picture_tell_whether_ultraface_decodes_them(places: int | str) -> None:
+    signature = network((places, 4), (places, 2), item=(3, 240, 320))
+    corners = np.tile(np.array([0.1, 0.2, 0.3, 0.5], np.float32), (1, 4420, 1))
+    raw = np.random.default_rng(0).normal(0, 1, corners.shape).astype(np.float32)
+    for boxes, settings in ((corners, {}), (raw, {"priors": "ultraface-320"})):
+        answer = found(signature, boxes=boxes)
+        assert answer is not None and answer.recipe == "ssd" and answer.labels == ("face",)
+        assert answer.settings == settings
 
 
 def test_boxes_of_a_picture_tell_yolox_from_yolov6() -> None:
