@@ -105,9 +105,9 @@ def _imported(target: str) -> Any:
     if path.suffix != ".py":
         try:
             return importlib.import_module(target)
-        except ImportError as problem:
+        except Exception as problem:  # a package raises whatever it met
             raise NotConverted(
-                f"{target} cannot be imported: {problem}",
+                f"{target} cannot be imported: {str(problem).splitlines()[0] if str(problem) else problem!r}",
                 "install it into the environment that torch is in, or give a file: --class FILE.py:NAME",
             ) from problem
     spec = importlib.util.spec_from_file_location(path.stem, path)
