@@ -85,12 +85,16 @@ def _joblib(path: str) -> Any:
     import joblib
     from joblib import numpy_pickle
 
-    class Reader(numpy_pickle.NumpyUnpickler):  # type: ignore[misc]  # Any here: mypy follows no framework
+    own = numpy_pickle.NumpyUnpickler
+
+    class Reader(own):  # type: ignore[misc,valid-type]  # Any here: mypy follows no framework
         def find_class(self, module: str, name: str) -> Any:
             _allow(module, name)
             try:
                 return super().find_class(module, name)
-            except AttributeError as problem:
+            except (AttributeError, ModuleNotFoundError) as problem:
+                if getattr(problem, "name", None) == module.split(".")[0]:
+                    raise  # a whole package that is not there
                 raise NotConverted(
                     f"the file needs {module}.{name}, which is not there",
                     "classes and functions of your own must be in a package that is installed here, and "
@@ -98,7 +102,10 @@ def _joblib(path: str) -> Any:
                 ) from problem
 
     numpy_pickle.NumpyUnpickler = Reader
-    return joblib.load(path)
+    try:
+        return joblib.load(path)
+    finally:
+        numpy_pickle.NumpyUnpickler = own
 
 
 def _allow(module: str, name: str) -> None:

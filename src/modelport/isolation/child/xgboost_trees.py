@@ -92,12 +92,22 @@ def of_booster(booster: Any) -> Boosted:
 
 
 def _named_categories(held: dict[str, Any]) -> dict[int, list[Any]]:
-    """The columns that were pandas' categories in training: texts as bytes one after another, or numbers."""
+    """The columns that were pandas' categories in training: texts as bytes one after another, or numbers.
+
+    Raises:
+        NotConverted: names that are not ASCII.
+    """
     found: dict[int, list[Any]] = {}
     for at, each in enumerate(held.get("enc") or []):
         values, offsets = each.get("values") or [], each.get("offsets") or []
         if offsets:
-            data = bytes(value & 255 for value in values)
+            if any(not 0 <= value < 128 for value in values):
+                # Their places are counted in letters there and their values in bytes, the last ones lost.
+                raise NotConverted(
+                    f"column {at} has categories with letters beyond ASCII, which XGBoost cuts short",
+                    "encode them with OrdinalEncoder in a scikit-learn Pipeline, or rename them",
+                )
+            data = bytes(values)
             found[at] = [data[start:end].decode() for start, end in pairwise(offsets)]
         elif values:
             found[at] = list(values)
