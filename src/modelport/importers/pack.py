@@ -98,7 +98,7 @@ def pack(
     """Convert, compile, record golden cases, write `OUT/NAME/VERSION`, and replay it before it is there.
 
     Args:
-        source: a path (ONNX, TorchScript, torch.export, Keras), a `torch.nn.Module` or a `keras.Model`.
+        source: a path, `FILE.py:NAME`, or an object in memory, such as a `torch.nn.Module`.
         out: the model repository; made if missing.
         name, version: by default the file's or class's name, and 1; an existing version is never replaced.
         recipe: a recipe's name or file; by default detectors are recognised, and networks that do not take
@@ -109,27 +109,22 @@ def pack(
         inputs: what the network takes, where the source does not say: `x:float32[batch,3,224,224]`.
         card: a model card: Markdown text, or a path of it; made where none is given.
         description, task: one line about the model, and what it does; the recipe's task by default.
-        progress, stage: told of every decision worth knowing; of what is being done, with its share, 0 to 1.
+        progress, stage, report: told of decisions; of what is being done, with its share; of what it took.
         permission: whether a source that is code may be opened, and a private environment made for that.
         options: what the source does not say itself: the other file of a pair, a signature, a class.
-        report: told the conversion's time, memory and closeness, once the bundle is there.
 
     Raises:
         ParityFailed: the converted model is not the same model; nothing was written.
         UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
     """
-    tell: Note = progress or (lambda note: None)
-    doing: Stage = stage or (lambda what, share: None)
-    name = _name(name, source)
-    named = load_recipe(recipe if isinstance(recipe, str) else Path(recipe)) if recipe is not None else None
+    tell, doing = progress or _silent, stage or _silent
+    name, named = _name(name, source), _named_recipe(recipe)
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
-    begun = time.monotonic()
+    begun, specs = time.monotonic(), tuple(parse_input(text) for text in inputs or ())
     importer = find_importer(source, permission, options)
-    specs = tuple(parse_input(text) for text in inputs or ())
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
-    given = {**settled, **(settings or {})}
-    prepared = _prepare(importer, source, specs, chosen, labels, given, tell, doing)
+    prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
     doing("recording golden cases", 0.6)
     proof, files = _proof(prepared, golden, tell)
     manifest = _manifest(prepared, source, name, version, description, task, proof)
@@ -139,6 +134,16 @@ def pack(
         report(conversion(prepared.imported, prepared.converted - begun, bundle, proof, replayed))
     doing("done", 1.0)
     return bundle
+
+
+def _silent(*_: Any) -> None:
+    """Where nobody wants to be told."""
+
+
+def _named_recipe(recipe: str | os.PathLike[str] | None) -> Recipe | None:
+    if recipe is None:
+        return None
+    return load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
 
 
 def _free(target: Path) -> Path:
