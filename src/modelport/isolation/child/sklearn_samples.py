@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,13 @@ def accepted_rows(columns: list[Column], run: Callable[[dict[str, Array]], Any])
     Columns of which nothing typical is known get the middle of them.
     """
     rows = sample_rows(columns)
-    try:
-        run(rows)
-    except ValueError:
-        rows = {name: _unsigned(values) for name, values in rows.items()}
-        run(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the logarithm of a negative number, which is then refused
+        try:
+            run(rows)
+        except ValueError:
+            rows = {name: _unsigned(values) for name, values in rows.items()}
+            run(rows)
     for column in columns:
         if column.used and column.typical is None and column.dtype == "float64":
             column.typical = float(np.round(np.median(rows[column.name]), 3))
