@@ -35,8 +35,8 @@ _INSTALL = "pip install onnxruntime"
 
 
 UNWANTED = ["WeightBiasQuantization"]
-"""It puts float weights between 8-bit values into 8 bits as well: layers that were left in float because they lose
-the answers otherwise (onnxruntime pull requests 22969 and 25673)."""
+"""It puts float weights between 8-bit values into 8 bits as well, those of layers among them that were left
+in float because they lose the answers otherwise (onnxruntime pull requests 22969 and 25673)."""
 
 
 class OnnxRuntime:

@@ -29,6 +29,7 @@ from ..steps.step import parse_steps
 from ..steps.table_lowering import TableLowering
 from ..steps.texts import Tokenizer, decode_text
 from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
+from .machine import choose_variant
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .session import Runtime, Session, run_in_parts
 
@@ -42,9 +43,18 @@ class Pipeline:
     """The three graphs of a bundle, loaded. Thread safe; close it, or use it in a `with` block."""
 
     def __init__(
-        self, bundle: Bundle, pre: Session, net: Session, post: Session, *, lowered: bool = True
+        self,
+        bundle: Bundle,
+        pre: Session,
+        net: Session,
+        post: Session,
+        *,
+        lowered: bool = True,
+        variant: str = "",
     ) -> None:
         self.bundle = bundle
+        self.variant = variant
+        """The form of the network that runs; empty for the one that was packed."""
         self._pre = pre
         self._net = net
         self._post = post
@@ -70,13 +80,17 @@ class Pipeline:
         threads: int = 1,
         runtime: str = "onnxruntime",
         lowered: bool = True,
+        variant: str | None = None,
     ) -> Pipeline:
         """Load the graphs of `bundle`; `threads` is what one run of the network may use.
 
-        `lowered` false prepares every picture by the graph, also where native code gives the same bytes.
+        `variant`: the form of the network, by name; "" is the one that was packed, None the one that was
+        chosen for machines like this. `lowered` false prepares every picture by the graph, also where native
+        code gives the same bytes.
 
         Raises:
             BundleError: a graph is damaged, or is not what the manifest says.
+            NotFound: no such variant.
             Unsupported: no such runtime, or it refuses the bundle.
         """
         if not isinstance(bundle, Bundle):
@@ -84,7 +98,7 @@ class Pipeline:
         engine: Runtime = plugins.load("runtimes", runtime)()
         if (reason := engine.refuses(bundle)) is not None:
             raise Unsupported(f"{runtime} does not run {bundle.manifest.name}: {reason}")
-        graphs = bundle.manifest.graphs
+        graphs, form = bundle.manifest.graphs, choose_variant(bundle.manifest, variant)
         offered = [(option.name, option.dtype) for option in bundle.manifest.options]
         with contextlib.ExitStack() as opened:
             sessions: list[Session] = []
@@ -95,7 +109,7 @@ class Pipeline:
                 ("post", graphs.post, 1),
             )
             for kind, info, wide in stages:
-                data = bundle.graph(kind)
+                data = bundle.read_onnx(form.file) if form and kind == "net" else bundle.graph(kind)
                 try:
                     session = engine.open(data, threads=wide)
                 except BundleError as problem:
@@ -105,7 +119,7 @@ class Pipeline:
                 _check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
             opened.pop_all()
-        return cls(bundle, *sessions, lowered=lowered)
+        return cls(bundle, *sessions, lowered=lowered, variant=form.name if form else "")
 
     def close(self) -> None:
         """Free the graphs."""

@@ -1,0 +1,104 @@
+"""`modelport optimize`: a smaller and faster form of a bundle, measured and judged."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UsageError
+from .render import console, grid, json_option, progress, write_json
+
+if TYPE_CHECKING:
+    from ..optimize.outcome import Entry, Report
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.option("--data", required=True, type=click.Path(), help="Items like those that it will see.")
+@click.option("--eval", "labelled", type=click.Path(), help="Data with known answers, as evaluate reads it.")
+@click.option(
+    "--max-drop", default=0.5, show_default=True, type=click.FloatRange(0), help="Points that may be lost."
+)
+@click.option(
+    "--gate",
+    type=click.Choice(["interval", "estimate"]),
+    default="interval",
+    show_default=True,
+    help="What has to be within --max-drop: the whole interval of the loss, or the loss that was seen.",
+)
+@click.option("--portable", is_flag=True, help="Only 8 bits that no processor overflows on.")
+@click.option("--target", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="Where it runs.")
+@click.option("--budget", default="10m", show_default=True, help="Time for the search: 90s, 10m, 1h.")
+@click.option("--split", metavar="NAME", help="A part of --eval: val, test, train.")
+@click.option("--model-version", help="The version to write. [default: the next number]")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Model repository to write into.")
+@json_option
+def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
+    """Search for a smaller and faster form of BUNDLE that is still right.
+
+    Candidates (simplified, float16, 8 bits with several calibrations, layers put back to float) are judged
+    on the same items as BUNDLE, measured by turns end to end, and dropped where they lose accuracy or time.
+    The best becomes a variant of a new version, which serve takes on machines of this class; the report lies
+    beside it. The exit code is 1 where nothing better was found. An interrupted search goes on where it was.
+    """
+    from ..optimize.run import optimize
+    from ..optimize.search import Plan
+
+    plan = Plan(
+        margin=given["max_drop"],
+        gate=given["gate"],
+        seconds=_seconds(given["budget"]),
+        portable=given["portable"],
+        evaluation={"split": given["split"]} if given["split"] else {},
+    )
+    with progress(f"optimize {Path(bundle).name}", None) as bar:
+        report = optimize(
+            bundle,
+            data,
+            out=given["out"],
+            labelled=given["labelled"],
+            plan=plan,
+            new_version=given["model_version"],
+            tell=lambda text: bar.update(bar.task_ids[0], description=text),
+        )
+    if as_json:
+        write_json(report.to_dict())
+    else:
+        _print(report, given["out"])
+    return 0 if report.written else 1
+
+
+def _print(report: Report, out: str) -> None:
+    columns = ["candidate", "status", "latency", "items/s", "MB", "loss", "why"]
+    console().print(grid(columns, [_row(entry) for entry in report.entries]))
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)
+    if report.written:
+        click.echo(f"{report.chosen} is best; written: {Path(out) / report.written}")
+        click.echo(f"report: {Path(out) / f'{report.written}.report'}")
+    else:
+        click.echo("nothing better was found; nothing was written but the report", err=True)
+
+
+def _row(entry: Entry) -> list[str]:
+    own, judgement = entry.figures, entry.judgement
+    latency = f"{own.ratio.value:.2f} ({own.ratio.low:.2f}-{own.ratio.high:.2f})" if own else ""
+    rate = f"{own.throughput:.1f}" if own else ""
+    size = f"{own.size_bytes / 1e6:.2f}" if own else ""
+    lost = f"{judgement.loss:.2f} ({judgement.low:.2f}-{judgement.high:.2f})" if judgement else ""
+    return [entry.id, entry.status, latency, rate, size, lost, entry.reason]
+
+
+def _seconds(text: str) -> float:
+    """A duration: 90s, 10m, 1h.
+
+    Raises:
+        UsageError: another form.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None:
+        raise UsageError(f"--budget {text!r}: expected 90s, 10m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

@@ -1,0 +1,116 @@
+"""What the search looks at: bundles made of the START by passes, with what was found out about each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+import onnx
+
+from ..bundle.store import Bundle
+from ..errors import InputError, UsageError
+from ..importers.canonical import check, signature_of
+from .calibration import Calibration
+
+START = "start"
+"""The id of the bundle that everything is compared with: its network as it is."""
+
+
+class NotApplicable(Exception):
+    """A pass has nothing to do on this network, or cannot do it; the text says why."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A bundle with another network, and how it was made."""
+
+    id: str
+    title: str
+    bundle: Bundle
+    passes: tuple[str, ...]
+    """What was done, one after the other, with its settings: `static-int8(calibrator=entropy)`."""
+    notes: tuple[str, ...] = ()
+    """What the passes say of it: which nodes went, which stayed float."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A network that a pass made, and what is to be said of it."""
+
+    network: onnx.ModelProto
+    notes: tuple[str, ...] = ()
+
+
+class Pass(Protocol):
+    """One way of changing a network. A pass never touches what it is given."""
+
+    name: ClassVar[str]
+
+    @property
+    def id(self) -> str:
+        """Short, of letters, digits and `-`; another one for other settings."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """In a few words, for people."""
+        ...
+
+    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        """The changed network.
+
+        Raises:
+            NotApplicable: there is nothing that it could change, or it does not take this network.
+        """
+        ...
+
+
+def network_of(bundle: Bundle) -> onnx.ModelProto:
+    """The bundle's network, a copy of its own."""
+    return onnx.load_model_from_string(bundle.graph("net"))
+
+
+def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> Candidate:
+    """A bundle in `folder` with the network that `step` makes of that of `start`.
+
+    Raises:
+        NotApplicable: see `Pass.apply`; also where the network's inputs or outputs would change.
+    """
+    made = step.apply(network_of(start), calibration)
+    in_order(made.network.graph)
+    try:
+        check(made.network)
+    except InputError as problem:
+        raise NotApplicable(f"what it made is broken: {problem.message}") from problem
+    before, after = start.manifest.graphs.net.signature, signature_of(made.network)
+    if _public(before) != _public(after):
+        raise NotApplicable(f"it changes what the network takes or gives: {_shown(after)}")
+    data = made.network.SerializeToString(deterministic=True)
+    version = f"{start.manifest.version}-{step.id}"[:64]
+    try:
+        bundle = start.derive(folder / step.id, {start.manifest.graphs.net.file: data}, version=version)
+    except UsageError as problem:
+        raise NotApplicable(problem.message) from problem
+    return Candidate(step.id, step.title, bundle, (step.id,), made.notes)
+
+
+def in_order(graph: onnx.GraphProto) -> None:
+    """Sort the nodes, each behind those whose values it takes: converters put theirs at the end."""
+    made = {name for node in graph.node for name in node.output}
+    waiting, known, order = list(graph.node), {""}, []
+    while waiting:
+        ready = [node for node in waiting if all(n in known or n not in made for n in node.input)]
+        if not ready:
+            return  # a circle: the check says so
+        order += ready
+        known |= {name for node in ready for name in node.output}
+        waiting = [node for node in waiting if not set(node.output) <= known]
+    del graph.node[:]
+    graph.node.extend(order)
+
+
+def _public(signature: Any) -> list[tuple[str, str, int]]:
+    return [(spec.name, spec.dtype, len(spec.shape)) for spec in (*signature.inputs, *signature.outputs)]
+
+
+def _shown(signature: Any) -> str:
+    return ", ".join(f"{spec.name} {spec}" for spec in (*signature.inputs, *signature.outputs))

@@ -1,0 +1,117 @@
+"""Which candidates are worth keeping, and which is the best: by figures with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from .candidate import START
+from .judge import Judgement
+from .measure import Figures
+from .outcome import Entry
+
+SMALLER = 0.9
+"""Of the START's size: what counts as smaller."""
+FASTER = 1.02
+"""Of the START's throughput."""
+
+
+def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
+    """The entries with their status, and the id of the best.
+
+    Args:
+        entries: the START's first; those that passed the gate have the status `kept`.
+    """
+    start = entries[0]
+    assert start.figures is not None
+    kept = [entry for entry in entries[1:] if entry.status == "kept"]
+    best = _best(kept, start.figures)
+    found = [start]
+    for entry in entries[1:]:
+        if entry.status == "kept":
+            entry = _placed(entry, kept, start.figures, best)
+        found.append(entry)
+    return found, best.id if best else START
+
+
+def _best(kept: Sequence[Entry], start: Figures) -> Entry | None:
+    """The fastest of those that are surely faster; else the smallest that is not slower."""
+    faster = [entry for entry in kept if _figures(entry).ratio.high < 1]
+    if faster:
+        return min(faster, key=lambda entry: _figures(entry).ratio.value)
+    smaller = [
+        entry
+        for entry in kept
+        if _figures(entry).ratio.low <= 1 and _figures(entry).size_bytes < SMALLER * start.size_bytes
+    ]
+    return min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
+
+
+def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | None) -> Entry:
+    own = _figures(entry)
+    times = f"{own.ratio.value:.2f} of the START's latency ({own.ratio.low:.2f} to {own.ratio.high:.2f})"
+    if best is not None and entry.id == best.id:
+        how = "the fastest that passes" if own.ratio.high < 1 else "smaller, and not slower"
+        return _with(entry, "chosen", f"{how}: {times}")
+    if own.ratio.low > 1 and own.throughput < FASTER * start.throughput:
+        return _with(entry, "slower", f"slower than the START: {times}; {entry.explained}".rstrip("; "))
+    better = next((other for other in kept if other.id != entry.id and _dominates(other, entry)), None)
+    if better is not None:
+        return _with(entry, "dominated", f"{better.id} is at least as good in everything: {times}")
+    if best is not None and _overlap(own, _figures(best)):
+        return _with(entry, "tie", f"cannot be told from {best.id} by its latency: {times}")
+    return _with(entry, "kept", times)
+
+
+def _dominates(one: Entry, other: Entry) -> bool:
+    """Surely faster, and in nothing else worse."""
+    a, b = _figures(one), _figures(other)
+    return (
+        a.ratio.high < b.ratio.low
+        and a.throughput >= b.throughput
+        and a.size_bytes <= b.size_bytes
+        and _loss(one) <= _loss(other)
+    )
+
+
+def _overlap(one: Figures, other: Figures) -> bool:
+    return one.ratio.low <= other.ratio.high and other.ratio.low <= one.ratio.high
+
+
+def _loss(entry: Entry) -> float:
+    return entry.judgement.loss if entry.judgement is not None else 0.0
+
+
+def _figures(entry: Entry) -> Figures:
+    assert entry.figures is not None  # everything that passed was measured
+    return entry.figures
+
+
+def _with(entry: Entry, status: str, reason: str) -> Entry:
+    changed: Entry = msgspec.structs.replace(entry, status=status, reason=reason)
+    return changed
+
+
+def gate_reason(judgement: Judgement, margin: float) -> str:
+    """What the gate says, in a sentence."""
+    if judgement.by == "agreement":
+        said = f"{judgement.value:.1%} of {judgement.items} answers are the START's"
+        worst = f"up to {judgement.high:.2g} % may differ"
+    else:
+        change = f"{judgement.start:.4g} became {judgement.value:.4g}"
+        said = f"{judgement.metric} {change} on {judgement.items} items"
+        worst = f"a loss of {judgement.loss:.2g} points ({judgement.low:.2g} to {judgement.high:.2g})"
+    if judgement.verdict == "passes":
+        return f"{said}: {worst}, within {margin:g}"
+    if judgement.verdict == "fails":
+        return f"{said}: {worst}, beyond {margin:g}"
+    return f"{said}: {worst}; too few items to show that it is within {margin:g}"
+
+
+def machine_note(figures: Mapping[str, Figures]) -> str:
+    """A warning where the machine was too noisy to tell anything apart; empty else."""
+    widths = [each.ratio.high - each.ratio.low for name, each in figures.items() if name != START]
+    if widths and min(widths) > 0.3:
+        return "the machine was noisy: no latency is known to better than 30 %; run it again when it is quiet"
+    return ""

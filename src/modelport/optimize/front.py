@@ -1,0 +1,75 @@
+"""The Pareto front as a picture: what is lost against latency, with intervals; a point for each candidate."""
+
+from __future__ import annotations
+
+import io
+
+from ..errors import Unsupported
+from .candidate import START
+from .outcome import Entry, Report
+
+GREEN, BLUE, GREY, RED, INK = "#009e73", "#0072b2", "#8a8f98", "#d55e00", "#1f2933"
+COLOURS = {"start": INK, "chosen": GREEN, "kept": BLUE, "tie": BLUE}
+
+
+def front(report: Report) -> bytes:
+    """A PNG.
+
+    Raises:
+        Unsupported: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as problem:
+        raise Unsupported(
+            "the picture needs matplotlib", hint="pip install 'modelport[optimize]'"
+        ) from problem
+    page = Figure(figsize=(8, 4.8), layout="constrained", dpi=150)
+    axes = page.add_subplot()
+    shown = [entry for entry in report.entries if entry.figures is not None]
+    for entry in shown:
+        _point(axes, entry, report)
+    axes.axhline(report.margin, color=RED, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"margin {report.margin:g}",
+        (1, report.margin),
+        xycoords=("axes fraction", "data"),
+        color=RED,
+        ha="right",
+        va="bottom",
+        fontsize=8,
+    )
+    axes.set_xlabel("latency of one item, over the START's (95 % interval)")
+    axes.set_ylabel("agreement lost, points" if not report.labelled else "accuracy lost, points")
+    axes.set_title(f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores", fontsize=10)
+    axes.grid(color="#e4e7eb")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    page.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _point(axes: object, entry: Entry, report: Report) -> None:
+    own = entry.figures
+    assert own is not None
+    judgement = entry.judgement
+    loss, low, high = (judgement.loss, judgement.low, judgement.high) if judgement else (0.0, 0.0, 0.0)
+    colour = COLOURS.get(entry.status, GREY)
+    across = [[own.ratio.value - own.ratio.low], [own.ratio.high - own.ratio.value]]
+    axes.errorbar(  # type: ignore[attr-defined]
+        [own.ratio.value],
+        [loss],
+        xerr=across,
+        yerr=[[loss - low], [high - loss]],
+        fmt="none",
+        ecolor=colour,
+        alpha=0.4,
+        linewidth=1,
+    )
+    marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
+    axes.scatter([own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3)  # type: ignore[attr-defined]
+    label = START if entry.id == START else entry.id.removeprefix("static-")
+    axes.annotate(  # type: ignore[attr-defined]
+        label, (own.ratio.value, loss), textcoords="offset points", xytext=(6, 6), fontsize=7, color=colour
+    )

@@ -1,0 +1,77 @@
+"""The report of a search: `report.json`, `report.html` and `front.png`."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+
+from ..errors import Unsupported
+from .front import front
+from .outcome import Entry, Report
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 72rem;
+  margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #e4e7eb; vertical-align: top }
+td.n, th.n { text-align: right; white-space: nowrap }
+tr.chosen { background: #e6f4ea }
+tr.refused td, tr.skipped td, tr.slower td, tr.dominated td { color: #6b7280 }
+code { background: #f3f4f6; padding: .1rem .3rem } img { max-width: 100% } .why { font-size: .9em }
+"""
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write the three files into a new folder; the picture is left out where matplotlib is not installed."""
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    try:
+        (folder / "front.png").write_bytes(front(report))
+        picture = '<img src="front.png" alt="accuracy lost against latency, a point for each candidate">'
+    except Unsupported as problem:
+        picture = f"<p>{escape(str(problem))}</p>"
+    (folder / "report.html").write_text(_page(report, picture))
+
+
+def _page(report: Report, picture: str) -> str:
+    judged = report.labelled or "agreement with the START's own answers, which says nothing of who is right"
+    versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
+    notes = "".join(f"<p>{escape(note)}</p>" for note in report.notes)
+    rows = "".join(_row(entry) for entry in report.entries)
+    head = "<th>candidate<th>status"
+    head += "".join(
+        f"<th class=n>{text}" for text in ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "loss")
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>optimize: {escape(report.bundle)}</title><style>{_STYLE}</style>
+<h1>{escape(report.bundle)} {escape(report.version)}: {escape(_verdict(report))}</h1>
+<p>Judged by {escape(judged)}, margin {report.margin:g} points. {report.items} items, {report.cores} cores of
+{escape(report.machine)}; {escape(versions)}; {report.seconds:g} s.</p>{notes}{picture}
+<table><thead><tr>{head}<th>why</thead><tbody>{rows}</tbody></table>
+<p>Latency is of one item end to end (decoding, preparing, network, answer), over the START's in the same
+round, with its 95 % interval. Repeat it: <code>{escape(report.command)}</code></p></html>
+"""
+
+
+def _verdict(report: Report) -> str:
+    return f"{report.chosen} is best" if report.written else "nothing better was found"
+
+
+def _row(entry: Entry) -> str:
+    own, judgement = entry.figures, entry.judgement
+    cells = ["", "", "", "", ""]
+    if own is not None:
+        cells = [
+            f"{own.ratio.value:.2f} ({own.ratio.low:.2f}–{own.ratio.high:.2f})",
+            f"{own.p50_ms:.2f}",
+            f"{own.p95_ms:.2f}",
+            f"{own.throughput:.1f} (batch {own.batch})",
+            f"{own.size_bytes / 1e6:.2f}",
+        ]
+    lost = f"{judgement.loss:.2f} ({judgement.low:.2f}–{judgement.high:.2f})" if judgement else ""
+    why = "; ".join(filter(None, [entry.reason, *entry.notes, entry.explained]))
+    numbers = "".join(f"<td class=n>{escape(cell)}" for cell in [*cells, lost])
+    name = f"<td><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
+    return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{escape(why)}'

@@ -1,0 +1,164 @@
+"""`modelport optimize`: search, choose, write the new version and the report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .._version import __version__
+from ..bundle.manifest import Variant
+from ..bundle.store import Bundle
+from ..engine.settings import usable_cores
+from ..errors import UsageError
+from ..runtimes.machine import ANY, machine_class
+from .candidate import START, Candidate
+from .choose import machine_note, settled
+from .judge import needed
+from .outcome import Entry, Report
+from .report import write_report
+from .search import Plan, Search, Tell
+
+WORK = ".optimize"
+"""In the repository: what a search that was interrupted goes on with."""
+TOOLS = ("onnxruntime", "onnx", "onnxslim")
+PORTABLE = ("fp16", "simplify")
+"""Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
+
+
+def optimize(
+    bundle: str | os.PathLike[str] | Bundle,
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    labelled: str | os.PathLike[str] | None = None,
+    plan: Plan | None = None,
+    new_version: str | None = None,
+    tell: Tell = lambda text: None,
+) -> Report:
+    """Search for a smaller and faster form of the bundle's network, and write it as a new version.
+
+    Args:
+        bundle, data: what is optimized; items like those that it will see.
+        out: the model repository; `OUT/NAME/VERSION` is written, with the report beside the bundle in
+            `OUT/NAME/VERSION.report`.
+        labelled: data with known answers; without it agreement with the bundle's own answers is judged.
+        plan: margin, gate, time, portability.
+        new_version: by default the bundle's with the next number.
+        tell: told what is being done.
+
+    Raises:
+        InputError: data that says nothing. UsageError: the version exists. NotFound: no such bundle or data.
+    """
+    plan = plan or Plan()
+    begun = time.monotonic()
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    name, repository = opened.manifest.name, Path(out)
+    target = repository / name / (new_version or _next(opened.manifest.version, repository / name))
+    for place in (target, _report_folder(target)):
+        if os.path.lexists(place):
+            raise UsageError(
+                f"{place} exists; a bundle is never changed", hint="give another --model-version"
+            )
+    truth = Path(labelled) if labelled is not None else None
+    search = Search(opened, Path(data), truth, repository / name / WORK, plan, tell)
+    entries, made = search.run()
+    settled_entries, best = settled(entries)
+    figures = {entry.id: entry.figures for entry in settled_entries if entry.figures is not None}
+    notes = (*search.calibration.notes, machine_note(figures), *_advice(entries, plan))
+    report = Report(
+        bundle=name,
+        version=opened.manifest.version,
+        digest=opened.digest,
+        machine=machine_class(),
+        cores=usable_cores(),
+        versions={"modelport": __version__, **_versions()},
+        data=Path(data).name,
+        items=len(search.calibration.items),
+        labelled=truth.name if truth is not None else "",
+        margin=plan.margin,
+        entries=tuple(settled_entries),
+        chosen=best,
+        command=_command(opened, data, labelled, out, plan),
+        notes=tuple(filter(None, notes)),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+    if best != START:
+        _write(opened, target, settled_entries, made, best)
+        report = msgspec.structs.replace(report, written=f"{name}/{target.name}")
+    write_report(_report_folder(target), report)
+    shutil.rmtree(search.folder, ignore_errors=True)
+    if not any(search.folder.parent.iterdir()):
+        search.folder.parent.rmdir()
+    return report
+
+
+def _write(
+    start: Bundle, target: Path, entries: list[Entry], made: Mapping[str, Candidate], best: str
+) -> Bundle:
+    """The new version: the network as it was, and what is worth keeping as variants, the best one chosen."""
+    files: dict[str, bytes | None] = {variant.file: None for variant in start.manifest.variants}
+    variants = []
+    for entry in entries:
+        if entry.status not in ("chosen", "kept"):
+            continue
+        file = f"net.{entry.id}.onnx"
+        files[file] = made[entry.id].bundle.read(start.manifest.graphs.net.file)
+        figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
+        figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
+        machine = ANY if entry.id.startswith(PORTABLE) else machine_class()
+        variants.append(Variant(entry.id, file, figures, machine=machine, chosen=entry.id == best))
+    return start.derive(target, files, version=target.name, variants=tuple(variants))
+
+
+def _advice(entries: list[Entry], plan: Plan) -> list[str]:
+    """What to do where candidates are neither shown to be right nor wrong."""
+    open_ones = [entry for entry in entries if entry.status == "undecided" and entry.judgement is not None]
+    counts = [needed(entry.judgement, plan.margin) for entry in open_ones if entry.judgement is not None]
+    known = [count for count in counts if count is not None]
+    if not open_ones:
+        return []
+    more = f"about {min(known)} labelled items would show it for the nearest" if known else "more items would"
+    return [
+        f"{len(open_ones)} candidates lose no more than {plan.margin:g} points as far as can be seen, which "
+        f"these items are too few to show; {more}, and --gate estimate takes them as they look"
+    ]
+
+
+def _next(current: str, folder: Path) -> str:
+    if current.isdigit():
+        number = int(current) + 1
+        while (folder / str(number)).exists():
+            number += 1
+        return str(number)
+    return f"{current}-optimized"
+
+
+def _report_folder(target: Path) -> Path:
+    return target.with_name(f"{target.name}.report")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for tool in TOOLS:
+        try:
+            found[tool] = version(tool)
+        except PackageNotFoundError:
+            continue
+    return found | {"python": sys.version.split()[0]}
+
+
+def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> str:
+    words = ["modelport", "optimize", str(bundle.path), "--data", str(data)]
+    words += ["--eval", str(labelled)] if labelled is not None else []
+    words += ["--max-drop", f"{plan.margin:g}", "--gate", plan.gate]
+    words += ["--portable"] if plan.portable else []
+    return shlex.join([*words, "-o", str(out)])
