@@ -16,7 +16,8 @@ from modelport.bundle.store import Bundle
 from modelport.cli.main import run
 from modelport.errors import InputError, NotFound, Unsupported, UsageError
 from modelport.importers.mxnet import MXNetImporter, is_parameters, is_symbol
-from modelport.importers.source import Imported, SourceOptions, find_importer, parse_input
+from modelport.importers.source import Imported, Permission, SourceOptions, find_importer, parse_input
+from modelport.isolation import environments
 from modelport.isolation.child.converter import NotConverted, Refused
 from modelport.isolation.child.mxnet_export import onnx_name
 from modelport.isolation.child.mxnet_rewrite import indices_of, ones_of, read_symbol, rewritten, weights_of
@@ -128,7 +129,7 @@ def test_what_the_exporter_calls_outputs() -> None:
     assert {name: onnx_name(name) for name in said} == said
 
 
-def test_a_damaged_symbol_and_one_with_python_in_it_are_refused() -> None:
+def test_a_damaged_symbol_and_one_that_calls_code_are_refused() -> None:
     whole = json.dumps(SMALL).encode()
     for text in (whole[:-9], b'{"nodes": [], "heads": []}', b'{"nodes": [{"op": 1}]}', b"[" * 100_000):
         with pytest.raises(Refused, match=r"a\.json is"):
@@ -136,9 +137,22 @@ def test_a_damaged_symbol_and_one_with_python_in_it_are_refused() -> None:
     looped = symbol(node("null", "data"), node("relu", "out", 7))
     with pytest.raises(Refused, match="an input that is no node"):
         read_symbol("a.json", json.dumps(looped).encode())
-    custom = symbol(node("null", "data"), node("Custom", "boxes", 0, op_type="proposal"))
-    with pytest.raises(NotConverted, match=r"'boxes' is a Custom operator \(proposal\): Python code"):
-        read_symbol("a.json", json.dumps(custom).encode())
+    for op in ("Custom", "_Native"):  # the second calls an address that the file names
+        foreign = symbol(node("null", "data"), node(op, "boxes", 0, op_type="proposal", info="0x7f00"))
+        with pytest.raises(NotConverted, match=rf"'boxes' is a {op} operator \(proposal\): code"):
+            read_symbol("a.json", json.dumps(foreign).encode())
+
+
+def test_a_python_that_is_too_new_is_told_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path / "none"))
+    monkeypatch.setattr("modelport.isolation.environments.sys.version_info", (3, 14, 0))
+    put(tmp_path / "net-0000.params", PARAMETERS)
+    source = put(tmp_path / "net-symbol.json", SMALL)
+    with pytest.raises(Unsupported, match=r"mxnet needs a Python below 3\.12, and this is 3\.14"):
+        find_importer(source, Permission(isolate=True)).load(source, example=None)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,7 @@ def how_confined(worker: Worker) -> str:
 
 
 def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path:
+    environments.refuse_python(wanted)
     why = f"this needs {', '.join(lacking)}, which the current environment has not"
     size = f"about {wanted.megabytes / 1000:.1f} GB in {environments.root()}, once"
     offer = f"a private environment for it ({size}; {wanted.licence})"

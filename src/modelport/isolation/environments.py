@@ -55,6 +55,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     install: tuple[Install, ...]
     below: dict[str, str] = {}
     """Distribution -> the version from which on the current environment will no longer do."""
+    python_below: str = ""
+    """The first version of Python that the pinned set has no packages for."""
 
     @property
     def digest(self) -> str:
@@ -142,6 +144,7 @@ def make(wanted: Table, tell: Note) -> Path:
     folder = wanted.folder
     if (python := python_of(wanted)) is not None:
         return python  # also while somebody uses it
+    refuse_python(wanted)
     with locked(
         folder, tell=lambda: tell(f"waiting: another process is making the environment {wanted.name}")
     ):
@@ -160,6 +163,17 @@ def make(wanted: Table, tell: Note) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return folder / "bin" / "python"
+
+
+def refuse_python(wanted: Table) -> None:
+    """Raises Unsupported where the pinned set has no packages for the Python that runs this."""
+    here = sys.version_info[:2]
+    if wanted.python_below and here >= _numbers(wanted.python_below):
+        raise Unsupported(
+            f"the environment {wanted.name} needs a Python below {wanted.python_below}, and this is "
+            f"{here[0]}.{here[1]}",
+            hint="pack with an older Python; the bundle is served with any",
+        )
 
 
 def listed() -> list[Environment]:

@@ -37,6 +37,8 @@ TRAINED_BY = frozenset(
     ]
 )
 """Heads with a second input, the labels, that the answers do not depend on."""
+FOREIGN = frozenset({"Custom", "_Native", "_NDArray", "_CustomFunction"})
+"""Operators that call what the program which built them registered, the last three by its address in memory."""
 DEFAULTS = {
     "FullyConnected": {"flatten": "True"},
     "BatchNorm": {"fix_gamma": "True"},
@@ -75,11 +77,11 @@ def read_symbol(name: str, text: bytes) -> dict[str, Any]:
     except (KeyError, IndexError, TypeError) as problem:
         raise Refused(f"{name} is not a whole MXNet symbol: {problem}") from problem
     for node in held["nodes"]:
-        if node["op"] == "Custom":
+        if node["op"] in FOREIGN:
             kind = (node.get("attrs") or node.get("attr") or node.get("param") or {}).get("op_type", "?")
             raise NotConverted(
-                f"the layer {node['name']!r} is a Custom operator ({kind}): Python code that the symbol does "
-                "not hold",
+                f"the layer {node['name']!r} is a {node['op']} operator ({kind}): code that the symbol does not "
+                "hold",
                 "build the network without it, and do in a recipe's steps what it does",
             )
     return dict(held)
