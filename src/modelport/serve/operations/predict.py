@@ -29,6 +29,12 @@ from .build import (
 
 TAG = "Predict"
 
+RED = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8ISfC"
+    "wMDAxMDAwMDAAAAMlgD+Dhoy1AAAAABJRU5ErkJggg=="
+)
+"""A picture of two by two red pixels, in Base64."""
+
 SCHEMAS: Fragment = {
     "Label": struct({"label": TEXT, "score": {"type": ["number", "null"]}}),
     "Detection": struct(
@@ -80,6 +86,7 @@ ITEM = takes(
     form=struct(file={"type": "string", "format": "binary"}),
     json={"anyOf": [_PICTURE, _TENSORS, ref("Row"), _LIST, _ROWS, _COLUMNS, _WORDS, _TEXTS, TEXT]},
 )
+ITEM["content"]["application/json"]["example"] = {"image": RED}
 
 _REPLY = answers(
     {"anyOf": [ref("Prediction"), ref("PredictionList")]}, Server_Timing="Milliseconds by stage."
