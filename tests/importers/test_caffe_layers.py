@@ -111,6 +111,14 @@ LAYERS: list[tuple[str, str, Blobs]] = [
         layer("LRN", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),
         {},
     ),
+    ("scale alone", layer("Scale"), {"one": [numbers(6)]}),
+    (
+        "silence",
+        layer("Slice", "slice_param { slice_point: 2 }", tops="a b", name="s")
+        + layer("Silence", bottoms="a", tops="", name="n")
+        + layer("ReLU", bottoms="b"),
+        {},
+    ),
     ("sum", elt("operation: SUM"), {}),
     ("weighted sum", elt("operation: SUM coeff: 0.5 coeff: -2"), {}),
     ("product", elt("operation: PROD"), {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from modelport.cli.main import run
 from modelport.errors import InputError, NotFound, Unsupported
 from modelport.importers.darknet import DarknetImporter, is_description, is_weights
 from modelport.importers.source import find_importer
+from modelport.isolation.child import caffe_network, darknet_heads, darknet_layers
 from modelport.isolation.child.converter import Refused
 from modelport.isolation.child.darknet_file import WeightFile, parse, written
 from modelport.isolation.worker import Worker
@@ -108,6 +110,19 @@ def test_a_section_computes_what_opencv_does(worker: Worker, tmp_path: Path, cfg
     assert list(got) == list(want) == ["output"]
     scale = float(np.abs(want["output"]).max())
     np.testing.assert_allclose(got["output"], want["output"], rtol=1e-4, atol=1e-6 * max(scale, 1))
+
+
+def test_the_page_lists_what_is_converted() -> None:
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "docs" / "reference" / "caffe-darknet.md").read_text()
+    short = {"conv", "conn", "max", "avg", "soft"}
+    known = {
+        "layers": {*caffe_network.LAYERS, caffe_network.DETECTION},
+        "sections": {*darknet_layers.LAYERS, *darknet_heads.HEADS} - short,
+    }
+    for name, wanted in known.items():
+        listed = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
+        assert set(re.findall(r"`(\w+)`", listed)) == wanted
 
 
 def test_the_oldest_header_is_read(worker: Worker, tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def table(*requirements: str) -> Table:
     return Table("small", "test", "free", 1, {"no-such-thing": "1.0"}, (Install(requirements, alone=True),))
 
 
+def test_a_package_may_be_too_old_and_too_new() -> None:
+    def lacking(least: str, below: str) -> list[str]:
+        return environments.lacks(Table("small", "", "", 1, {"numpy": least}, (), {"numpy": below}))
+
+    assert lacking("1.20", "999") == []
+    assert lacking("1.0", "1.1") == ["numpy >= 1.0, < 1.1"]
+    assert lacking("998", "999") == ["numpy >= 998, < 999"]
+
+
 def test_one_is_made_used_again_listed_and_cleared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,19 +126,6 @@ def scale(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     return [Value(name, bottom.shape)]
 
 
-def bias(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Value]:
-    """A number to add for each channel."""
-    settings = layer.settings.message("bias_param")
-    bottom = bottoms[0]
-    first = layer.axis(settings.integer("axis", 1), len(bottom.shape))
-    if len(bottoms) > 1:
-        added = _spread(graph, layer, bottoms[1], first, bottom)
-    else:
-        sides = _covered(layer, bottom, first, settings.integer("num_axes", 1))
-        added = graph.weight(_beside(layer.weights(0, *sides), first, bottom))
-    return [Value(graph.op("Add", graph.name_of(bottom), added), bottom.shape)]
-
-
 def _covered(layer: Layer, bottom: Value, first: int, count: int) -> tuple[int, ...]:
     """The sides of the axes that a scale has numbers for."""
     if count < -1 or (count != -1 and first + count > len(bottom.shape)):
@@ -236,7 +223,6 @@ LAYERS: dict[str, Convert] = {
     "Exp": exp,
     "BatchNorm": batch_norm,
     "Scale": scale,
-    "Bias": bias,
     "Eltwise": eltwise,
     "InnerProduct": inner_product,
     "Softmax": softmax,

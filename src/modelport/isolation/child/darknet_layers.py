@@ -51,7 +51,7 @@ def activated(network: Network, section: Section, name: str, default: str = "lin
     Raises:
         NotConverted: it is not converted.
     """
-    op, weight = network.graph.op, network.graph.weight
+    op = network.graph.op
     kind = section.text("activation", default)
     simple = {"relu": "Relu", "logistic": "Sigmoid", "tanh": "Tanh"}
     if kind == "linear":
@@ -60,8 +60,6 @@ def activated(network: Network, section: Section, name: str, default: str = "lin
         return op(simple[kind], name)
     if kind == "leaky":
         return op("LeakyRelu", name, alpha=LEAK)
-    if kind == "relu6":
-        return op("Clip", name, weight(0.0), weight(6.0))
     if kind == "swish":
         return op("Mul", name, op("Sigmoid", name))
     if kind == "mish":
@@ -69,7 +67,7 @@ def activated(network: Network, section: Section, name: str, default: str = "lin
     raise section.refuse(f"the activation {kind}", f"converted are linear, {', '.join(ACTIVATIONS)}")
 
 
-ACTIVATIONS = ("leaky", "logistic", "mish", "relu", "relu6", "swish", "tanh")
+ACTIVATIONS = ("leaky", "logistic", "mish", "relu", "swish", "tanh")
 
 
 def convolutional(network: Network, section: Section) -> Value:
