@@ -100,18 +100,26 @@ def line(row: Row, conversion: dict[str, Any]) -> str:
     """One row of the table."""
     compared, inputs = conversion["labels_compared"], "made-up" if conversion["generated"] else "recorded"
     agreeing = f"{conversion['labels_agreeing']} of {compared} {inputs}" if compared else "–"
-    allowed, own = conversion["tolerance"], "" if conversion["own_process"] else " (with Modelport)"
+    size, own = conversion["bytes"], "" if conversion["own_process"] else " (with Modelport)"
     cells = [
         row.title,
         conversion["source"],
         f"{conversion['seconds']:.1f}",
         f"{(conversion['peak_bytes'] or 0) / 2**20:.0f} MB{own}",
         f"{conversion['max_difference']:.1e}" if conversion["max_difference"] else "0",
-        f"{allowed['absolute']:.1e} + {allowed['relative']:.0e} of the value",
+        _allowed(conversion),
         agreeing,
-        f"{conversion['bytes'] / 1e6:.2f} MB",
+        f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
     ]
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def _allowed(conversion: dict[str, Any]) -> str:
+    """The tolerance; of outputs without floats, that they are equal or not."""
+    if not any(dtype.startswith("float") for dtype in conversion["dtypes"]):
+        return "nothing: they are whole numbers or text"
+    allowed = conversion["tolerance"]
+    return f"{allowed['absolute']:.1e} + {allowed['relative']:.0e} of the value"
 
 
 def write(marker: str, lines: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from .importers.source import (
     parse_input,
 )
 from .runtimes.onnxruntime import OnnxRuntime
-from .tensors import Array, TensorSpec
+from .tensors import Array, Signature, TensorSpec
 
 ROWS = 3
 CUTS = (0.35, 0.9)
@@ -109,14 +110,16 @@ def check_importer(
     permission = Permission(trust=code, isolate=isolate)
     specs = tuple(parse_input(text) for text in inputs)
     case = _Case(maker, Path(source), specs, permission, options, example)
-    imported = case.load()
+    one = case.new()
+    told = one.signature(case.source, specs)
+    imported = one.load(case.source, example=example, inputs=specs)
     with tempfile.TemporaryDirectory(prefix="modelport-contract-") as name:
         folder = Path(name)
         broken = [
             *_recognition(case, folder, renamed, others),
-            *_foreign_modules(case, frameworks),
-            *_graph(case, imported),
+            *_graph(imported, told),
             *_answers(case, imported),
+            *_again(case, imported, frameworks, folder),
             *_truncated(case, imported, folder),
             *(_trust(case) if code else ()),
         ]
@@ -178,17 +181,15 @@ allowed = Permission(trust=said["trust"], isolate=said["isolate"])
 case = testing._Case(testing._named(said["importer"]), Path(said["source"]), specs, allowed, options, None)
 maker = case.new()
 maker.recognises(case.source)
-maker.load(case.source, example=None, inputs=specs)
+Path(said["onnx"]).write_bytes(maker.load(case.source, example=None, inputs=specs).onnx)
 there = sorted(name for name in said["frameworks"] if name in sys.modules)
 print(json.dumps(there))
 """
 
 
-def _foreign_modules(case: _Case, frameworks: Sequence[str]) -> Iterator[str]:
-    """Load in a new process, where nothing else has imported the framework."""
-    if not frameworks:
-        return
-    maker = case.importer
+def _again(case: _Case, imported: Imported, frameworks: Sequence[str], folder: Path) -> Iterator[str]:
+    """Load in a new process, where nothing else imported the framework: the same answers, and none there."""
+    maker, written = case.importer, folder / "again.onnx"
     options = msgspec.to_builtins(case.options, enc_hook=str) if case.options is not None else None
     said = {
         "importer": f"{maker.__module__}:{getattr(maker, '__qualname__', '')}",
@@ -198,18 +199,29 @@ def _foreign_modules(case: _Case, frameworks: Sequence[str]) -> Iterator[str]:
         "trust": case.permission.trust,
         "isolate": case.permission.isolate,
         "frameworks": list(frameworks),
+        "onnx": str(written),
     }
     command = [sys.executable, "-c", _HOST, json.dumps(said)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    env = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         yield f"- in a process of its own it does not load: {done.stderr.strip()[-500:]}"
         return
     there = json.loads(done.stdout.splitlines()[-1])
     if there:
         yield f"- it imports {', '.join(there)} into the host process"
+    batch = _batch(case, imported)
+    if batch is None:
+        return
+    first, second = OnnxRuntime().open(imported.onnx), OnnxRuntime().open(written.read_bytes())
+    got, other = run_session(first)(batch), run_session(second)(batch)
+    for name, array in got.items():
+        if not np.array_equal(other[name], array, equal_nan=array.dtype.kind == "f"):
+            yield f"- converted twice, it gives two answers ({name!r})"
 
 
-def _graph(case: _Case, imported: Imported) -> Iterator[str]:
+def _graph(imported: Imported, told: Signature | None) -> Iterator[str]:
     model = onnx.load_model_from_string(imported.onnx)
     onnx.checker.check_model(model, full_check=True)
     if signature_of(model) != imported.signature:
@@ -221,7 +233,6 @@ def _graph(case: _Case, imported: Imported) -> Iterator[str]:
         yield f"- operators of the domains {', '.join(sorted(strange))}"
     if any(tensor.external_data for tensor in tensors_of(model)):
         yield "- weights that are not inside"
-    told = case.new().signature(case.source, case.specs)
     if told is not None:
         for side, before, after in (
             ("inputs", told.inputs, imported.signature.inputs),
@@ -258,10 +269,6 @@ def _answers(case: _Case, imported: Imported) -> Iterator[str]:
             yield f"- the reference gives another {spec.name!r} the second time"
     if imported.batch:
         yield from _rows(imported, run, batch)
-    other = OnnxRuntime().open(case.load().onnx).run(batch)
-    for name, array in got.items():
-        if not np.array_equal(other[name], array, equal_nan=array.dtype.kind == "f"):
-            yield f"- converted twice, it gives two answers ({name!r})"
 
 
 def _rows(

@@ -131,16 +131,14 @@ def command(source: str, as_json: bool, **options: Any) -> None:
 
 def conversion_rows(measured: Conversion) -> list[tuple[str, str]]:
     """What the conversion took and how close it came, as rows of the closing table."""
+    dtypes, floats = ", ".join(measured.dtypes), any(dtype.startswith("float") for dtype in measured.dtypes)
     allowed, where = measured.tolerance, "a process of its own" if measured.own_process else "this process"
     peak = f", at most {measured.peak_bytes / 2**20:.0f} MB in {where}" if measured.peak_bytes else ""
+    share = f"{allowed.absolute:.2g} + {allowed.relative:.2g} of the value" if floats else "none"
     rows = [
         ("from", f"{measured.source} ({measured.format})"),
         ("conversion", f"{measured.seconds:.1f} s{peak}; the bundle has {_size(measured.bytes)}"),
-        (
-            "difference",
-            f"at most {measured.max_difference:.2g} (allowed for {', '.join(measured.dtypes)}: "
-            f"{allowed.absolute:.2g} + {allowed.relative:.2g} of the value)",
-        ),
+        ("difference", f"at most {measured.max_difference:.2g} (allowed for {dtypes}: {share})"),
     ]
     if measured.labels_compared:
         inputs = "made-up inputs" if measured.generated else "golden inputs"

@@ -13,7 +13,7 @@ def best_class(answer: Tensors) -> str | int | None:
 
     Args:
         answer: a classifier's (`labels` or `indices`, best first), or that of a network whose only output is
-            `[1, classes]` floats: then the index of the largest.
+            `[1, classes]` floats, or 8-bit whole numbers that stand for such: then the index of the largest.
     """
     if are_detections(answer):
         return None
@@ -25,7 +25,8 @@ def best_class(answer: Tensors) -> str | int | None:
     if len(answer) != 1:
         return None
     (only,) = answer.values()
-    if only.dtype.kind != "f" or only.ndim != 2 or len(only) != 1 or only.shape[1] < 2:
+    scores = only.dtype.kind == "f" or only.dtype in (np.int8, np.uint8)
+    if not scores or only.ndim != 2 or len(only) != 1 or only.shape[1] < 2:
         return None
     return int(np.argmax(only[0]))
 
