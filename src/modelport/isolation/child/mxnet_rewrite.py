@@ -38,7 +38,7 @@ TRAINED_BY = frozenset(
 )
 """Heads with a second input, the labels, that the answers do not depend on."""
 FOREIGN = frozenset({"Custom", "_Native", "_NDArray", "_CustomFunction"})
-"""Operators that call what the program which built them registered, the last three by its address in memory."""
+"""Operators that call what the program that built them registered, the last three by an address in memory."""
 DEFAULTS = {
     "FullyConnected": {"flatten": "True"},
     "BatchNorm": {"fix_gamma": "True"},
@@ -80,8 +80,8 @@ def read_symbol(name: str, text: bytes) -> dict[str, Any]:
         if node["op"] in FOREIGN:
             kind = (node.get("attrs") or node.get("attr") or node.get("param") or {}).get("op_type", "?")
             raise NotConverted(
-                f"the layer {node['name']!r} is a {node['op']} operator ({kind}): code that the symbol does not "
-                "hold",
+                f"the layer {node['name']!r} is a {node['op']} operator ({kind}): code that the symbol does "
+                "not hold",
                 "build the network without it, and do in a recipe's steps what it does",
             )
     return dict(held)
