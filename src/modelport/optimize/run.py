@@ -72,23 +72,9 @@ def optimize(
     search = Search(opened, Path(data), truth, repository / name / WORK, plan, tell)
     entries, made = search.run()
     settled_entries, best = settled(entries)
-    figures = {entry.id: entry.figures for entry in settled_entries if entry.figures is not None}
-    notes = (*search.calibration.notes, machine_note(figures), *_advice(entries, plan))
-    report = Report(
-        bundle=name,
-        version=opened.manifest.version,
-        digest=opened.digest,
-        machine=machine_class(),
-        cores=usable_cores(),
-        versions={"modelport": __version__, **_versions()},
-        data=Path(data).name,
-        items=len(search.calibration.items),
-        labelled=truth.name if truth is not None else "",
-        margin=plan.margin,
-        entries=tuple(settled_entries),
-        chosen=best,
+    report = msgspec.structs.replace(
+        _report(search, settled_entries, best),
         command=_command(opened, data, labelled, out, plan),
-        notes=tuple(filter(None, notes)),
         seconds=round(time.monotonic() - begun, 1),
     )
     if best != START:
@@ -99,6 +85,27 @@ def optimize(
     if not any(search.folder.parent.iterdir()):
         search.folder.parent.rmdir()
     return report
+
+
+def _report(search: Search, entries: list[Entry], best: str) -> Report:
+    """What was found, and under what circumstances."""
+    figures = {entry.id: entry.figures for entry in entries if entry.figures is not None}
+    notes = (*search.calibration.notes, machine_note(figures), *_advice(entries, search.plan))
+    return Report(
+        bundle=search.bundle.manifest.name,
+        version=search.bundle.manifest.version,
+        digest=search.bundle.digest,
+        machine=machine_class(),
+        cores=usable_cores(),
+        versions={"modelport": __version__, **_versions()},
+        data=search.data.name,
+        items=len(search.calibration.items),
+        labelled=search.labelled.name if search.labelled is not None else "",
+        margin=search.plan.margin,
+        entries=tuple(entries),
+        chosen=best,
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def _write(

@@ -57,6 +57,8 @@ class Search:
     def __init__(
         self, bundle: Bundle, data: Path, labelled: Path | None, work: Path, plan: Plan, tell: Tell
     ) -> None:
+        self.bundle = bundle
+        self.data = data
         self.plan = plan
         self.tell = tell
         self.labelled = labelled
