@@ -40,6 +40,10 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.body(x))
 
+class Settings(dict):
+    def __init__(self):
+        self.rate, self["depth"] = 0.1, 3
+
 class Sized(nn.Module):
     def __init__(self, width, depth):
         super().__init__()
@@ -70,6 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(state, place / "old.pth", _use_new_zipfile_serialization=False)
     torch.save({"epoch": 3, "model": {f"module.{k}": v for k, v in state.items()}}, place / "training.pt")
     torch.save(net, place / "whole.pt")
+    with_settings = {"state_dict": state, "settings": network.Settings(), "epoch": 3}
+    torch.save(with_settings, place / "settings.ckpt")
     torch.save(torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.Tanh()), place / "plain.pt")
     write_safetensors(place / "net.safetensors", {k: v.numpy() for k, v in state.items()})
     with warnings.catch_warnings():
@@ -127,6 +133,18 @@ def test_weights_of_other_forms(folder: Path, name: str, said: str) -> None:
     held = importer.hold(folder / name)
     assert (held.kind, held.names) == ("state_dict", ("x",))
     assert said in " ".join(held.notes)
+
+
+def test_weights_beside_objects_of_classes_that_are_not_here(folder: Path, tmp_path: Path) -> None:
+    """As trainers write them: what the class of the settings is, nobody needs to know."""
+    (tmp_path / "other.py").write_text(NET.replace("Settings", "Renamed"))
+    importer = find_importer(
+        folder / "settings.ckpt", TRUSTED, SourceOptions(builder=f"{tmp_path}/other.py:Net")
+    )
+    assert isinstance(importer, TorchImporter)
+    held = importer.hold(folder / "settings.ckpt")
+    assert held.kind == "state_dict"
+    assert any("those under 'state_dict'" in note for note in held.notes)
 
 
 @pytest.mark.parametrize(("name", "builder"), [("whole.pt", "network.py:Net"), ("plain.pt", "")])

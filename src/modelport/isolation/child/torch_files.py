@@ -25,7 +25,7 @@ from .torch_network import (
 )
 from .torch_quantized import has_dynamic_layers, unpacked
 from .torch_transforms import Known, known
-from .torch_weights import Builder, filled, module_in, read_module, read_weights, state_in
+from .torch_weights import Builder, filled, module_in, read_module, read_weights, refuse_absent, state_in
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -127,7 +127,11 @@ class Converter:
         if (module := module_in(torch, held)) is not None:
             self.transforms = known("", builder, module)
             return module_network(module.float().eval(), "nn.Module")
-        state, notes = state_in(torch, held)
+        try:
+            state, notes = state_in(torch, held)
+        except Refused:
+            refuse_absent(held, builder)
+            raise
         if builder is None:
             raise Unclear(
                 f"it holds weights and no network ({len(state)} tensors: {', '.join(list(state)[:3])} …)",

@@ -94,7 +94,7 @@ class Builder:
     def stand_in(self, module: str, name: str) -> Any:
         """The user's class for a name in a pickle; None for names of torch and of Python's own library."""
         root = module.split(".")[0]
-        if root == "torch" or (root != "__main__" and root in sys.stdlib_module_names):
+        if root in ("torch", "torchvision") or (root != "__main__" and root in sys.stdlib_module_names):
             return None
         found = getattr(self.module, name, None)
         return found if isinstance(found, type) else None
@@ -175,32 +175,60 @@ def _safetensors(torch: Any, path: str) -> dict[str, Any]:
     return held
 
 
+class Absent:
+    """Stands for an object of a class whose code is not here: it is made, filled, and does nothing."""
+
+    named = ""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Whatever the class takes."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Whatever it held."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """As a mapping's items are filled in."""
+
+    def append(self, value: Any) -> None:
+        """As a list's items are filled in."""
+
+    def extend(self, values: Any) -> None:
+        """As a list's items are filled in."""
+
+
 def read_module(torch: Any, path: str, builder: Builder | None) -> Any:
-    """What a checkpoint with pickled classes holds: names of torch, of the user's file, and no others.
+    """What a checkpoint with pickled classes holds: names of torch and of the user's file are looked up, and
+    objects of any other are `Absent`: trainers keep their settings beside the weights.
 
     Raises:
-        Refused: it names something else.
+        Refused: it names something that no checkpoint needs.
     """
+    roots = ("torchvision",) if builder is not None and builder.torchvision else ()
+    here = (*sys.stdlib_module_names, *RENAMED, "torch", "numpy", *roots)
 
     def stand_in(module: str, name: str) -> Any:
         found = builder.stand_in(module, name) if builder is not None else None
-        if found is None and module.split(".")[0] not in (
-            *sys.stdlib_module_names,
-            *RENAMED,
-            "torch",
-            "numpy",
-        ):
-            where = (
-                f"{builder.text.rpartition(':')[0]} has none" if builder else "its code is not in the file"
-            )
-            raise Refused(
-                f"the checkpoint is of the class {module}.{name}, and {where}",
-                "give the file that defines it: --class FILE.py:NAME --trust",
-            )
+        if found is None and module.split(".")[0] not in here:
+            return type(name.rpartition(".")[2], (Absent,), {"named": f"{module}.{name}"})
         return found
 
-    roots = ("torchvision",) if builder is not None and builder.torchvision else ()
-    return load(torch, path, roots, (lambda m, n: None) if roots else stand_in)
+    return load(torch, path, roots, stand_in)
+
+
+def refuse_absent(held: Any, builder: Builder | None) -> None:
+    """Refuses a checkpoint whose network is of a class that is not here.
+
+    Raises:
+        Refused: naming the class.
+    """
+    inside = list(held.values()) if isinstance(held, Mapping) else [held]
+    absent = [each.named for each in inside if isinstance(each, Absent)]
+    if absent:
+        file = f"{builder.text.rpartition(':')[0]} has none" if builder else "its code is not in the file"
+        raise Refused(
+            f"the checkpoint is of the class {absent[0]}, and {file}",
+            "give the file that defines it: --class FILE.py:NAME --trust",
+        )
 
 
 def module_in(torch: Any, held: Any) -> Any:
