@@ -34,6 +34,7 @@ from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
 from .names import free_names
+from .ranges import seen_in
 from .source import (
     Imported,
     Importer,
@@ -127,7 +128,7 @@ def pack(
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
     doing("recording golden cases", 0.6)
     proof, files = _proof(prepared, golden, tell)
-    manifest = _manifest(prepared, source, name, version, description, task, proof)
+    manifest = _manifest(_described(prepared, golden), source, name, version, description, task, proof)
     doing("proving that it is the same model", 0.8)
     bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
     if report is not None:
@@ -306,6 +307,15 @@ def _name(name: str | None, source: Any) -> str:
     stem = named[1] if named else path.stem if path is not None else type(source).__name__
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
     return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
+
+
+def _described(prepared: Prepared, golden: Any) -> Prepared:
+    """With the ranges of the user's rows, where the source does not say a column's."""
+    items = prepared.items
+    if golden is None or not items.columns:
+        return prepared
+    columns = seen_in(items.columns, golden, items.decode)
+    return msgspec.structs.replace(prepared, items=msgspec.structs.replace(items, columns=columns))
 
 
 def _manifest(
