@@ -126,8 +126,24 @@ def test_bundles_without_options_pass_over_what_they_do_not_know(http: httpx.Cli
     for more in ({"content": picture("red")}, {"files": {"file": picture("red")}, "data": {"x": "y"}}):
         reply = http.post("/predict/colours?score_threshold=7&from=a-link", **more)  # type: ignore[arg-type]
         assert reply.status_code == 200 and reply.json()["answer"][0]["label"] == "red"
-    reply = http.post("/predict/colours", content=picture("red"), headers={"Accept": "image/jpeg"})
-    assert reply.status_code == 200 and reply.json()["answer"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [("image/jpeg", 406), ("image/png, image/jpeg;q=.5", 406), ("image/jpeg, */*", 200), ("text/html", 200)],
+)
+def test_what_draws_nothing_says_so_where_only_a_picture_will_do(
+    http: httpx.Client, accept: str, status: int
+) -> None:
+    reply = http.post("/predict/colours", content=picture("red"), headers={"Accept": accept})
+    assert reply.status_code == status
+    assert "nothing that is drawn" in reply.text if status == 406 else "red" in reply.text
+
+
+def test_two_files_in_one_form_are_not_silently_one(http: httpx.Client) -> None:
+    files = [("file", ("a.png", picture("red"))), ("file", ("b.png", picture("blue")))]
+    reply = http.post("/predict/colours", files=files)
+    assert reply.status_code == 400 and "2 files" in reply.json()["error"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

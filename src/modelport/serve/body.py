@@ -181,6 +181,12 @@ async def multipart_item(body: bytes, headers: Headers) -> Item:
         raise InputError(f"the multipart form is malformed: {problem}") from problem
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        named = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+        if len(named) > 1:
+            raise InputError(
+                f"the form has {len(named)} files in the field `file`; a request holds one item",
+                hint="send a request for each; the server puts them into batches",
+            )
         chosen = form.get("file")
         upload = chosen if isinstance(chosen, UploadFile) else files[0] if len(files) == 1 else None
         if upload is None:

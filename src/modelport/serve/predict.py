@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from ..engine.model import LiveModel
 from ..engine.repository import Repository
+from ..errors import NotAcceptable
 from .accept import preferred
 from .body import encoded_item, read_body
 from .drawing import KINDS, draws
@@ -64,12 +65,20 @@ async def predict(request: Request) -> Response:
 
 
 def reply_kind(model: LiveModel, accept: str | None) -> str:
-    """The media type of a reply; only detectors have a choice, everything else is JSON whatever is accepted.
+    """The media type of a reply; only detectors draw, everything else is JSON unless pictures alone will do.
 
     Raises:
-        NotAcceptable: a detector's caller accepts neither JSON nor a picture.
+        NotAcceptable: a detector's caller accepts neither JSON nor a picture, or another's a picture only.
     """
-    return preferred(accept, (JSON, *KINDS)) if draws(model.bundle.manifest) else JSON
+    if draws(model.bundle.manifest):
+        return preferred(accept, (JSON, *KINDS))
+    wanted = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")} - {""}
+    if wanted and wanted <= {"image/*", *KINDS}:
+        raise NotAcceptable(
+            f"{model.bundle.manifest.name} answers in {JSON}: its answers are nothing that is drawn",
+            hint=f"Accept: {JSON}",
+        )
+    return JSON
 
 
 def server_timing(timing: Any) -> str:
