@@ -188,8 +188,9 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, protocol: int) -> None:
     for path in (plain, zipped):
         with pytest.raises(Unsupported, match="opening it would run code"):
             find_importer(path).load(path, example=None)
-        with pytest.raises((Unsupported, InputError), match=r"pathlib|getattr|the checkpoint names"):
-            find_importer(path, TRUSTED).load(path, example=None)
+    if protocol == 4:
+        with pytest.raises(InputError, match="the checkpoint names pathlib"):
+            find_importer(zipped, TRUSTED).load(zipped, example=None)
     assert not mark.exists()
 
 
@@ -201,9 +202,8 @@ def test_a_bomb_in_an_exported_program_does_not_go_off(files: Path, tmp_path: Pa
     packed = io.BytesIO()
     torch.save((Bomb(mark),), packed)
     path = repacked(files / "any.pt2", tmp_path / "bomb.pt2", {member: packed.getvalue()})
-    for permission in (None, TRUSTED):
-        with pytest.raises((Unsupported, InputError)):
-            find_importer(path, permission).load(path, example=None)
+    with pytest.raises((Unsupported, InputError)):
+        find_importer(path, TRUSTED).load(path, example=None)
     assert not mark.exists()
 
 
