@@ -2,6 +2,8 @@
 
 import { make } from "./common.js";
 
+const KNOWN = 6; // categories that are named below a field that takes others too
+
 /** The field of one column; `column` is as the server describes it. */
 export class Field {
   constructor(column, index, changed) {
@@ -57,7 +59,8 @@ export class Field {
     const high = Number.isFinite(maximum);
     const seen = unseen ? "seen " : "";
     const range = low && high ? `${seen}${short(minimum)} to ${short(maximum)}` : low ? `${seen}from ${short(minimum)}` : high ? `${seen}up to ${short(maximum)}` : "";
-    const kind = { int64: "a whole number", bool: "", string: categories?.length ? "" : "text" }[dtype] ?? "a number";
+    const known = unseen && categories?.length ? `${categories.slice(0, KNOWN).join(", ")}${categories.length > KNOWN ? ", …" : ""} or another` : "";
+    const kind = { int64: "a whole number", bool: "", string: categories?.length ? known : "text" }[dtype] ?? "a number";
     return [description, [kind, range].filter(Boolean).join(", ")].filter(Boolean).join(" · ");
   }
 
