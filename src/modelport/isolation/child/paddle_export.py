@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def reason_of(problem: BaseException) -> str:
     """What a native error says, without the hints and places around it."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     plain = [line for line in lines if not line.startswith(("[", "In user code"))]
-    return (plain or lines or [type(problem).__name__])[0]
+    return re.sub(r"\s*\(at /.*\)$", "", (plain or lines or [type(problem).__name__])[0])
 
 
 def copied(message: Any) -> Any:

@@ -63,6 +63,7 @@ class Converter:
             compare(program.name, _parameters_of_old(program.name, text), name, held)
         about = {"kind": "paddle", "framework": f"paddlepaddle {paddle.__version__}"}
         notes = inexact(program.name, text)
+        last_words(Refused(f"PaddlePaddle ended while it opened {program.name}: the file is damaged"))
         self.predictor = _predictor(program, weights)
         last_words(lacking(program.name, text))
         model = export(paddle, program, weights)
@@ -144,7 +145,10 @@ def _predictor(program: Path, weights: Path | None) -> Any:
     settings.disable_glog_info()
     settings.disable_gpu()
     settings.disable_mkldnn()
-    return inference.create_predictor(settings)
+    try:
+        return inference.create_predictor(settings)
+    except (ValueError, RuntimeError) as problem:
+        raise Refused(f"PaddlePaddle does not open {program.name}: {reason_of(problem)}") from problem
 
 
 def _settle(model: Any, said: list[dict[str, Any]]) -> None:
