@@ -65,6 +65,7 @@ def form(boundary: str, **fields: str) -> bytes:
         (HOUSE, "application/json"),
         ([3, 3, None, "ISLAND", True], "application/json"),
         ("rooms=3&age=3&income=&near=ISLAND&garden=on", "application/x-www-form-urlencoded"),
+        (HOUSE, "application/x-www-form-urlencoded"),
         (form("xx", rooms="3", age="3", near="ISLAND", garden="true"), "multipart/form-data; boundary=xx"),
     ],
 )

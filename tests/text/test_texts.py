@@ -197,6 +197,7 @@ def ask(url: str, path: str, body: Any, kind: str = "application/json") -> Any:
         ("A good film!", "application/octet-stream"),
         ({"text": "A good film!"}, "application/json"),
         ("text=A+good+film%21", "application/x-www-form-urlencoded"),
+        ("A good film!", "application/x-www-form-urlencoded"),
     ],
 )
 def test_one_text_has_one_answer(url: str, body: Any, kind: str) -> None:

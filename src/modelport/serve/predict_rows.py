@@ -37,6 +37,9 @@ async def answer_body(
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         raise InputError("the body is empty", hint=_hint(model))
+    if kind == _FORMS[0] and (looks_like_json(body) or b"=" not in body):
+        # What curl's -d says of any body; it is none.
+        kind = "application/json" if looks_like_json(body) else ""
     fields = await form_fields(body, headers) if kind in _FORMS else None
     if model.bundle.manifest.decode.kind == "text":
         return await _texts(model, body, kind, fields, options)
