@@ -47,6 +47,7 @@ def calibration(place: Path, start: Bundle) -> Calibration:
         (DynamicInt8(), 0.03),
         (StaticInt8(), 0.05),
         (StaticInt8(calibrator="percentile"), 0.05),
+        (StaticInt8(calibrator="entropy"), 0.08),
         (StaticInt8(reduced=True), 0.08),
         (StaticInt8(weights="u8", per_channel=False), 0.08),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,6 +30,8 @@ class Calibration(msgspec.Struct, frozen=True, eq=False):
     prepared: tuple[dict[str, Array], ...]
     """What the network takes, without the batch axis."""
     notes: tuple[str, ...] = ()
+    ranges: dict[tuple[str, str], Any] = msgspec.field(default_factory=dict)
+    """By a network's digest and a calibrator's name: what was measured already."""
 
     def batches(self, rows: int) -> Iterator[Tensors]:
         """The prepared items in batches of the same shapes, of at most so many rows."""
