@@ -1,7 +1,7 @@
 """Every framework's example: made, packed, replayed, and written into a table.
 
 python examples/frameworks/run.py                 all of them, and the table in docs/reference/frameworks.md
-python examples/frameworks/run.py --only onnx     one, printed; nothing is written
+python examples/frameworks/run.py --only onnx     one; the others' lines stay
 python examples/frameworks/run.py --real DIR      real models instead (real.toml), into the second table
 
 A folder beside this file with a `row.toml` is an example:
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,46 +122,47 @@ def _allowed(conversion: dict[str, Any]) -> str:
     return f"{allowed['absolute']:.1e} + {allowed['relative']:.0e} of the value"
 
 
-def write(marker: str, lines: Sequence[str]) -> None:
-    """Put a table between its two markers in the page."""
-    table = "\n".join([HEADER, "|" + "---|" * 8, *lines])
-    pattern = rf"(<!-- {marker}: begin -->\n).*?(<!-- {marker}: end -->)"
-    text, count = re.subn(
-        pattern, lambda found: found[1] + table + "\n" + found[2], PAGE.read_text(), flags=re.S
-    )
-    if count != 1:
+def write(marker: str, rows: Sequence[Row], lines: Mapping[str, str]) -> None:
+    """Put lines into the page's table, in the order of `rows`; those of rows that were not run stay."""
+    page = PAGE.read_text()
+    pattern = re.compile(rf"(<!-- {marker}: begin -->\n)(.*?)(<!-- {marker}: end -->)", re.S)
+    found = pattern.search(page)
+    if found is None:
         raise Failed(f"{PAGE} has no markers for {marker!r}")
-    PAGE.write_text(text)
+    there = {each.split(" | ")[0][2:]: each for each in found[2].splitlines()}
+    kept = [lines.get(row.name) or there.get(row.title) for row in rows]
+    table = "\n".join([HEADER, "|" + "---|" * 8, *(each for each in kept if each)])
+    PAGE.write_text(page[: found.start()] + found[1] + table + "\n" + found[3] + page[found.end() :])
 
 
 def main() -> int:
     """Run what the arguments say; 1 where a row failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", action="append", metavar="NAME", help="this row, printed and not written")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="this row; the others stay as they are"
+    )
     parser.add_argument("--real", type=Path, metavar="DIR", help="the real models of real.toml, in DIR")
     given = parser.parse_args()
     rows = real() if given.real else examples()
     chosen = [row for row in rows if not given.only or row.name in given.only]
     if not chosen:
         parser.error(f"no such row; there are {', '.join(row.name for row in rows)}")
-    lines, failed = [], []
+    lines: dict[str, str] = {}
+    failed: list[str] = []
     for row in chosen:
         with tempfile.TemporaryDirectory() as folder:
             data = given.real.resolve() if given.real else None
             try:
-                lines.append(
-                    line(row, run(row, Path(folder), data, lambda step: print(step, file=sys.stderr)))
-                )
+                measured = run(row, Path(folder), data, lambda step: print(step, file=sys.stderr))
+                lines[row.name] = line(row, measured)
             except Failed as problem:
                 failed.append(row.name)
                 print(f"{row.name} FAILED: {problem}", file=sys.stderr)
-    print("\n".join([HEADER, "|" + "---|" * 8, *lines]))
+    print("\n".join([HEADER, "|" + "---|" * 8, *lines.values()]))
+    write("real" if given.real else "examples", rows, lines)
     if failed:
-        print(f"failed: {', '.join(failed)}; nothing was written", file=sys.stderr)
-        return 1
-    if not given.only:
-        write("real" if given.real else "examples", lines)
-    return 0
+        print(f"failed: {', '.join(failed)}; their rows stay as they were", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _row(name: str, data: dict[str, Any]) -> Row:

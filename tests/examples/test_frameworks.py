@@ -88,7 +88,7 @@ def test_its_importer_keeps_the_contract(name: str, make: Callable[[str], Made])
     made = make(name)
     if made.conversion["format"] == "python":
         pytest.skip("it stays Python: nothing is converted")
-    flags = dict(zip(made.row.pack, [*made.row.pack[1:], ""], strict=True))
+    flags = dict(zip(made.row.pack, [*made.row.pack[1:], ""], strict=False))
     weights = flags.get("--weights")
     options = SourceOptions(
         Path(weights) if weights else None, flags.get("--signature", ""), flags.get("--class", "")
