@@ -236,7 +236,7 @@ def test_the_example_is_packed_and_agrees_on_its_pictures(shapes: Path, tmp_path
     assert manifest.lineage.source is not None and manifest.lineage.source.format == "paddle"
     assert "paddlepaddle" in manifest.lineage.source.framework and manifest.graphs.net.batch
     assert manifest.golden is not None and len(manifest.golden.cases) == 12
-    assert b"triangle" in bundle.read("labels.txt")
+    assert b"diamond" in bundle.read("labels.txt")
 
 
 @pytest.mark.frameworks
