@@ -162,8 +162,9 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another form of the network, with its measured figures.
 
-    `machine` is the class of machine that they are of and that its answers are known on (`x86_64-avx512vnni`);
-    empty where they are the same on any. A reader takes the `chosen` one for its own class before `net`.
+    `machine` is the class of machine that they are of and that its answers are known on, such as
+    `x86_64-avx512vnni`; empty where they are the same on any. A reader takes the `chosen` one for its own
+    class before `net`.
     """
 
     name: Name
