@@ -5,6 +5,7 @@ One row or text (a JSON object, a form, a text) has one `answer`; a list or a CS
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..steps.rows import columns_of, rows_of
 from ..tensors import Array, Tensors
 from .body import form_fields, off_loop
 from .options import chosen, of_query
-from .rows import MAX_TEXTS, answer_texts, check_count, split, text_of
+from .rows import MANY, MAX_TEXTS, answer_texts, check_count, split, text_of
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 TEXT_FIELD = "text"
@@ -97,6 +98,8 @@ async def _rows(
     model: LiveModel, rows: Tensors, one: bool, options: Options | None
 ) -> tuple[dict[str, Any], Timing]:
     outputs, timing = await model.timed_rows(rows, options=options)
+    if len(next(iter(outputs.values()))) > MANY:
+        return await asyncio.to_thread(lambda: _reply(model, split(outputs), one, timing)), timing
     return _reply(model, split(outputs), one, timing), timing
 
 

@@ -166,14 +166,14 @@ def split(outputs: Tensors) -> list[dict[str, Array]]:
     return [{name: array[row, ...] for name, array in outputs.items()} for row in range(count)]
 
 
-_MANY = 2000
-"""Rows that are judged on the event loop; more are judged in a thread."""
+MANY = 2000
+"""Rows that are judged, and their answers written, on the event loop; more in a thread."""
 
 
 async def _off_loop(
     records: Sequence[Any], columns: Sequence[Column], place: Place, text: bool
 ) -> dict[str, Array]:
-    if len(records) <= _MANY:
+    if len(records) <= MANY:
         return rows_of(records, columns, place=place, text=text)
     return await asyncio.to_thread(rows_of, records, columns, place=place, text=text)
 
