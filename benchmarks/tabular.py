@@ -45,6 +45,8 @@ HEADER = "| data | model | rows | answers that differ | largest difference | of 
 PART = 2000
 BOOSTED: dict[str, Any] = {"n_estimators": 200, "n_jobs": 2, "random_state": 0}
 
+CAT: dict[str, Any] = {"n_estimators": 200, "verbose": 0, "random_seed": 0, "allow_writing_files": False}
+
 
 class Case(NamedTuple):
     """A model to fit, with what it is fitted on."""
@@ -76,7 +78,7 @@ def cases(folder: Path) -> Iterator[Case]:
         "neural network": lambda: MLPClassifier((32,), max_iter=20, random_state=0),
         "XGBoost": lambda: xgboost.XGBClassifier(**BOOSTED),
         "LightGBM": lambda: lightgbm.LGBMClassifier(**BOOSTED, verbose=-1),
-        "CatBoost": lambda: catboost.CatBoostClassifier(n_estimators=200, verbose=0, random_seed=0),
+        "CatBoost": lambda: catboost.CatBoostClassifier(**CAT),
     }
     for name, make in classifiers.items():
         own = np.asarray(target == "up", int) if name == "XGBoost" else target
