@@ -65,6 +65,8 @@ from modelport.errors import ModelportError
 def blocking(client: Client) -> None:
     assert_type(client.predict("m", "p.png"), Prediction)
     assert_type(client.predict("m", b"").top, Label)
+    assert_type(client.predict("m", {"age": 3}), Prediction)
+    assert_type(client.predict("m", [{"age": 3}]), list[Prediction])
     assert_type(client.predict_many("m", ["p.png"]), Iterator[Prediction | ModelportError])
     assert_type(client.predict_many("m", ["p.png"], errors="raise"), Iterator[Prediction])
     assert_type(client.infer("m", {"x": [1.0]}, timeout=None), InferResult)
@@ -83,7 +85,7 @@ async def looped(client: AsyncClient) -> None:
         assert_type(entered, AsyncClient)
 
 def wrong(client: Client) -> None:
-    client.predict("m", 5)  # type: ignore[arg-type]
+    client.predict("m", 5)  # type: ignore[call-overload]
     client.infer("m", [1.0])  # type: ignore[arg-type]
     client.infer("m", {}, timeout="soon")  # type: ignore[arg-type]
     client.predict_many("m", [], errors="hide")  # type: ignore[call-overload]
