@@ -90,7 +90,7 @@ keras.Sequential([
 
 
 def write_frameworks(folder: Path) -> None:
-    """model.pt (TorchScript), weights.pth with network.py, and model.h5 (Keras), by the frameworks themselves."""
+    """model.pt (TorchScript), weights.pth with network.py, and model.h5 (Keras), by the frameworks."""
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FRAMEWORKS], cwd=folder, check=True, capture_output=True
     )

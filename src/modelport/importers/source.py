@@ -64,8 +64,8 @@ class Imported(msgspec.Struct, frozen=True):
     files: Mapping[str, bytes] = {}
     """Further files for the bundle, such as the tokenizer that `Decode.tokenizer` names."""
     quantised: bool = False
-    """Whether values become whole numbers of 8 bits on the way: what differs in a float's last bit may then be
-    rounded to another of 127 or 255 steps."""
+    """Whether values become whole numbers of 8 bits on the way: what differs in a float's last bit may then
+    be rounded to another of 127 or 255 steps."""
 
 
 class Permission(msgspec.Struct, frozen=True):

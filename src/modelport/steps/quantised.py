@@ -41,7 +41,8 @@ class Quantize(PreStep, frozen=True, forbid_unknown_fields=True):
         kind = numpy_dtype(self.to)
         limits = np.iinfo(kind)
         steps = np.rint(x.astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero_point)
-        return np.clip(steps, limits.min, limits.max).astype(kind)
+        whole: Array = np.clip(steps, limits.min, limits.max).astype(kind)
+        return whole
 
 
 class Dequantize(PostStep, frozen=True, forbid_unknown_fields=True):

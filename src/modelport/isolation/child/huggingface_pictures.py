@@ -15,7 +15,7 @@ Step = dict[str, dict[str, Any]]
 KERNELS = {0: "nearest", 2: "pillow-bilinear", 3: "pillow-bicubic"}
 FILTERS = {1: "Lanczos", 4: "box", 5: "Hamming"}
 STEPLESS = ("pad_size", "do_color_quantize", "do_thumbnail", "do_align_long_axis", "do_split_image")
-"""What some processors do and no step does, where it is set. (`do_pad` alone fills pictures of one batch up.)"""
+"""What some processors do and no step does. (`do_pad` alone fills pictures of one batch up.)"""
 
 
 def name_of(processor: Any) -> str:
