@@ -103,7 +103,8 @@ class KerasImporter(ConvertedImporter):
         outputs = tuple(reference(feeds))
         try:
             with quiet(), silenced(1, 2):
-                proto = network.export(describe(source), outputs)
+                shapes = [(spec.dtype, spec.shape) for spec in signature.inputs]
+                proto = network.export(describe(source), outputs, shapes)
         except NotConverted as problem:
             raise Unsupported(str(problem), hint=problem.hint) from problem
         own, changed = canonical(proto)

@@ -10,7 +10,7 @@ import inspect
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from .converter import NotConverted, Refused, Unclear
 from .frames import Array
 from .keras_head import takes_pixels
-from .keras_network import FAILURES, NEVER_CALLED, KerasNetwork, first_line
+from .keras_network import FAILURES, NEVER_CALLED, KerasNetwork, Shape, first_line
 from .tensorflow_graph import Said, import_tensorflow, name_open_axes, packed
 
 PACK_OBJECT = "load it in Python with its classes and pack the object: modelport.pack(model, …)"
@@ -70,8 +70,10 @@ class Converter:
 
         model = _model(keras, path, form, trusted)
         network = self.network = KerasNetwork(keras, model)
-        outputs = tuple(network.compute(_example(network, said)))
-        proto = network.export(path.name, outputs)
+        shapes = _shapes(network, said)
+        feeds = {name: _ones(*shape) for name, shape in zip(network.order, shapes, strict=True)}
+        outputs = tuple(network.compute(feeds))
+        proto = network.export(path.name, outputs, shapes)
         name_open_axes(proto, said)
         framework = f"keras {keras.__version__} on tensorflow {tf.__version__}"
         about: dict[str, Any] = {"kind": form, "framework": framework, "notes": []}
@@ -80,23 +82,22 @@ class Converter:
         return about, packed(proto)
 
 
-def _example(network: KerasNetwork, said: Said) -> dict[str, Array]:
-    """Two rows for every input, which also settle what a model takes that was never called."""
+def _shapes(network: KerasNetwork, said: Said) -> list[Shape]:
+    """What each input takes, as the model and the user say it; the names are kept in `network`."""
     given = [(str(one["name"]), str(one["dtype"]), list(one["shape"])) for one in said]
     inputs = [(name, dtype, list(shape)) for name, dtype, shape in network.inputs()] or given
     if not inputs:
         raise Unclear(NEVER_CALLED, "--input 'x:float32[batch,32,32,3]'")
-    if given and [one[0] for one in given] != [one[0] for one in inputs]:
-        raise Unclear(
-            f"the model takes {', '.join(one[0] for one in inputs)}, not {', '.join(one[0] for one in given)}"
-        )
-    network.order = tuple(name for name, _, _ in inputs)
-    feeds: dict[str, Array] = {}
-    for place, (name, dtype, shape) in enumerate(inputs):
-        sizes = list(given[place][2]) if given else shape
-        wanted = [size if isinstance(size, int) else SIDE for size in sizes[1:]]
-        feeds[name] = np.ones((2, *wanted), dtype)
-    return feeds
+    names = tuple(name for name, _, _ in inputs)
+    if given and tuple(name for name, _, _ in given) != names:
+        raise Unclear(f"the model takes {', '.join(names)}, not {', '.join(one[0] for one in given)}")
+    network.order = names
+    return [(dtype, shape) for _, dtype, shape in given or inputs]
+
+
+def _ones(dtype: str, shape: Sequence[int | str | None]) -> Array:
+    """Two rows, which also settle what a model takes that was never called."""
+    return np.ones((2, *(size if isinstance(size, int) else SIDE for size in shape[1:])), dtype)
 
 
 def _model(keras: Any, path: Path, form: str, trusted: bool) -> Any:

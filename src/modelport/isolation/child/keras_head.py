@@ -22,6 +22,7 @@ def takes_pixels(keras: Any, model: Any) -> str:
         return ""
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return ""
+    model = getattr(model, "_functional", None) or model  # what a Sequential model is inside
     tensor = inputs[0]
     for _ in range(MOST):
         readers = _readers(model, tensor)
@@ -29,7 +30,7 @@ def takes_pixels(keras: Any, model: Any) -> str:
             return ""
         layer, result = readers[0]
         name = type(layer).__name__
-        if hasattr(layer, "operations") and getattr(layer, "inputs", None):
+        if getattr(layer, "layers", None) and getattr(layer, "inputs", None):
             return takes_pixels(keras, layer)
         if name == "Rescaling":
             return _rescaling(layer)

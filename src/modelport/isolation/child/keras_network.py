@@ -15,9 +15,10 @@ import numpy as np
 
 from .converter import NotConverted
 from .frames import Array
-from .tensorflow_graph import rename
+from .tensorflow_graph import OPSET, rename, to_onnx
 
-OPSET = 18
+Shape = tuple[str, Sequence[int | str | None]]
+"""Datatype and sizes."""
 FAILURES = (
     RuntimeError,
     ValueError,
@@ -82,24 +83,25 @@ class KerasNetwork:
             names = ["output"] if len(found) == 1 else [f"output_{i}" for i in range(len(found))]
         return dict(zip(names, found, strict=True))
 
-    def export(self, what: str, outputs: Sequence[str]) -> Any:
+    def export(self, what: str, outputs: Sequence[str], shapes: Sequence[Shape]) -> Any:
         """The ONNX model with the names of the inputs and outputs.
 
-        Raises:
-            NotConverted: Keras cannot export it.
-        """
-        import onnx
+        Args:
+            what: the model, for messages.
+            outputs: the names that `compute` gives.
+            shapes: datatype and sizes of each input, in order; a size that is no number is open.
 
-        with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
-            target = Path(folder) / "model.onnx"
-            try:
-                self.model.export(str(target), format="onnx", opset_version=OPSET, verbose=False)
-                model = onnx.load(target)
-            except FAILURES as problem:
-                raise NotConverted(
-                    f"Keras cannot export {what} to ONNX: {first_line(problem)}",
-                    "export it to ONNX yourself and pack the .onnx file",
-                ) from problem
+        Raises:
+            NotConverted: it cannot be exported.
+        """
+        try:
+            own = self.keras.backend.backend() == "tensorflow"
+            model = self._traced(what, shapes) if own else self._exported()
+        except FAILURES as problem:
+            raise NotConverted(
+                f"Keras cannot export {what} to ONNX: {first_line(problem)}",
+                "export it to ONNX yourself and pack the .onnx file",
+            ) from problem
         if len(model.graph.input) != len(self.order) or len(model.graph.output) != len(outputs):
             raise NotConverted(
                 f"the export has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs, the "
@@ -108,6 +110,32 @@ class KerasNetwork:
         values = (*model.graph.input, *model.graph.output)
         rename(model, dict(zip((v.name for v in values), (*self.order, *outputs), strict=True)))
         return model
+
+    def _traced(self, what: str, shapes: Sequence[Shape]) -> Any:
+        """By tf2onnx, of the function that the model is with `training=False`. Keras's own export takes
+        constants that layers hold for inputs, and keeps what augmentation does in training."""
+        import tensorflow as tf
+        from tf2onnx import tf_loader
+
+        specs = [
+            tf.TensorSpec([size if isinstance(size, int) else None for size in shape], dtype)
+            for dtype, shape in shapes
+        ]
+        function = tf.function(lambda *tensors: self.keras.tree.flatten(self.call(tensors)))
+        concrete = function.get_concrete_function(*specs)
+        inputs = [tensor.name for tensor in concrete.inputs[: len(specs)]]
+        results = [tensor.name for tensor in concrete.outputs]
+        graph, tables = tf_loader.from_trackable(self.model, concrete, inputs, results, False)
+        return to_onnx(what, graph, input_names=inputs, output_names=results, initialized_tables=tables)
+
+    def _exported(self) -> Any:
+        """By Keras, for its other backends."""
+        import onnx
+
+        with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
+            target = Path(folder) / "model.onnx"
+            self.model.export(str(target), format="onnx", opset_version=OPSET, verbose=False)
+            return onnx.load(target)
 
     def _tensors(self, side: str) -> list[Any]:
         try:
