@@ -13,7 +13,8 @@ import pytest
 
 from modelport.errors import InputError, Unsupported, UsageError
 from modelport.importers.keras import KerasImporter
-from modelport.importers.source import Imported, find_importer, parse_input
+from modelport.importers.pack import pack
+from modelport.importers.source import Imported, Permission, find_importer, parse_input
 from modelport.runtimes.onnxruntime import OnnxRuntime
 
 pytestmark = pytest.mark.frameworks
@@ -125,6 +126,36 @@ def test_python_in_a_file_is_refused(keras: Any, tmp_path: Path, ending: str) ->
     with pytest.raises(Unsupported, match="Lambda layer 'twice', which is Python code"):
         KerasImporter().load(path)
     check_same(KerasImporter().load(net), 2)  # in memory it is the caller's own code
+
+
+def test_python_in_a_file_runs_in_the_other_process_only(keras: Any, tmp_path: Path) -> None:
+    # The names that such code takes for granted are not in the file.
+    twice = keras.layers.Lambda(lambda x: x * np.float32(2), name="twice")
+    path = saved(keras.Sequential([keras.Input((4,)), twice]), tmp_path / "net.keras")
+    importer = find_importer(path, Permission(trust=True))
+    check_same(importer.load(path, example=None), 2)
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_head_that_scales_pixels_declares_the_recipe(keras: Any, tmp_path: Path, ending: str) -> None:
+    layers = keras.layers
+    head = {
+        "keras": [layers.RandomFlip(), layers.Rescaling(1 / 255)],
+        "h5": [layers.Normalization(mean=[120, 118, 105], variance=[3600] * 3)],
+    }[ending]
+    tail = [layers.Conv2D(4, 3, 2), layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
+    path = saved(keras.Sequential([keras.Input((16, 16, 3)), *head, *tail]), tmp_path / f"net.{ending}")
+    notes: list[str] = []
+    bundle = pack(path, out=tmp_path / "repo", progress=notes.append)
+    assert [next(iter(step)) for step in bundle.manifest.steps.pre] == ["resize", "cast", "layout"]
+    assert any(f"the layer {type(head[-1]).__name__} at its head" in note for note in notes)
+
+
+def test_a_head_that_does_something_else_declares_nothing(keras: Any, tmp_path: Path) -> None:
+    tail = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    net = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(2.0), *tail])
+    path = saved(net, tmp_path / "net.keras")
+    assert KerasImporter().declared(path, ()) is None
 
 
 def test_layers_of_ones_own_are_refused(keras: Any, tmp_path: Path) -> None:

@@ -176,11 +176,17 @@ def _quantisation(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _last_operator(interpreter: Any) -> str:
-    """The operator that makes the first output."""
+    """The operator that makes the first output, but for those that only store it in another way."""
     index = interpreter.get_output_details()[0]["index"]
     try:
         # A delegate's own node comes behind the operators that it stands for.
-        makers = [op for op in interpreter._get_ops_details() if index in op["outputs"]]
+        operators = [each for each in interpreter._get_ops_details() if each["op_name"] != "DELEGATE"]
     except (AttributeError, ValueError):
         return ""
-    return next((op["op_name"] for op in makers if op["op_name"] != "DELEGATE"), "")
+    name = ""
+    for each in reversed(operators):
+        if index in each["outputs"]:
+            name, index = str(each["op_name"]), each["inputs"][0]
+            if name not in ("QUANTIZE", "DEQUANTIZE", "RESHAPE"):
+                return name
+    return name
