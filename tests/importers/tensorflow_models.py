@@ -69,7 +69,7 @@ def lite(name, *, whole=None):
     if whole is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: (
-            [random.random((1, 16, 16, 3), dtype=np.float32)] for _ in range(20)
+            [np.round(random.random((1, 16, 16, 3), dtype=np.float32), 1)] for _ in range(20)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = whole

@@ -12,6 +12,10 @@ from .source import Declared, file_head
 
 MAGIC = b"TFL3"
 PIXELS = (0.0, 128.0, 255.0)
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+NEAR = 0.01
+"""A share of the range; calibration with pictures that are neither black nor white gives another range, in
+which pixels would be somewhat too bright."""
 
 
 class TFLiteImporter(ConvertedImporter):
@@ -80,8 +84,10 @@ def _range(said: Mapping[str, Any], channels: int) -> tuple[tuple[Any, ...], str
         return (_normalised(mean, std),), "its metadata"
     scale, zero, dtype = whole
     if dtype == "uint8" and not mean:
-        low, high = (round((pixel - zero) * scale, 3) for pixel in (0, 255))
-        return (), f"its quantisation (pixels 0 to 255 are its numbers and stand for {low:g} to {high:g})"
+        low, high = ((pixel - zero) * scale for pixel in (0, 255))
+        usual = any(max(abs(low - a), abs(high - b)) <= NEAR * (b - a) for a, b in RANGES)
+        said_so = f"its quantisation (pixels 0 to 255 are its numbers and stand for {low:.3g} to {high:.3g})"
+        return ((), said_so) if usual else None
     if not mean or not std:
         return None
     unlike = [

@@ -67,7 +67,10 @@ def to_onnx(what: str, graph_def: Any, **options: Any) -> Any:
     for logger in loggers:
         logger.addHandler(complaints)
     try:
-        model, _ = convert._convert_common(graph_def, name=what, opset=OPSET, **options)
+        handlers: dict[str, Any] = {"Erfc": (_one_less_erf, [])}
+        model, _ = convert._convert_common(
+            graph_def, name=what, opset=OPSET, custom_op_handlers=handlers, **options
+        )
     except Exception as problem:
         if complaints.operators:
             raise _lacking(what, complaints) from problem
@@ -79,6 +82,20 @@ def to_onnx(what: str, graph_def: Any, **options: Any) -> Any:
     if complaints.operators:
         raise _lacking(what, complaints)
     return model
+
+
+def _one_less_erf(context: Any, node: Any, name: str, _: Any) -> None:
+    """TensorFlow's Erfc, which its exact GELU is made of and tf2onnx does not know, as 1 - Erf."""
+    result = node.output[0]
+    shape, kind = context.get_shape(result), context.get_dtype(result)
+    one = context.make_const(
+        f"{name}/one", np.array(1, {11: np.float64, 10: np.float16}.get(kind, np.float32))
+    )
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", list(node.input), shapes=[shape], dtypes=[kind])
+    context.make_node(
+        "Sub", [one.output[0], erf.output[0]], name=name, outputs=[result], shapes=[shape], dtypes=[kind]
+    )
 
 
 def _lacking(what: str, complaints: Complaints) -> NotConverted:

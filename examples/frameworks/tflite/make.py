@@ -1,0 +1,69 @@
+"""A small residual network that tells three shapes apart, quantised to whole numbers for TensorFlow Lite.
+
+python make.py OUT    writes OUT/shapes.tflite, OUT/labels.txt and OUT/samples/*.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from PIL import Image, ImageDraw
+
+NAMES = ("circle", "square", "triangle")
+SIDE = 32
+
+
+def drawn(kind: int, random: np.random.Generator) -> Image.Image:
+    """A shape of some colour and place on a ground of another."""
+    ground, ink = (tuple(int(c) for c in random.integers(low, low + 90, 3)) for low in (0, 150))
+    picture = Image.new("RGB", (SIDE, SIDE), ground)
+    pen = ImageDraw.Draw(picture)
+    size = int(random.integers(12, 22))
+    left, top = (int(c) for c in random.integers(2, SIDE - size - 2, 2))
+    box = (left, top, left + size, top + size)
+    if kind == 0:
+        pen.ellipse(box, ink)
+    elif kind == 1:
+        pen.rectangle(box, ink)
+    else:
+        pen.polygon([(left, top + size), (left + size, top + size), (left + size // 2, top)], ink)
+    return picture
+
+
+def main(out: Path) -> None:
+    """Train, and save the network and some pictures."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    kinds = np.arange(900) % 3
+    pictures = np.stack([np.asarray(drawn(kind, random)) for kind in kinds])
+    picture = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(16, 3, 2, activation="relu")(picture)
+    y = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.ReLU(6.0)(layers.Add()([x, y]))
+    x = layers.Conv2D(32, 3, 2, activation="relu")(x)
+    x = layers.Flatten()(layers.Conv2D(32, 3, 2, activation="relu")(x))
+    net = keras.Model(picture, layers.Dense(3, activation="softmax")(x))
+    net.compile("adam", "sparse_categorical_crossentropy")
+    pixels = pictures.astype(np.float32) / 255
+    net.fit(pixels, kinds, epochs=8, batch_size=32, verbose=0)
+    converter = tf.lite.TFLiteConverter.from_keras_model(net)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    # Black and white with them, or the whole numbers would end at the brightest of these pictures.
+    known = [*pixels[:100], np.zeros_like(pixels[0]), np.ones_like(pixels[0])]
+    converter.representative_dataset = lambda: ([each[None]] for each in known)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (out / "shapes.tflite").write_bytes(converter.convert())
+    (out / "labels.txt").write_text("\n".join(NAMES) + "\n")
+    (out / "samples").mkdir(exist_ok=True)
+    for number in range(12):
+        drawn(number % 3, random).save(out / "samples" / f"{NAMES[number % 3]}{number // 3}.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
