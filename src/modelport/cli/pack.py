@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="The other file of a pair, where it does not lie beside SOURCE under its usual name.",
 )
-@click.option("--signature", metavar="NAME", help="Which of a SavedModel's signatures.")
+@click.option(
+    "--signature", metavar="NAME", help="A SavedModel's signature, or the outputs of a frozen graph."
+)
 @click.option(
     "--class",
     "builder",

@@ -87,7 +87,7 @@ class SourceOptions(msgspec.Struct, frozen=True):
     weights: Path | None = None
     """The other file of a pair, where it does not lie beside the source under its usual name."""
     signature: str = ""
-    """Which of a SavedModel's signatures."""
+    """Which of a SavedModel's signatures; of a frozen graph, its outputs with commas between them."""
     builder: str = ""
     """What builds the network that weights are for: `FILE.py:NAME`, a class or a function."""
 
