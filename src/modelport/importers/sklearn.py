@@ -87,7 +87,9 @@ class SklearnImporter(TabularImporter):
         try:
             import joblib
         except ImportError as problem:
-            raise Unsupported("packing a fitted object needs joblib", hint="pip install joblib") from problem
+            raise Unsupported(
+                "packing a fitted object needs joblib", hint="pip install 'modelport[sklearn]'"
+            ) from problem
         folder = tempfile.TemporaryDirectory(prefix="modelport-object-")
         weakref.finalize(self, folder.cleanup)
         path = Path(folder.name) / "model.joblib"

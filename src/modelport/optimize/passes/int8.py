@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 import onnx
 
-from ...tensors import Array
+from ...tensors import Array, Tensors
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 
@@ -24,6 +24,8 @@ QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators that the weights are of."""
 BATCH = 8
 BINS, QUANTIZED_BINS, PERCENTILE = 1024, 128, 99.999
+HISTOGRAM_ITEMS = 32
+"""Items that are counted: counting takes a hundred times as long as looking for the largest."""
 _MATRIX = ("MatMul", "Gemm")
 
 Calibrator = Literal["minmax", "entropy", "percentile"]
@@ -140,7 +142,9 @@ def ranges(source: Path, calibrator: Calibrator, calibration: Calibration, rows:
         calibrate_method=method,
         extra_options=options,
     )
-    found.collect_data(_Reader(calibration, rows))
+    for batch in _whole(calibration, rows, None if calibrator == "minmax" else HISTOGRAM_ITEMS):
+        # One by one: a calibrator keeps every value of the network for all that it is given at once.
+        found.collect_data(_Reader(batch))
     calibration.ranges[key] = found.compute_data()
     return calibration.ranges[key]
 
@@ -153,19 +157,23 @@ def _kinds() -> list[str]:
 
 
 class _Reader:
-    """The calibration's batches, as ONNX Runtime asks for them."""
+    """One batch, as ONNX Runtime asks for them."""
 
-    def __init__(self, calibration: Calibration, rows: int) -> None:
-        batches = list(calibration.batches(rows))
-        largest = max(len(next(iter(batch.values()))) for batch in batches)
-        # Histograms are made of batches of one size.
-        whole = [batch for batch in batches if len(next(iter(batch.values()))) == largest]
-        self._batches: Iterator[Any] = iter(whole)
+    def __init__(self, batch: Tensors) -> None:
+        self._left: list[dict[str, Array]] = [dict(batch)]
 
     def get_next(self) -> dict[str, Array] | None:
-        """The next batch, or None at the end."""
-        found: dict[str, Array] | None = next(self._batches, None)
-        return found
+        """The batch, and then None."""
+        return self._left.pop() if self._left else None
+
+
+def _whole(calibration: Calibration, rows: int, most: int | None) -> list[Tensors]:
+    """Batches of one size, of which histograms are made; of at most so many items, evenly picked."""
+    batches = list(calibration.batches(rows))
+    largest = max(len(next(iter(batch.values()))) for batch in batches)
+    whole = [batch for batch in batches if len(next(iter(batch.values()))) == largest]
+    count = len(whole) if most is None else min(len(whole), max(1, most // largest))
+    return [whole[place * len(whole) // count] for place in range(count)]
 
 
 def quantizable(network: onnx.ModelProto) -> list[str]:
