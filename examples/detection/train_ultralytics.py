@@ -22,7 +22,11 @@ def main(task: dict[str, Any]) -> None:
         os.environ.setdefault("YOLO_OFFLINE", "true")  # nothing has to be fetched
     from ultralytics import YOLO
     from ultralytics import settings as own
+    from ultralytics.utils import torch_utils
 
+    if hasattr(os, "sched_getaffinity"):
+        # Ultralytics leaves a core free, which on two cores is half of the machine.
+        torch_utils.NUM_THREADS = min(8, len(os.sched_getaffinity(0)))
     own.update({"tensorboard": True, "wandb": _wandb()})
     settings = dict(task["settings"])
     runs = Path(task["runs"])
