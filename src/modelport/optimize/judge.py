@@ -15,6 +15,7 @@ import numpy as np
 
 from ..bundle.store import Bundle
 from ..evaluate.compare import compare
+from ..evaluate.matching import overlaps
 from ..evaluate.run import evaluate
 from ..evaluate.values import Evaluation, Resampling
 from ..runtimes.pipeline import Pipeline
@@ -132,32 +133,23 @@ def _close(one: Array, other: Array) -> bool:
 
 def _objects_alike(one: dict[str, Array], other: dict[str, Array]) -> float:
     """Objects found by both (same class, half of the union shared) over those found by either."""
-    found = [_objects(each) for each in (one, other)]
-    if not found[0] and not found[1]:
+    (kinds, boxes), (other_kinds, other_boxes) = _objects(one), _objects(other)
+    if not len(kinds) and not len(other_kinds):
         return 1.0
-    left = list(found[1])
+    able = (overlaps(boxes, other_boxes) >= IOU) & (kinds[:, None] == other_kinds)
     both = 0
-    for kind, box in found[0]:
-        match = next((each for each in left if each[0] == kind and _iou(box, each[1]) >= IOU), None)
-        if match is not None:
-            left.remove(match)
+    for row in able:
+        if row.any():
+            able[:, int(row.argmax())] = False
             both += 1
-    return both / (len(found[0]) + len(found[1]) - both)
+    return both / (len(kinds) + len(other_kinds) - both)
 
 
-def _objects(answer: dict[str, Array]) -> list[tuple[int, tuple[float, ...]]]:
+def _objects(answer: dict[str, Array]) -> tuple[Array, Array]:
+    """The classes [n] and the boxes [n, 4] of the objects that somebody would be shown."""
     count = int(np.ravel(answer["count"])[0])
-    boxes = answer["boxes"].reshape(-1, 4)
-    kinds, scores = answer["classes"].ravel(), answer["scores"].ravel()
-    return [(int(kinds[i]), tuple(map(float, boxes[i]))) for i in range(count) if scores[i] >= SCORE]
-
-
-def _iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared / (sum(areas) - shared) if shared else 0.0
+    shown = np.flatnonzero(answer["scores"].ravel()[:count] >= SCORE)
+    return answer["classes"].ravel()[shown], answer["boxes"].reshape(-1, 4)[shown]
 
 
 def needed(judgement: Judgement, margin: float) -> int | None:
