@@ -18,9 +18,11 @@ import onnx
 from modelport.runtimes.onnxruntime import OnnxRuntime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modelport.bundle.store import Bundle
     from modelport.runtimes.session import Session
-    from modelport.tensors import Array, Signature, Tensors
+    from modelport.tensors import Array, Signature, Tensors, TensorSpec
 
 FIRST, EACH = 5e-3, 0.2e-3
 """Seconds of one run, and of each row in it."""
@@ -62,7 +64,12 @@ class SleepSession:
         """The graph's."""
         return self._inner.signature
 
-    def run(self, batch: Tensors) -> dict[str, Array]:
+    @property
+    def options(self) -> Sequence[TensorSpec]:
+        """The graph's, which nothing reads."""
+        return self._inner.options
+
+    def run(self, batch: Tensors, options: Tensors | None = None) -> dict[str, Array]:
         """Zeros float32[rows, …], later.
 
         Raises:
