@@ -31,7 +31,7 @@ SPEC = Path(__file__).resolve().parents[2] / "docs" / "spec"
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return (SPEC / "bundle-v1.md").read_text()
+    return (SPEC / "bundle-v2.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +42,19 @@ def example(text: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def valid() -> jsonschema.Draft202012Validator:
-    schema = json.loads((SPEC / "bundle-v1.schema.json").read_text())
+    schema = json.loads((SPEC / "bundle-v2.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
 def test_the_schema_is_the_types() -> None:
     """To renew it: `print(json.dumps(manifest_schema(), indent=2))`."""
-    assert (SPEC / "bundle-v1.schema.json").read_text() == json.dumps(manifest_schema(), indent=2) + "\n"
+    assert (SPEC / "bundle-v2.schema.json").read_text() == json.dumps(manifest_schema(), indent=2) + "\n"
 
 
 def test_the_schema_s_patterns_are_plain() -> None:
     """Some engines of regular expressions know no look-ahead."""
-    text = (SPEC / "bundle-v1.schema.json").read_text()
+    text = (SPEC / "bundle-v2.schema.json").read_text()
     assert set(re.findall(r'"pattern": "(.*)"', text)) == {
         "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
         "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -84,7 +84,7 @@ def test_what_is_written_is_valid(tiny: Bundle, valid: jsonschema.Draft202012Val
     ("path", "value"),
     [
         ("format", "other"),
-        ("format_version", 2),
+        ("format_version", 3),
         ("name", "a/b"),
         ("unknown", 1),
         ("labels", 3),
@@ -113,7 +113,7 @@ def test_schema_and_reader_refuse_the_same(
 
 
 @pytest.mark.parametrize(
-    "field", json.loads((SPEC / "bundle-v1.schema.json").read_text())["$defs"]["Manifest"]["required"]
+    "field", json.loads((SPEC / "bundle-v2.schema.json").read_text())["$defs"]["Manifest"]["required"]
 )
 def test_required_fields_are_called_so(
     text: str, example: bytes, valid: jsonschema.Draft202012Validator, field: str

@@ -43,7 +43,7 @@ def test_reads_what_it_writes(tiny_manifest: Manifest) -> None:
 
 def test_is_readable_and_ends_in_a_newline(tiny_manifest: Manifest) -> None:
     text = encode_manifest(tiny_manifest)
-    assert text.startswith(b'{\n  "format": "modelport-bundle",\n  "format_version": 1,\n')
+    assert text.startswith(b'{\n  "format": "modelport-bundle",\n  "format_version": 2,\n')
     assert text.endswith(b"}\n")
 
 
@@ -54,8 +54,8 @@ def test_another_format_is_named_before_its_fields_are_judged() -> None:
 
 
 def test_a_newer_version_says_what_to_install() -> None:
-    message = refusal({"format": "modelport-bundle", "format_version": 2, "anything": []})
-    assert "bundle format version 2; this Modelport reads 1" in message
+    message = refusal({"format": "modelport-bundle", "format_version": 3, "anything": []})
+    assert "bundle format version 3; this Modelport reads 1 and 2" in message
     assert "install a newer Modelport" in message
 
 

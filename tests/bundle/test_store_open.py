@@ -216,7 +216,7 @@ def test_a_manifest_too_long_is_not_read(tiny: Bundle, monkeypatch: pytest.Monke
         (lambda m: m["files"].update({"NET.onnx": {"sha256": "0" * 64, "size": 0}}), "where case is ignored"),
         (lambda m: m["graphs"]["net"].update(file="other.onnx"), "at `{path}: $.graphs.net.file`"),
         (lambda m: m.update(labels="/etc/passwd"), "'/etc/passwd' is used but not among"),
-        (lambda m: m.update(format_version=2), "bundle format version 2"),
+        (lambda m: m.update(format_version=3), "bundle format version 3"),
         (lambda m: m.update(format="other"), "has format 'other'"),
         (lambda m: m["files"]["net.onnx"].update(size=1), "the manifest says 1"),
         (lambda m: m.update(hooks={"open": "os:system"}), "unknown field `hooks`"),

@@ -1,6 +1,6 @@
 """`modelport.json` as types: the annotations are the parser, the validator and the JSON Schema.
 
-Knows the words of a bundle and nothing of files; `docs/spec/bundle-v1.md` is its text.
+Knows the words of a bundle and nothing of files; `docs/spec/bundle-v2.md` is its text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from ..errors import BundleError
 from ..tensors import Signature, TensorSpec
 
 FORMAT: Final = "modelport-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READS = (1, 2)
+"""Every version that was ever written: what is newer has a default that says what the older one meant."""
 MANIFEST = "modelport.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
@@ -31,6 +33,8 @@ Colour = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Setting = bool | int | float | str
+"""What a runtime's setting may be."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,11 +164,11 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Another form of the network, with its measured figures.
+    """Another form of the network, or another way of running it, with its measured figures.
 
     `machine` is the class of machine that they are of and that its answers are known on, such as
-    `x86_64-avx512vnni`; empty where they are the same on any. A reader takes the `chosen` one for its own
-    class before `net`.
+    `x86_64-avx512vnni`; empty where they are the same on any. A reader takes the first `chosen` one for its
+    own class whose runtime it has before `net`. Variants may share a file, which may be that of `net`.
     """
 
     name: Name
@@ -172,6 +176,10 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: dict[str, Any] = {}
     machine: str = ""
     chosen: bool = False
+    runtime: Name = "onnxruntime"
+    """What runs it; `pre` and `post` stay with ONNX Runtime, on which their bytes were proven."""
+    settings: dict[str, Setting] = {}
+    """Of that runtime, by its own names."""
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -236,9 +244,10 @@ def decode_manifest(data: bytes) -> Manifest:
         raise BundleError(f"{MANIFEST} is not a manifest: {problem}") from problem
     if head.format != FORMAT:
         raise BundleError(f"{MANIFEST} has format {head.format!r}; expected {FORMAT!r}", at="$.format")
-    if head.format_version != FORMAT_VERSION:
+    if head.format_version not in READS:
         raise BundleError(
-            f"bundle format version {head.format_version}; this Modelport reads {FORMAT_VERSION}",
+            f"bundle format version {head.format_version}; this Modelport reads "
+            f"{' and '.join(map(str, READS))}",
             at="$.format_version",
             hint="install a newer Modelport" if head.format_version > FORMAT_VERSION else None,
         )

@@ -25,7 +25,16 @@ from .archive import ZipFiles, pack
 from .audit import MAX_ONNX_BYTES, audit_onnx, audit_options
 from .directory import DirectoryFiles
 from .layout import files_of, locate
-from .manifest import MANIFEST, File, GraphInfo, Lineage, Manifest, decode_manifest, encode_manifest
+from .manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    File,
+    GraphInfo,
+    Lineage,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+)
 from .rules import check_manifest
 
 # Digests of graphs that passed the audit in this process: a graph is opened once per worker and variant.
@@ -55,7 +64,7 @@ class Bundle(msgspec.Struct, frozen=True):
         Raises:
             NotFound: nothing there.
             UsageError: a repository of several models, so that one has to be named.
-            BundleError: no bundle, or one that breaks a rule of `docs/spec/bundle-v1.md`.
+            BundleError: no bundle, or one that breaks a rule of `docs/spec/bundle-v2.md`.
         """
         found = locate(Path(path))
         return _open(files_of(found))
@@ -257,8 +266,11 @@ def _file(data: bytes) -> File:
 
 
 def _encode(manifest: Manifest, files: Mapping[str, File]) -> bytes:
-    """The manifest's bytes with these files, by name; refused where no reader would take them."""
-    whole = msgspec.structs.replace(manifest, files=dict(sorted(files.items())))
+    """The manifest's bytes with these files, by name, in the newest format version; refused where no reader
+    would take them."""
+    whole = msgspec.structs.replace(
+        manifest, format_version=FORMAT_VERSION, files=dict(sorted(files.items()))
+    )
     data = encode_manifest(whole)
     check_manifest(decode_manifest(data))
     try:
