@@ -6,6 +6,7 @@ import msgspec
 
 from ..bundle.manifest import Golden, Tolerance
 from ..bundle.store import Bundle
+from ..isolation.child.memory import peak_bytes
 from ..verify.replay import Report
 from .source import Imported
 
@@ -55,7 +56,7 @@ def conversion(
         source=imported.framework,
         format=imported.format,
         seconds=seconds,
-        peak_bytes=cost.peak_bytes if cost is not None else _peak_bytes(),
+        peak_bytes=cost.peak_bytes if cost is not None else peak_bytes(),
         own_process=cost is not None,
         bytes=sum(file.size for file in bundle.manifest.files.values()),
         cases=report.cases,
@@ -66,19 +67,3 @@ def conversion(
         labels_compared=report.labels_compared,
         labels_agreeing=report.labels_agreeing,
     )
-
-
-def _peak_bytes() -> int | None:
-    """The most memory that this process ever had."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-        return int(lines["VmHWM"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    # Linux would count what the parent had as well, and is answered above; macOS counts in bytes.
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

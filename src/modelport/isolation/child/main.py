@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -33,6 +32,7 @@ def main(folder: str, converter: str, memory_bytes: int, seconds: int) -> None:
     sandbox = importlib.import_module(f"{PACKAGE}.sandbox")
     confined = sandbox.confine(folder, memory_bytes, seconds)
     frames = importlib.import_module(f"{PACKAGE}.frames")
+    memory = importlib.import_module(f"{PACKAGE}.memory")
     frames.write_frame(answers, {"ok": True, "confined": confined}, {})
     work = importlib.import_module(f"{PACKAGE}.{converter}").Converter()
     while (request := frames.read_frame(requests, MAX_REQUEST_BYTES)) is not None:
@@ -40,21 +40,10 @@ def main(folder: str, converter: str, memory_bytes: int, seconds: int) -> None:
         try:
             begun = time.monotonic()
             reply, results = work.answer(fields, arrays)
-            cost = {"seconds": time.monotonic() - begun, "peak_bytes": _peak_bytes()}
+            cost = {"seconds": time.monotonic() - begun, "peak_bytes": memory.peak_bytes()}
             frames.write_frame(answers, {**reply, **cost, "ok": True}, results)
         except Exception as problem:  # noqa: BLE001  # the edge of this process: told to the other side
             _tell(frames, answers, problem)
-
-
-def _peak_bytes() -> int:
-    """The most memory that this process ever had."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-        return int(lines["VmHWM"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        # Linux would count the parent's memory in as well; macOS counts in bytes.
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _tell(frames: Any, answers: Any, problem: BaseException) -> None:
