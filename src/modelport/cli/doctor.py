@@ -14,6 +14,7 @@ import click
 from .. import config, plugins
 from .._version import __version__
 from ..errors import ModelportError, UsageError
+from ..runtimes.machine import cpu_flags
 from .render import console, facts, grid, json_option, write_json
 
 CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
@@ -139,13 +140,8 @@ def _version(distribution: str) -> str | None:
 
 def _cpu_features() -> list[str]:
     """The instruction sets that decide how fast networks run; empty where the system does not say."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return []
     known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
-    return [flag for flag in known if flag in flags.split()]
+    return [flag for flag in known if flag in cpu_flags()]
 
 
 def _print(report: dict[str, Any]) -> None:
