@@ -27,13 +27,18 @@ SHORT = {"conf": "score_threshold", "iou": "iou_threshold"}
 """Flags that stand for an option."""
 
 
-def runtime_of(trust: bool, runtime: str = "onnxruntime") -> str:
-    """What runs the graphs: with `--trust` also functions.
+runtime_option = click.option(
+    "--runtime", help="What runs the network: onnxruntime, openvino, …  [default: the chosen variant's]"
+)
+
+
+def runtime_of(trust: bool, runtime: str | None = None) -> str | None:
+    """What runs the network: with `--trust` also functions; None for what the bundle says.
 
     Raises:
         click.UsageError: another runtime was named beside --trust.
     """
-    if trust and runtime not in ("onnxruntime", "python"):
+    if trust and runtime not in (None, "onnxruntime", "python"):
         raise click.UsageError(f"--trust is for the runtime python: --runtime {runtime} runs no functions")
     return "python" if trust else runtime
 

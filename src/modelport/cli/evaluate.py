@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError, UsageError, did_you_mean
-from .bundle_options import SHARE, pairs_of
+from .bundle_options import SHARE, pairs_of, runtime_option
 from .render import console, facts, grid, json_option, tracked, write_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _answer_options(function: F) -> F:
         ),
         click.option("--key", help="The server's key.", envvar="MODELPORT_KEY"),
         click.option("--url", help="Ask the server at this address in place of running the bundle here."),
-        click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the graphs."),
+        runtime_option,
     ):
         function = option(function)
     return function

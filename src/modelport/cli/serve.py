@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .bundle_options import runtime_of, trust_option
+from .bundle_options import runtime_of, runtime_option, trust_option
 from .groups import Grouped
 from .render import json_option, write_json
 
@@ -58,7 +58,7 @@ _OPTIONS: list[_F] = [
     click.option(
         "--max-batch", default=64, show_default=True, type=click.IntRange(1), help="Most rows a run."
     ),
-    click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the graphs."),
+    runtime_option,
     trust_option,
     click.option("--api", default="", help="Dialects, separated by commas; by default all."),
     click.option("--versions", default="1", show_default=True, help="Newest versions to load, or `all`."),

@@ -13,7 +13,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     executors: int = 0
     """Processes of one model side by side; 0 is one for each core."""
     max_rows: int = 64
-    runtime: str = "onnxruntime"
+    runtime: str | None = None
+    """What runs networks; None for the runtime of the variant that is chosen, or ONNX Runtime."""
     timeout: float = 30.0
     """Seconds within which a request that says nothing else is answered or refused."""
     slo: float = 0.0

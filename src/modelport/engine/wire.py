@@ -41,7 +41,7 @@ class Spec(msgspec.Struct, frozen=True):
     arena: int
     arena_size: int
     digest: str
-    runtime: str = "onnxruntime"
+    runtime: str | None = None
     threads: int = 1
     wide: int = 0
     """Threads of a second session, for a lone request; 0 for none."""

@@ -19,6 +19,7 @@ from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..client.sync import Client
 from ..errors import BundleError, InputError, NotFound, Unavailable, UsageError
+from ..runtimes.form import Form
 from ..runtimes.pipeline import Pipeline
 from ..steps.decode import picture_size
 from ..steps.row_files import decode_row
@@ -134,14 +135,16 @@ def subject_at(url: str, model: str, version: str | None, key: str | None) -> Su
 
 
 @contextlib.contextmanager
-def here(bundle: Bundle, *, runtime: str, options: Mapping[str, Option]) -> Iterator[Answerer]:
+def here(bundle: Bundle, form: Form, options: Mapping[str, Option]) -> Iterator[Answerer]:
     """Answers by the bundle's own stages in this process; they may be asked for by several threads at once.
 
     Raises:
         InputError: an option that the bundle does not have. Unsupported: as `Pipeline.open`.
     """
     given = check_options(bundle.manifest, options)
-    with Pipeline.open(bundle, runtime=runtime) as pipeline:
+    with Pipeline.open(
+        bundle, variant=form.variant, runtime=form.runtime, settings=form.settings
+    ) as pipeline:
 
         def answer(item: Item) -> Answer:
             if isinstance(item.source, bytes):

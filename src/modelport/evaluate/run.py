@@ -15,6 +15,8 @@ from ..bundle.store import Bundle
 from ..client.many import in_order
 from ..engine.settings import usable_cores
 from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageError
+from ..runtimes.form import form_of
+from ..runtimes.session import Settings as SettingsOfRuntime
 from .answers import Answer, Answerer, Subject, at_server, here, subject_at, subject_of
 from .bootstrap import Scorer, check, with_intervals
 from .data.item import Data, Item, some
@@ -50,8 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A running server, which answers in place of this process."""
     key: str | None = None
     """Of the server."""
-    runtime: str = "onnxruntime"
-    """The engine that runs the graphs here."""
+    runtime: str | None = None
+    """What runs the network here; None for the runtime of the variant that is chosen, or ONNX Runtime."""
+    settings: SettingsOfRuntime | None = None
+    """Of that runtime; None for the variant's own."""
+    variant: str | None = None
+    """The form of the network; "" for the one that was packed, None for the one chosen for such machines."""
     concurrency: int | None = None
     """Items under way at a time; the machine's cores (8 for a server) unless said."""
     options: Mapping[str, float | int | bool] = {}
@@ -104,7 +110,7 @@ def evaluate(
     check(resampling)
     start = time.monotonic()
     with contextlib.ExitStack() as opened:
-        subject, answerer, options, notes = _answerer(bundle, how, opened)
+        subject, answerer, options, notes, via = _answerer(bundle, how, opened)
         known = _data(subject, Path(data), how)
         outcomes, failed, task = _outcomes(subject, known, answerer, how, track)
     labels = _labels(subject, known)
@@ -116,7 +122,7 @@ def evaluate(
         digest=subject.digest,
         task=task,
         data=known.name,
-        via=how.url or how.runtime,
+        via=via,
         items=len(outcomes) + len(failed),
         metrics=metrics,
         resampling=resampling,
@@ -132,8 +138,9 @@ def evaluate(
 
 def _answerer(
     bundle: Bundle | str | os.PathLike[str], how: Settings, opened: contextlib.ExitStack
-) -> tuple[Subject, Answerer, dict[str, float | int | bool], tuple[str, ...]]:
-    """Who is evaluated, what answers for it, the options that it is asked with, and what is to be noted."""
+) -> tuple[Subject, Answerer, dict[str, float | int | bool], tuple[str, ...], str]:
+    """Who is evaluated, what answers for it, the options that it is asked with, what is to be noted, and the
+    runtime or the server's address."""
     if isinstance(bundle, Bundle):
         local: Bundle | None = bundle
     elif how.url is None or os.path.lexists(bundle):
@@ -153,10 +160,12 @@ def _answerer(
         connections = how.concurrency or CONNECTIONS
         served = at_server(subject, how.url, key=how.key, connections=connections, options=options)
         notes = () if local is None else _other_bundle(subject, how.url, how.key)
-        return subject, opened.enter_context(served), options, notes
+        return subject, opened.enter_context(served), options, notes, how.url
     if local is None:
         raise NotFound(f"no bundle at {bundle!r}")
-    return subject, opened.enter_context(here(local, runtime=how.runtime, options=options)), options, ()
+    form = form_of(local, how.variant, how.runtime, how.settings)
+    notes = (f"answered by its variant {form.variant}",) if form.variant else ()
+    return subject, opened.enter_context(here(local, form, options)), options, notes, form.runtime
 
 
 def _other_bundle(subject: Subject, url: str, key: str | None) -> tuple[str, ...]:

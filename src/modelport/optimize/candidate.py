@@ -11,6 +11,9 @@ import onnx
 from ..bundle.store import Bundle
 from ..errors import InputError, UsageError
 from ..importers.canonical import check, signature_of
+from ..runtimes.form import DEFAULT
+from ..runtimes.pipeline import Pipeline
+from ..runtimes.session import Settings
 from .calibration import Calibration
 
 START = "start"
@@ -22,7 +25,7 @@ class NotApplicable(Exception):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A bundle with another network, and how it was made."""
+    """A bundle with another network, or another way of running it, and how it was made."""
 
     id: str
     title: str
@@ -31,6 +34,10 @@ class Candidate(msgspec.Struct, frozen=True):
     """What was done, one after the other, with its settings: `static-int8(calibrator=entropy)`."""
     notes: tuple[str, ...] = ()
     """What the passes say of it: which nodes went, which stayed float."""
+    runtime: str = DEFAULT
+    settings: Settings = {}
+    machine_bound: bool = False
+    """Whether it runs, or answers alike, on this class of machine alone."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -38,6 +45,11 @@ class Made(msgspec.Struct, frozen=True):
 
     network: onnx.ModelProto
     notes: tuple[str, ...] = ()
+    runtime: str = DEFAULT
+    settings: Settings = {}
+    """What it is to be run on, and how."""
+    machine_bound: bool = False
+    """Whether it runs, or answers alike, on this class of machine alone."""
 
 
 class Pass(Protocol):
@@ -62,6 +74,21 @@ class Pass(Protocol):
             NotApplicable: there is nothing that it could change, or it does not take this network.
         """
         ...
+
+
+def opened(candidate: Candidate, threads: int = 1) -> Pipeline:
+    """The candidate as it is judged and measured: its network on its runtime, with its settings.
+
+    Raises:
+        Unsupported: the runtime is not here, or refuses the bundle. UsageError: it has no such setting.
+    """
+    return Pipeline.open(
+        candidate.bundle,
+        threads=threads,
+        variant="",
+        runtime=candidate.runtime,
+        settings=candidate.settings,
+    )
 
 
 def network_of(bundle: Bundle) -> onnx.ModelProto:
@@ -90,7 +117,16 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         bundle = start.derive(folder / step.id, {start.manifest.graphs.net.file: data}, version=version)
     except UsageError as problem:
         raise NotApplicable(problem.message) from problem
-    return Candidate(step.id, step.title, bundle, (step.id,), made.notes)
+    return Candidate(
+        step.id,
+        step.title,
+        bundle,
+        (step.id,),
+        made.notes,
+        made.runtime,
+        dict(made.settings),
+        made.machine_bound,
+    )
 
 
 def in_order(graph: onnx.GraphProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from functools import cache
 
 from ..bundle.manifest import Manifest, Variant
@@ -42,11 +43,14 @@ def machine_class() -> str:
     return f"{machine}-{level}" if level else machine
 
 
-def choose_variant(manifest: Manifest, wanted: str | None) -> Variant | None:
+def choose_variant(
+    manifest: Manifest, wanted: str | None, usable: Callable[[Variant], bool] = lambda variant: True
+) -> Variant | None:
     """The form of the network to run; None for the one that was packed.
 
     Args:
-        wanted: a variant's name; "" for none; None for the one chosen for machines of this class.
+        wanted: a variant's name; "" for none; None for the first chosen for machines of this class.
+        usable: whether what was chosen can run; what is wanted by name is not asked.
 
     Raises:
         NotFound: there is none of this name.
@@ -54,7 +58,7 @@ def choose_variant(manifest: Manifest, wanted: str | None) -> Variant | None:
     if wanted is None:
         classes = (ANY, machine_class())
         fitting = (each for each in manifest.variants if each.chosen and each.machine in classes)
-        return next(fitting, None)
+        return next(filter(usable, fitting), None)
     if not wanted:
         return None
     names = [each.name for each in manifest.variants]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import BundleError, ModelFailed, Unavailable, Unsupported, UsageError
 from ..tensors import Array, Signature, Tensors, TensorSpec
+from .session import DEFAULTS, YES_NO, Settings, Values, check_settings
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
@@ -38,9 +40,32 @@ UNWANTED = ["WeightBiasQuantization"]
 """It puts float weights between 8-bit values into 8 bits as well, those of layers among them that were left
 in float because they lose the answers otherwise (onnxruntime pull requests 22969 and 25673)."""
 
+SETTINGS: dict[str, Values] = {
+    "threads": Values("threads of one run, at most"),
+    "spinning": Values("whether waiting threads spin: quick, and takes the cores from others", YES_NO),
+    "arena": Values("whether memory is kept for the next run", YES_NO),
+    "optimization": Values("how far the graph is rewritten", ("none", "basic", "extended", "layout", "all")),
+    "execution": Values(
+        "whether branches run one after the other or side by side", ("sequential", "parallel")
+    ),
+    "denormals": Values("whether numbers next to zero are kept, which is slow on many processors", YES_NO),
+}
+_LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
+
 
 class OnnxRuntime:
     """Opens graphs with ONNX Runtime's CPU provider."""
+
+    @property
+    def settings(self) -> Mapping[str, Values]:
+        """What can be set where a graph is opened."""
+        return SETTINGS
 
     def refuses(self, bundle: Bundle) -> str | None:
         """The reason why ONNX Runtime cannot run the bundle here; None where it can."""
@@ -71,36 +96,26 @@ class OnnxRuntime:
         ort, _ = _onnxruntime()
         return f"{ort.__version__}, {', '.join(ort.get_available_providers())}"
 
-    def open(self, graph: bytes, *, threads: int = 1, optimise: bool = True) -> OnnxRuntimeSession:
+    def open(
+        self, graph: bytes, *, threads: int = 1, settings: Settings = DEFAULTS, optimise: bool = True
+    ) -> OnnxRuntimeSession:
         """Load a serialized ONNX model.
 
         Args:
             graph: the model, with its weights inside.
             threads: threads one run may use.
+            settings: of `SETTINGS`.
             optimise: False runs the nodes as they are written, for a reference to compare with.
 
         Raises:
             BundleError: not ONNX, or nothing this ONNX Runtime can run.
             Unsupported: onnxruntime is not installed.
-            UsageError: fewer than one thread.
+            UsageError: fewer than one thread, or an unknown setting.
         """
         if threads < 1:
             raise UsageError(f"expected at least 1 thread, got {threads}")
         ort, failures = _onnxruntime()
-        options = ort.SessionOptions()
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        if threads == 1:
-            # A spinning thread of an idle model would take the core from the one that computes.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        else:
-            # Within a run its threads spin, which is quick; after it they would do so for nothing.
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Every error is raised as an exception; without this it is printed on stderr as well.
-        options.log_severity_level = 4
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options = session_options(threads, settings if optimise else {**settings, "optimization": "none"})
         try:
             session = ort.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNWANTED
@@ -167,6 +182,38 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the graph; a run in another thread keeps it until it ends."""
         self._session = None
+
+
+def session_options(threads: int = 1, settings: Settings = DEFAULTS) -> Any:
+    """The `onnxruntime.SessionOptions` that graphs are opened with.
+
+    Raises:
+        Unsupported: onnxruntime is not installed. UsageError: an unknown setting.
+    """
+    check_settings("onnxruntime", settings, SETTINGS)
+    ort, _ = _onnxruntime()
+    options = ort.SessionOptions()
+    parallel = settings.get("execution") == "parallel"
+    mode = ort.ExecutionMode
+    options.execution_mode = mode.ORT_PARALLEL if parallel else mode.ORT_SEQUENTIAL
+    threads = min(threads, int(settings.get("threads", threads)))
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = threads if parallel else 1
+    # A spinning thread of an idle model would take the core from the one that computes.
+    spinning = settings.get("spinning", threads > 1)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "1" if spinning else "0")
+    if spinning:
+        # Within a run its threads spin, which is quick; after it they would do so for nothing.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not settings.get("denormals", True):
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.enable_cpu_mem_arena = bool(settings.get("arena", True))
+    # Every error is raised as an exception; without this it is printed on stderr as well.
+    options.log_severity_level = 4
+    level = _LEVELS[str(settings.get("optimization", "all"))]
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    return options
 
 
 def _onnxruntime() -> tuple[Any, tuple[type[Exception], ...]]:

@@ -29,9 +29,10 @@ from ..steps.step import parse_steps
 from ..steps.table_lowering import TableLowering
 from ..steps.texts import Tokenizer, decode_text
 from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
-from .machine import choose_variant
+from .form import Form, form_of
 from .npz import is_npy, is_npz, read_npy, read_npz
-from .session import Runtime, Session, run_in_parts
+from .onnxruntime import OnnxRuntime
+from .session import Runtime, Session, Settings, run_in_parts
 
 MAX_ROWS = 32
 """Rows that `answer_many` gives the network at once."""
@@ -49,12 +50,12 @@ class Pipeline:
         net: Session,
         post: Session,
         *,
+        form: Form,
         lowered: bool = True,
-        variant: str = "",
     ) -> None:
         self.bundle = bundle
-        self.variant = variant
-        """The form of the network that runs; empty for the one that was packed."""
+        self.form = form
+        """What runs as the network, and on what."""
         self._pre = pre
         self._net = net
         self._post = post
@@ -72,46 +73,58 @@ class Pipeline:
             else None
         )
 
+    @property
+    def variant(self) -> str:
+        """The form of the network that runs; empty for the one that was packed."""
+        return self.form.variant
+
     @classmethod
     def open(
         cls,
         bundle: Bundle | str | os.PathLike[str],
         *,
         threads: int = 1,
-        runtime: str = "onnxruntime",
+        runtime: str | None = None,
+        settings: Settings | None = None,
         lowered: bool = True,
         variant: str | None = None,
     ) -> Pipeline:
         """Load the graphs of `bundle`; `threads` is what one run of the network may use.
 
         `variant`: the form of the network, by name; "" is the one that was packed, None the one that was
-        chosen for machines like this. `lowered` false prepares every picture by the graph, also where native
-        code gives the same bytes.
+        chosen for machines like this. `runtime` and `settings` are the network's: None for those of the
+        variant; what is around the network is run by ONNX Runtime. `lowered` false prepares every picture by
+        the graph, also where native code gives the same bytes.
 
         Raises:
             BundleError: a graph is damaged, or is not what the manifest says.
             NotFound: no such variant.
             Unsupported: no such runtime, or it refuses the bundle.
+            UsageError: a setting that the runtime does not have.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
-        engine: Runtime = plugins.load("runtimes", runtime)()
+        form = form_of(bundle, variant, runtime, settings)
+        engine: Runtime = plugins.load("runtimes", form.runtime)()
         if (reason := engine.refuses(bundle)) is not None:
-            raise Unsupported(f"{runtime} does not run {bundle.manifest.name}: {reason}")
-        graphs, form = bundle.manifest.graphs, choose_variant(bundle.manifest, variant)
+            raise Unsupported(f"{form.runtime} does not run {bundle.manifest.name}: {reason}")
+        graphs = bundle.manifest.graphs
         offered = [(option.name, option.dtype) for option in bundle.manifest.options]
         with contextlib.ExitStack() as opened:
             sessions: list[Session] = []
             # Items are prepared side by side, so one thread each for the small graphs.
-            stages: tuple[tuple[Literal["pre", "net", "post"], GraphInfo, int], ...] = (
-                ("pre", graphs.pre, 1),
-                ("net", graphs.net, threads),
-                ("post", graphs.post, 1),
+            stages: tuple[tuple[Literal["pre", "net", "post"], GraphInfo], ...] = (
+                ("pre", graphs.pre),
+                ("net", graphs.net),
+                ("post", graphs.post),
             )
-            for kind, info, wide in stages:
-                data = bundle.read_onnx(form.file) if form and kind == "net" else bundle.graph(kind)
+            for kind, info in stages:
+                data = bundle.read_onnx(form.file) if form.variant and kind == "net" else bundle.graph(kind)
                 try:
-                    session = engine.open(data, threads=wide)
+                    if kind == "net":
+                        session = engine.open(data, threads=threads, settings=form.settings)
+                    else:
+                        session = OnnxRuntime().open(data)
                 except BundleError as problem:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
@@ -119,7 +132,7 @@ class Pipeline:
                 _check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
             opened.pop_all()
-        return cls(bundle, *sessions, lowered=lowered, variant=form.name if form else "")
+        return cls(bundle, *sessions, form=form, lowered=lowered)
 
     def close(self) -> None:
         """Free the graphs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ..errors import BundleError, InputError, ModelFailed, Unavailable
 from ..isolation.worker import Limits, Worker, start
 from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name
 from .onnxruntime import OnnxRuntime, OnnxRuntimeSession
+from .session import DEFAULTS, Settings, Values, check_settings
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
@@ -57,6 +58,11 @@ def read_function(data: bytes) -> tuple[Function, bytes]:
 class PythonRuntime:
     """Opens functions and graphs."""
 
+    @property
+    def settings(self) -> Mapping[str, Values]:
+        """None: a function has none."""
+        return {}
+
     def refuses(self, bundle: Bundle) -> str | None:
         """None where the network is a function; else what ONNX Runtime says of the bundle."""
         return None if bundle.manifest.graphs.net.function is not None else OnnxRuntime().refuses(bundle)
@@ -65,13 +71,17 @@ class PythonRuntime:
         """Which Python, for people."""
         return f"{sys.version.split()[0]}, functions in a process of their own, with --trust"
 
-    def open(self, graph: bytes, *, threads: int = 1) -> PythonSession | OnnxRuntimeSession:
+    def open(
+        self, graph: bytes, *, threads: int = 1, settings: Settings = DEFAULTS
+    ) -> PythonSession | OnnxRuntimeSession:
         """Load a function's file, or a serialized ONNX model.
 
         Raises:
             BundleError: not a graph that ONNX Runtime takes, or a function that does not import.
             Unsupported: no process can be confined here.
+            UsageError: a setting.
         """
+        check_settings("python", settings, self.settings)
         if not graph.startswith(MARK):
             return OnnxRuntime().open(graph, threads=threads)
         function, source = read_function(graph)

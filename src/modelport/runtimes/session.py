@@ -5,15 +5,45 @@ Knows no engine; the adapters are found through `modelport.plugins`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import numpy as np
 
+from ..bundle.manifest import Setting
+from ..errors import UsageError, did_you_mean
 from ..tensors import Array, Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from ..bundle.store import Bundle
+
+
+Settings = Mapping[str, Setting]
+"""A runtime's settings, by name."""
+DEFAULTS: Settings = MappingProxyType({})
+"""Nothing is set."""
+
+
+class Values(msgspec.Struct, frozen=True):
+    """What one setting does, and may be."""
+
+    about: str
+    among: tuple[Setting, ...] = ()
+    """Each that it may be; a whole number of at least 1 where empty."""
+
+    def refuses(self, value: object) -> str | None:
+        """What is expected instead of `value`; None where it may be that."""
+        if not self.among:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return None if whole and int(str(value)) >= 1 else "a whole number of at least 1"
+        if any(type(value) is type(each) and value == each for each in self.among):
+            return None
+        return f"one of {', '.join(str(each).lower() for each in self.among)}"
+
+
+YES_NO = (False, True)
 
 
 class Session(Protocol):
@@ -50,6 +80,11 @@ class Session(Protocol):
 class Runtime(Protocol):
     """An engine that runs ONNX graphs."""
 
+    @property
+    def settings(self) -> Mapping[str, Values]:
+        """What can be set where a graph is opened, by name."""
+        ...
+
     def refuses(self, bundle: Bundle) -> str | None:
         """The reason why this engine cannot run the bundle here, as a sentence; None where it can."""
         ...
@@ -62,14 +97,35 @@ class Runtime(Protocol):
         """
         ...
 
-    def open(self, graph: bytes, *, threads: int = 1) -> Session:
+    def open(self, graph: bytes, *, threads: int = 1, settings: Settings = DEFAULTS) -> Session:
         """Load a serialized ONNX model.
+
+        Args:
+            threads: that one run may use; a setting may allow fewer.
+            settings: of `Runtime.settings`, those that are not to have their default.
 
         Raises:
             BundleError: the engine does not take the graph.
             Unsupported: the engine is not installed.
+            UsageError: a setting that it does not have, with those that it has.
         """
         ...
+
+
+def check_settings(name: str, given: Settings, known: Mapping[str, Values]) -> None:
+    """Refuse settings that a runtime does not have.
+
+    Raises:
+        UsageError: the first unknown name or value, with what is known.
+    """
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(
+                f"the runtime {name} has no setting {key!r}",
+                hint=did_you_mean(key, list(known)) if known else "it has none",
+            )
+        if (expected := known[key].refuses(value)) is not None:
+            raise UsageError(f"the setting {key} of {name} is {value!r}; expected {expected}")
 
 
 def run_in_parts(run: Callable[[Tensors], dict[str, Array]], batch: Tensors, rows: int) -> dict[str, Array]:

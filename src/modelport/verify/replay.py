@@ -96,13 +96,13 @@ class _Finding(msgspec.Struct, frozen=True):
 
 
 def verify(
-    bundle: Bundle | str | os.PathLike[str], *, runtime: str = "onnxruntime", threads: int = 1
+    bundle: Bundle | str | os.PathLike[str], *, runtime: str | None = None, threads: int = 1
 ) -> Report:
     """Check every digest, then replay every golden case.
 
     Args:
         bundle: the bundle, or where it is.
-        runtime: the engine that runs the graphs.
+        runtime: the engine that runs the network, ONNX Runtime unless said.
         threads: threads of one network run.
 
     Raises:

@@ -1,1 +1,30 @@
 """The passes, each in its own file: a network in, another network out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..candidate import Pass
+from .half import Half
+from .int8 import DynamicInt8, StaticInt8
+
+
+class Asked(Protocol):
+    """What a plan says of the passes."""
+
+    @property
+    def portable(self) -> bool:
+        """Only 8 bits that no processor overflows on."""
+        ...
+
+
+def catalogue(plan: Asked) -> Iterator[Pass]:
+    """What is tried on a network, the likeliest first."""
+    if not plan.portable:
+        for calibrator in ("minmax", "percentile", "entropy"):
+            yield StaticInt8(calibrator=calibrator)
+    yield StaticInt8(reduced=True)
+    yield StaticInt8(weights="u8", per_channel=False)
+    yield DynamicInt8()
+    yield Half()

@@ -30,7 +30,7 @@ def describe(entry: Entry, place: str, *, customized: bool) -> dict[str, Any]:
         "modelName": entry.name,
         "modelVersion": entry.version,
         "modelUrl": place,
-        "runtime": model.settings.runtime if model else "",
+        "runtime": (model.settings.runtime or "onnxruntime") if model else "",
         "minWorkers": len(workers),
         "maxWorkers": len(workers),
         "batchSize": model.settings.max_rows if model and manifest.graphs.net.batch else 1,

@@ -1,0 +1,55 @@
+"""The network as it is, run by another runtime or with other settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+import onnx
+
+from ... import plugins
+from ...errors import ModelportError
+from ...runtimes.session import Runtime, Settings, check_settings
+from ..calibration import Calibration
+from ..candidate import Candidate, Made, NotApplicable
+
+
+class OnRuntime(msgspec.Struct, frozen=True):
+    """Another engine, or other settings of the same."""
+
+    name: ClassVar[str] = "on"
+    runtime: str
+    settings: Settings = {}
+
+    @property
+    def id(self) -> str:
+        said = [f"{key}-{str(value).lower()}" for key, value in sorted(self.settings.items())]
+        return "-".join([self.name, self.runtime, *said])
+
+    @property
+    def title(self) -> str:
+        said = [f"{key} {str(value).lower()}" for key, value in sorted(self.settings.items())]
+        return f"on {self.runtime}" + (f" ({', '.join(said)})" if said else "")
+
+    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        try:
+            engine: Runtime = plugins.load("runtimes", self.runtime)()
+            check_settings(self.runtime, self.settings, engine.settings)
+            about = engine.describe()
+            engine.open(network.SerializeToString(), settings=self.settings).close()
+        except ModelportError as problem:
+            hint = f"; {problem.hint}" if problem.hint else ""
+            raise NotApplicable(f"{problem.message}{hint}") from problem
+        return Made(network, (f"{self.runtime} {about}",), self.runtime, self.settings, machine_bound=True)
+
+    def of(self, candidate: Candidate) -> Candidate:
+        """A candidate's own network on this runtime; its bundle is the same."""
+        return msgspec.structs.replace(
+            candidate,
+            id=f"{candidate.id}-{self.id}",
+            title=f"{candidate.title}, {self.title}",
+            passes=(*candidate.passes, self.id),
+            runtime=self.runtime,
+            settings=dict(self.settings),
+            machine_bound=True,
+        )

@@ -1,0 +1,80 @@
+"""Which form of a bundle's network runs here, on which engine, with which settings."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+import msgspec
+
+from .. import plugins
+from ..bundle.manifest import Variant
+from ..bundle.store import Bundle
+from ..errors import ModelportError
+from .machine import choose_variant
+from .session import Runtime, Settings, check_settings
+
+DEFAULT = "onnxruntime"
+"""It prepares and answers everywhere, and runs networks unless something else is said."""
+FUNCTIONS = "python"
+log = logging.getLogger("modelport.runtimes")
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What runs where `net` is asked."""
+
+    variant: str
+    """Empty for the network that was packed."""
+    file: str
+    runtime: str
+    settings: Settings
+
+
+def form_of(
+    bundle: Bundle, variant: str | None = None, runtime: str | None = None, settings: Settings | None = None
+) -> Form:
+    """The form that a caller wants, or the one that was chosen for machines like this.
+
+    A chosen variant whose runtime is not here, or has no such settings, is passed over, which is logged once.
+
+    Args:
+        bundle: with its variants.
+        variant: by name; "" for the network that was packed; None for the chosen one of `runtime`.
+        runtime: None for the variant's own.
+        settings: None for the variant's own, where it runs on its own runtime.
+
+    Raises:
+        NotFound: no such variant.
+    """
+    net = bundle.manifest.graphs.net
+    if runtime == FUNCTIONS and net.function is None:
+        runtime = None  # allowed to run functions, and there is none
+
+    def usable(each: Variant) -> bool:
+        return runtime in (None, each.runtime) and _runs(bundle, each)
+
+    found = choose_variant(bundle.manifest, variant, usable)
+    if found is None:
+        return Form("", net.file, runtime or DEFAULT, settings or {})
+    own = runtime in (None, found.runtime)
+    if settings is None:
+        settings = found.settings if own else {}
+    return Form(found.name, found.file, runtime or found.runtime, settings)
+
+
+def _runs(bundle: Bundle, variant: Variant) -> bool:
+    """Whether a variant's runtime is here and takes it; where not, that is said once."""
+    try:
+        engine: Runtime = plugins.load("runtimes", variant.runtime)()
+        reason = engine.refuses(bundle)
+        check_settings(variant.runtime, variant.settings, engine.settings)
+    except ModelportError as problem:
+        reason = problem.message
+    if reason is not None:
+        _said(bundle.manifest.name, bundle.manifest.version, variant.name, reason)
+    return reason is None
+
+
+@cache
+def _said(name: str, version: str, variant: str, reason: str) -> None:
+    log.warning("%s %s runs without its variant %s here: %s", name, version, variant, reason)
