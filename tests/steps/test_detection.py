@@ -342,3 +342,29 @@ def test_channels_behind_the_classes_are_passed_over() -> None:
     got = run(compile_post(steps, outputs).data, {"output0": wide})
     assert_alike(got, reference_post(steps, {"output0": wide}))
     assert got["scores"].max() <= 1
+
+
+def as_planes(raw: Tensors) -> dict[str, Array]:
+    """Logits as the last convolution gives them: anchor after anchor, number after number."""
+    return {
+        name: np.ascontiguousarray(array.transpose(0, 1, 4, 2, 3)).reshape(len(array), -1, *array.shape[2:4])
+        if array.ndim == 5
+        else array
+        for name, array in raw.items()
+    }
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_logits_in_planes_are_the_lines_turned(options: dict[str, Any]) -> None:
+    fitted = settled("yolov5-raw")
+    outputs = [
+        TensorSpec(spec.name, "float32", ("batch", 24, *spec.shape[2:4])) for spec in specs("yolov5-raw")[:3]
+    ]
+    planes = compile_post(fitted.post, [*outputs, *specs("yolov5-raw")[3:]])
+    lines = compile_post(fitted.post, specs("yolov5-raw"))
+    raw = raw_outputs("yolov5-raw", 3)
+    got = run(planes.data, as_planes(raw), options)
+    assert_alike(got, run(lines.data, raw, options))
+    assert_alike(got, reference_post(with_options(fitted.post, options), as_planes(raw)))
+    head = next(step for step in fitted.post if isinstance(step, Head))
+    assert head.classes(outputs) == 3

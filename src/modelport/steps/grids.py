@@ -16,6 +16,7 @@ from .candidates import by_class, column, corners, over, reference_corners
 from .graph import Graph, Value
 from .heads import Head, largest, named, numbers_of, part, past, rows_of, with_objectness
 from .image import Size, both_sides
+from .levels import Lines, Planes
 
 Strides = tuple[Annotated[int, msgspec.Meta(ge=1, le=1024)], ...]
 
@@ -153,8 +154,9 @@ class NanoDet(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """YOLOv5 and v7 without their last layer: for each level [batch, anchors, rows, columns, 5 + classes] of
-    logits, all outputs of five axes. A score is objectness x class.
+    """YOLOv5 and v7 without their last layer: for each level the logits, either [batch, anchors, rows,
+    columns, 5 + classes] or, as the last convolution gives them, [batch, anchors * (5 + classes), rows,
+    columns]; all outputs of five axes, or else of four. A score is objectness x class.
 
     `size`: the network's picture, both sides or [height, width]. `anchors`: for each level, finest first, the
     width and height of its anchors in pixels, one after the other.
@@ -171,46 +173,46 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
         widths = {spec.shape[4] for spec in outputs if len(spec.shape) == 5}
+        if not widths:
+            planes = {spec.shape[1] for spec in outputs if len(spec.shape) == 4}
+            anchors = len(self.anchors[0]) // 2
+            widths = {size // anchors for size in planes if isinstance(size, int) and not size % anchors}
         width = widths.pop() if len(widths) == 1 else None
         return width - 5 if isinstance(width, int) and width > 5 else None
 
     def compile(self, graph: Graph, tensors: dict[str, Value], labels: Sequence[str]) -> dict[str, Value]:
         op = graph.op
         threshold, multi = self.options(graph)
-        found = sorted(
-            (value for value in tensors.values() if len(value.shape) == 5),
-            key=lambda value: -value.shape[2] if isinstance(value.shape[2], int) else 0,
-        )
-        if len(found) != len(self.anchors):
-            raise UsageError(f"{self.name} has anchors for {len(self.anchors)} outputs, found {len(found)}")
+        levels = self._levels(tensors)
         rows, boxes, scores = [], [], []
-        for value, level in zip(found, self.anchors, strict=True):
-            stride = self._stride(value, level)
-            sure = op("Sigmoid", column(graph, value.name, 4, 4))
-            place = op("Transpose", op("NonZero", op("Greater", sure, threshold)), perm=[1, 0])
-            lines = op("Sigmoid", op("GatherND", value.name, place))
-            cell = op("Concat", part(graph, place, 3, 4), part(graph, place, 2, 3), axis=1)
+        for level, anchors in zip(levels, self.anchors, strict=True):
+            found, lines, cell = level.over(graph, threshold)
+            lines = op("Sigmoid", lines)
             start = op("Sub", graph.cast(cell, "float32"), graph.constant(0.5, "float32"))
             double = op("Mul", part(graph, lines, 0, 4), graph.constant(2.0, "float32"))
-            middle = op("Mul", op("Add", part(graph, double, 0, 2), start), graph.constant(stride, "float32"))
+            stride = graph.constant(level.stride, "float32")
+            middle = op("Mul", op("Add", part(graph, double, 0, 2), start), stride)
             sides = part(graph, double, 2, 4)
-            anchor = op(
-                "Gather",
-                graph.constant(np.reshape(level, (-1, 2)), "float32"),
-                column(graph, place, 1),
-            )
+            known = graph.constant(np.reshape(anchors, (-1, 2)), "float32")
+            anchor = op("Gather", known, column(graph, found, 1))
             sides = op("Mul", op("Mul", sides, sides), anchor)
-            rows.append(column(graph, place, 0))
+            rows.append(column(graph, found, 0))
             boxes.append(corners(graph, op("Concat", middle, sides, axis=1)))
             scores.append(with_objectness(graph, lines))
         row, box, kinds = (op("Concat", *each, axis=0) for each in (rows, boxes, scores))
-        batch = candidates.batch_of(graph, found[0].name)
+        batch = candidates.batch_of(graph, levels[0].value.name)
         return past(tensors) | by_class(graph, row, box, kinds, threshold, multi, batch).tensors()
 
     def reference(self, tensors: Tensors, labels: Sequence[str]) -> dict[str, Array]:
-        found = sorted((array for array in tensors.values() if array.ndim == 5), key=lambda a: -a.shape[2])
+        rank = 5 if any(array.ndim == 5 for array in tensors.values()) else 4
+        whole = sorted((array for array in tensors.values() if array.ndim == rank), key=lambda a: -a.shape[2])
+        if rank == 4:
+            whole = [
+                array.reshape(len(array), len(level) // 2, -1, *array.shape[2:]).transpose(0, 1, 3, 4, 2)
+                for array, level in zip(whole, self.anchors, strict=True)
+            ]
         rows, boxes, scores = [], [], []
-        for raw, level in zip(found, self.anchors, strict=True):
+        for raw, level in zip(whole, self.anchors, strict=True):
             stride = np.float32(both_sides(self.size)[0] // raw.shape[2])
             with np.errstate(over="ignore"):
                 sure = 1 / (1 + np.exp(-raw[..., 4]))
@@ -223,18 +225,34 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
             boxes.append(reference_corners(np.concatenate([middle, sides], axis=1)))
             scores.append(lines[:, 5:] * lines[:, 4:5])
         row, box, kinds = (np.concatenate(each) for each in (rows, boxes, scores))
-        return past(tensors) | self.found(row, box, kinds, len(found[0]))
+        return past(tensors) | self.found(row, box, kinds, len(whole[0]))
 
-    def _stride(self, value: Value, level: Sequence[float]) -> float:
-        _, anchors, rows, columns, _ = value.shape
+    def _levels(self, tensors: dict[str, Value]) -> list[Lines | Planes]:
+        rank = 5 if any(len(value.shape) == 5 for value in tensors.values()) else 4
+        found = sorted(
+            (value for value in tensors.values() if len(value.shape) == rank),
+            key=lambda value: -value.shape[2] if isinstance(value.shape[2], int) else 0,
+        )
+        if len(found) != len(self.anchors):
+            raise UsageError(f"{self.name} has anchors for {len(self.anchors)} outputs, found {len(found)}")
+        pairs = zip(found, self.anchors, strict=True)
+        return [self._level(value, len(anchors) // 2) for value, anchors in pairs]
+
+    def _level(self, value: Value, anchors: int) -> Lines | Planes:
+        planes = len(value.shape) == 4
+        said, rows, columns = value.shape[1], *value.shape[2:4]
         height, width = both_sides(self.size)
-        if anchors != len(level) // 2:
-            raise UsageError(f"{self.name}: {value.name!r} has {anchors} anchors, the step {len(level) // 2}")
+        if not planes and said != anchors:
+            raise UsageError(f"{self.name}: {value.name!r} has {said} anchors, the step {anchors}")
+        if planes and (not isinstance(said, int) or said % anchors or said // anchors < 6):
+            raise UsageError(
+                f"{self.name}: {value.name!r} has {said} planes, which {anchors} anchors do not share"
+            )
         if not isinstance(rows, int) or not isinstance(columns, int):
             raise UsageError(f"{self.name} needs outputs of known rows and columns; {value.name!r} is open")
         if height % rows or width % columns or height // rows != width // columns:
             raise UsageError(f"{self.name}: {rows} x {columns} cells do not divide {height} x {width} pixels")
-        return float(height // rows)
+        return (Planes if planes else Lines)(value, anchors, rows, columns, float(height // rows))
 
 
 def grid(size: tuple[int, int], strides: Sequence[int], offset: float = 0.0) -> tuple[Array, Array]:
