@@ -14,9 +14,8 @@ from ..isolation.child.caffemodel import looks_like_network
 from ..isolation.worker import Limits
 from ..steps.recipe import Recipe, load_recipe
 from ..tensors import TensorSpec
-from .converted import ConvertedImporter
-from .pair import Kind, find_pair, head_of, recognised
-from .source import Declared, as_path
+from .pair import Kind, PairImporter, find_pair, head_of
+from .source import Declared
 
 HEAD = 256 << 10
 MEMORY_BYTES = 6 << 30
@@ -72,19 +71,14 @@ KIND = Kind(
 )
 
 
-class CaffeImporter(ConvertedImporter):
+class CaffeImporter(PairImporter):
     """Converted layer by layer; compared with what OpenCV 4 computes."""
 
     environment = "opencv4"
     converter = "caffe"
     what = "a Caffe network"
-    takes = frozenset({"weights"})
+    kind = KIND
     limits = Limits(memory_bytes=MEMORY_BYTES)
-
-    def recognises(self, source: Any) -> bool:
-        """Either file of the pair, or a folder with a description in it."""
-        path = as_path(source)
-        return path is not None and recognised(KIND, path)
 
     def question(self, path: Path) -> dict[str, Any]:
         """Where the files are: the pair, and a mean picture where exactly one lies beside it.

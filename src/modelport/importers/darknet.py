@@ -12,9 +12,8 @@ import msgspec
 from ..isolation.worker import Limits
 from ..steps.recipe import Recipe, load_recipe
 from ..tensors import TensorSpec
-from .converted import ConvertedImporter
-from .pair import Kind, find_pair, head_of, recognised
-from .source import Declared, as_path
+from .pair import Kind, PairImporter, find_pair, head_of
+from .source import Declared
 
 HEAD = 64 << 10
 MEMORY_BYTES = 6 << 30
@@ -66,19 +65,14 @@ KIND = Kind(
 )
 
 
-class DarknetImporter(ConvertedImporter):
+class DarknetImporter(PairImporter):
     """Converted section by section; compared with what OpenCV 4 computes."""
 
     environment = "opencv4"
     converter = "darknet"
     what = "a Darknet network"
-    takes = frozenset({"weights"})
+    kind = KIND
     limits = Limits(memory_bytes=MEMORY_BYTES)
-
-    def recognises(self, source: Any) -> bool:
-        """Either file of the pair, or a folder with a description in it."""
-        path = as_path(source)
-        return path is not None and recognised(KIND, path)
 
     def question(self, path: Path) -> dict[str, Any]:
         """Where the two files are, and the class names beside them.

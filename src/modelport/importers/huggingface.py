@@ -18,21 +18,19 @@ from ..bundle.manifest import Decode
 from ..errors import InputError, Unsupported
 from ..steps.compile import PRE_STEPS, reference_pre
 from ..steps.recipe import Recipe, load_recipe
-from ..steps.step import PreStep, parse_steps
+from ..steps.step import parse_steps
 from ..steps.texts import Tokenizer, decode_text
 from ..tensors import Array, TensorSpec
-from . import golden as cases
 from .checkpoint import pickled_names
 from .converted import ConvertedImporter, Opened
 from .isolated import refusal
+from .pictures import LAST_DIGITS, difference
 from .source import Declared, Imported, as_path
+from .strange import LFS_POINTER
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 MAX_CONFIG_BYTES = 4 << 20
-POINTER = b"version https://git-lfs"
-LAST_DIGITS = 2e-6
-"""Share of the magnitude that a processor's numbers may differ by: they are float32 made in another order."""
 OWN = ("torch.", "collections.")
 
 
@@ -81,7 +79,10 @@ class HuggingFaceImporter(ConvertedImporter):
             self.permission.tell(str(problem)[:500])
             return None
         steps = said["steps"]
-        differs, count = _differs(opened, parse_steps(steps, PRE_STEPS, "$.pre"))
+        differs, count = difference(
+            parse_steps(steps, PRE_STEPS, "$.pre"),
+            lambda picture: opened.worker.call({"do": "prepare"}, {"image": picture})[1]["pixel_values"],
+        )
         name = f"its image processor ({str(said.get('name'))[:80]})"
         if differs > LAST_DIGITS:
             how = f"by {differs:.2g} of the largest number" if np.isfinite(differs) else "in size"
@@ -137,28 +138,10 @@ def _check_weights(folder: Path) -> None:
         )
     for path in found:
         with path.open("rb") as stream:
-            if stream.read(len(POINTER)) == POINTER:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise InputError(
                     f"{path} is a pointer of Git LFS, not the weights", hint="git lfs pull fetches them"
                 )
-
-
-def _differs(opened: Opened, steps: Sequence[PreStep]) -> tuple[float, int]:
-    """How far the steps are from the processor itself, as a share of the largest number, and on how many
-    pictures."""
-    decode = cases.decoder(Decode(), ())
-    worst, count = 0.0, 0
-    for item in cases.made_up_pictures():
-        image = decode(item.data)["image"]
-        for picture in (image, np.ascontiguousarray(image[: len(image) * 2 // 3 | 1])):
-            _, made = opened.worker.call({"do": "prepare"}, {"image": picture})
-            want, got = made["pixel_values"], reference_pre(steps, picture)
-            count += 1
-            if want.shape != got.shape or want.dtype != got.dtype:
-                return np.inf, count
-            scale = float(np.abs(want).max()) or 1.0
-            worst = max(worst, float(np.abs(want.astype(np.float64) - got).max()) / scale)
-    return worst, count
 
 
 def _picture(task: str, activation: str, steps: tuple[Any, ...], opened: Opened) -> Recipe:

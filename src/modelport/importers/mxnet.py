@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .converted import ConvertedImporter
-from .pair import Kind, find_pair, head_of, recognised
-from .source import as_path
+from .pair import Kind, PairImporter, find_pair, head_of
 
 HEAD = 4096
 PARAMETERS_MAGIC = b"\x12\x01" + b"\0" * 14
@@ -53,18 +51,13 @@ KIND = Kind(
 )
 
 
-class MXNetImporter(ConvertedImporter):
+class MXNetImporter(PairImporter):
     """Converted by MXNet's own exporter; compared with its executor."""
 
     environment = "mxnet"
     converter = "mxnet_symbol"
     what = "an MXNet network"
-    takes = frozenset({"weights"})
-
-    def recognises(self, source: Any) -> bool:
-        """Either file of the pair, or a folder with a symbol in it."""
-        path = as_path(source)
-        return path is not None and recognised(KIND, path)
+    kind = KIND
 
     def question(self, path: Path) -> dict[str, Any]:
         """Where the two files are; of several epochs the last.

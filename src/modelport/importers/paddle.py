@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .converted import ConvertedImporter
-from .pair import Kind, find_pair, head_of, recognised
-from .source import as_path
+from .pair import Kind, PairImporter, find_pair, head_of
 
 HEAD = 256
 PARENT_OF_ALL = b"\x08\x00\x10" + b"\xff" * 9 + b"\x01"
@@ -61,18 +59,13 @@ KIND = Kind(
 )
 
 
-class PaddleImporter(ConvertedImporter):
+class PaddleImporter(PairImporter):
     """Converted by paddle2onnx; compared with PaddlePaddle's predictor."""
 
     environment = "paddle"
     converter = "paddle_program"
     what = "a PaddlePaddle model"
-    takes = frozenset({"weights"})
-
-    def recognises(self, source: Any) -> bool:
-        """Either file of the pair, or a folder with a program in it."""
-        path = as_path(source)
-        return path is not None and recognised(KIND, path)
+    kind = KIND
 
     def question(self, path: Path) -> dict[str, Any]:
         """Where the two files are.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ..errors import InputError, NotFound, UsageError
+from .converted import ConvertedImporter
+from .source import as_path
+from .strange import LFS_POINTER
 
 SHOWN = 4
 
@@ -24,6 +28,18 @@ class Kind(msgspec.Struct, frozen=True):
     weights_of: Callable[[Path], Sequence[str]]
     """The patterns of names under which the framework keeps a network's weights, likeliest first."""
     network_of: Callable[[Path], Sequence[str]]
+
+
+class PairImporter(ConvertedImporter):
+    """A `ConvertedImporter` of sources that are a network and its weights."""
+
+    kind: Kind
+    takes = frozenset({"weights"})
+
+    def recognises(self, source: Any) -> bool:
+        """Either file of the pair, or a folder with a network in it."""
+        path = as_path(source)
+        return path is not None and recognised(self.kind, path)
 
 
 def recognised(kind: Kind, path: Path) -> bool:
@@ -108,8 +124,8 @@ def _beside(path: Path, patterns: Sequence[str]) -> Path | None:
 
 def _look(path: Path) -> str:
     size = path.stat().st_size if path.is_file() else 0
-    head = head_of(path, 40)
-    if head.startswith(b"version https://git-lfs"):
+    head = head_of(path, len(LFS_POINTER))
+    if head.startswith(LFS_POINTER):
         return "it is a Git LFS pointer; git lfs pull fetches the file"
     return f"{size} bytes that begin {head[:8].hex(' ')}" if head else "it is empty"
 

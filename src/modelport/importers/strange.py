@@ -34,7 +34,7 @@ _PACKED = {
     b"7z\xbc\xaf": "7-Zip",
     b"Rar!": "RAR",
 }
-_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class Foreign(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ def refuse_early(path: Path) -> None:
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes)", hint=AGAIN)
-    if head.startswith(_POINTER):
+    if head.startswith(LFS_POINTER):
         size = re.search(rb"^size (\d+)", head, re.MULTILINE)
         real = f"; the file itself has {int(size[1])} bytes" if size else ""
         raise InputError(f"{path} is a pointer of Git LFS and not the model{real}", hint="run: git lfs pull")
