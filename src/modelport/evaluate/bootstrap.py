@@ -6,9 +6,10 @@ independent of each other. A draw is a weight for each item: how often it was dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from ..errors import UsageError
@@ -47,35 +48,43 @@ def draws(items: int, resampling: Resampling) -> Iterator[Array]:
         yield np.bincount(drawn.ravel(), minlength=count * items).astype(np.int32).reshape(count, items)
 
 
+class Resampled(msgspec.Struct, frozen=True, eq=False):
+    """The metrics of one set of outcomes, on all items and on each draw."""
+
+    values: dict[str, float | None]
+    drawn: dict[str, Array]
+    """float64[replicates] for each metric that has an interval; NaN where it is not defined."""
+    level: float
+
+
+def resampled(scorer: Scorer, items: int, resampling: Resampling) -> Resampled:
+    """Every metric on all items and on each draw; the same items and seed are drawn alike."""
+    drawn: dict[str, Array] = {}
+    if resampling.replicates and items > 1:
+        drawn = _joined([scorer.resampled(weights) for weights in draws(items, resampling)])
+    return Resampled(scorer.values(), drawn, resampling.level)
+
+
 def with_intervals(scorer: Scorer, items: int, resampling: Resampling) -> dict[str, Metric]:
     """Every metric with its interval."""
-    values = scorer.values()
-    if resampling.replicates == 0 or items < 2:
-        return {name: Metric(value) for name, value in values.items()}
-    drawn = _joined([scorer.resampled(weights) for weights in draws(items, resampling)])
+    found = resampled(scorer, items, resampling)
     return {
-        name: Metric(value, *_percentiles(drawn.get(name), resampling.level))
-        for name, value in values.items()
+        name: Metric(value, *_percentiles(found.drawn.get(name), found.level))
+        for name, value in found.values.items()
     }
 
 
-def changes(first: Scorer, second: Scorer, items: int, resampling: Resampling) -> dict[str, Change]:
-    """Every metric that both have, with the interval of its change; each draw is the same for both."""
-    before, after = first.values(), second.values()
-    spread: Mapping[str, Array] = {}
-    if resampling.replicates and items > 1:
-        differences = []
-        for weights in draws(items, resampling):
-            left, right = first.resampled(weights), second.resampled(weights)
-            differences.append({name: right[name] - left[name] for name in left if name in right})
-        spread = _joined(differences)
+def changes(first: Resampled, second: Resampled) -> dict[str, Change]:
+    """Every metric that both have, with the interval of its change; both of the same draws."""
     found = {}
-    for name in before:
-        if name in after:
-            left_value, right_value = before[name], after[name]
-            difference = None if left_value is None or right_value is None else right_value - left_value
-            low, high = _percentiles(spread.get(name), resampling.level)
-            found[name] = Change(left_value, right_value, difference, low, high)
+    for name, before in first.values.items():
+        if name not in second.values:
+            continue
+        after, spread = second.values[name], None
+        if name in first.drawn and name in second.drawn:
+            spread = second.drawn[name] - first.drawn[name]
+        difference = None if before is None or after is None else after - before
+        found[name] = Change(before, after, difference, *_percentiles(spread, first.level))
     return found
 
 

@@ -6,45 +6,70 @@ import math
 from collections.abc import Sequence
 
 from ..errors import InputError
-from .bootstrap import changes, check
+from .bootstrap import Resampled, changes, check, resampled
 from .scorers import scorer_of
 from .values import Classified, Comparison, Evaluation, McNemar, Outcome, Resampling
 
 _SHOWN = 100
 
 
-def compare(first: Evaluation, second: Evaluation, resampling: Resampling | None = None) -> Comparison:
-    """What changes from `first` to `second`, from the items that both answered.
+class Paired:
+    """One evaluation that others are compared with; what the comparisons share is computed once.
 
     Args:
+        first: what the others are held against.
         resampling: how intervals are made; None: as in `first`.
-
-    Raises:
-        InputError: of different tasks, no item in common, or the same item with two truths.
     """
-    if first.task != second.task:
-        raise InputError(f"a {first.task} cannot be compared with a {second.task}")
-    resampling = resampling or first.resampling
-    check(resampling)
-    theirs = {outcome.item: outcome for outcome in second.outcomes}
-    pairs = [(outcome, theirs[outcome.item]) for outcome in first.outcomes if outcome.item in theirs]
-    if not pairs:
-        raise InputError("the two evaluations have no item in common", hint="use the same --data for both")
-    labels = first.labels if len(first.labels) >= len(second.labels) else second.labels
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    found = changes(scorer_of(before, len(labels)), scorer_of(after, len(labels)), len(pairs), resampling)
-    test, differing = _mcnemar(before, after)
-    names = [f"{each.model} {each.version}" for each in (first, second)]
-    return Comparison(
-        first=names[0],
-        second=names[1],
-        items=len(pairs),
-        left_out=len(first.outcomes) + len(second.outcomes) - 2 * len(pairs),
-        changes=found,
-        resampling=resampling,
-        mcnemar=test,
-        differing=differing,
-    )
+
+    def __init__(self, first: Evaluation, resampling: Resampling | None = None) -> None:
+        self.first = first
+        self.resampling = resampling or first.resampling
+        check(self.resampling)
+        self._known: tuple[tuple[str, ...], int, Resampled] | None = None
+
+    def compare(self, second: Evaluation) -> Comparison:
+        """What changes from the first to the second, from the items that both answered.
+
+        Raises:
+            InputError: of different tasks, no item in common, or the same item with two truths.
+        """
+        first = self.first
+        if first.task != second.task:
+            raise InputError(f"a {first.task} cannot be compared with a {second.task}")
+        theirs = {outcome.item: outcome for outcome in second.outcomes}
+        pairs = [(outcome, theirs[outcome.item]) for outcome in first.outcomes if outcome.item in theirs]
+        if not pairs:
+            raise InputError(
+                "the two evaluations have no item in common", hint="use the same --data for both"
+            )
+        labels = first.labels if len(first.labels) >= len(second.labels) else second.labels
+        before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        test, differing = _mcnemar(before, after)
+        names = [f"{each.model} {each.version}" for each in (first, second)]
+        return Comparison(
+            first=names[0],
+            second=names[1],
+            items=len(pairs),
+            left_out=len(first.outcomes) + len(second.outcomes) - 2 * len(pairs),
+            changes=changes(self._before(before, len(labels)), self._drawn(after, len(labels))),
+            resampling=self.resampling,
+            mcnemar=test,
+            differing=differing,
+        )
+
+    def _before(self, outcomes: Sequence[Outcome], classes: int) -> Resampled:
+        key = tuple(outcome.item for outcome in outcomes)
+        if self._known is None or self._known[:2] != (key, classes):
+            self._known = (key, classes, self._drawn(outcomes, classes))
+        return self._known[2]
+
+    def _drawn(self, outcomes: Sequence[Outcome], classes: int) -> Resampled:
+        return resampled(scorer_of(outcomes, classes), len(outcomes), self.resampling)
+
+
+def compare(first: Evaluation, second: Evaluation, resampling: Resampling | None = None) -> Comparison:
+    """What changes from `first` to `second`: see `Paired`, which compares several with one."""
+    return Paired(first, resampling).compare(second)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

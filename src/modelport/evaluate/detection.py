@@ -28,22 +28,22 @@ class DetectionScorer:
 
     Args:
         outcomes: the pictures.
-
-    Raises:
-        Unsupported: faster-coco-eval is not installed.
     """
 
     def __init__(self, outcomes: Sequence[Detected]) -> None:
         self.outcomes = outcomes
         self.hits = hits_of(outcomes)
-        self._coco = coco_figures(outcomes)
 
     def values(self) -> dict[str, float | None]:
-        """Each metric on all pictures, the mean over classes of their average precision first."""
-        best = working_point(self.hits)
+        """Each metric on all pictures, the mean over classes of their average precision first.
+
+        Raises:
+            Unsupported: faster-coco-eval is not installed.
+        """
+        best, coco = working_point(self.hits), coco_figures(self.outcomes)
         theirs = ultralytics_map(self.outcomes)
         return {
-            **{name: self._coco[name] for name in ("map", "map50", "map75", "mar100")},
+            **{name: coco[name] for name in ("map", "map50", "map75", "mar100")},
             "ultralytics_map": theirs["map"],
             "ultralytics_map50": theirs["map50"],
             **best,
@@ -96,20 +96,18 @@ def average_precision(hits: Hits, weights: Array) -> tuple[Array, Array]:
         parts = [average_precision(hits, weights[k : k + rows]) for k in range(0, len(weights), rows)]
         return np.concatenate([p for p, _ in parts], axis=1), np.concatenate([r for _, r in parts], axis=1)
     true = (weights @ hits.true).astype(np.float64)
-    drawn = weights[:, hits.picture]
-    seen = np.cumsum(drawn, axis=1, dtype=np.int32)
+    ends = np.flatnonzero(hits.hit.any(axis=0))
+    seen, ignored = _counted(hits, weights, ends)
     precision = np.full((len(THRESHOLDS), len(weights)), np.nan)
     reached = np.full_like(precision, np.nan)
     some = true > 0
-    for level in range(len(THRESHOLDS)):
-        places = np.flatnonzero(hits.hit[level])
+    drawn = weights[:, hits.picture[ends]]
+    for level, own in enumerate(hits.hit[:, ends]):
         precision[level, some], reached[level, some] = 0.0, 0.0
-        if not len(places):
+        if not own.any():
             continue
-        right = np.cumsum(drawn[:, places], axis=1, dtype=np.float64)
-        judged = seen[:, places]
-        if hits.ignored[level].any():
-            judged = judged - np.cumsum(np.where(hits.ignored[level], drawn, 0), axis=1)[:, places]
+        right = np.cumsum(drawn[:, own], axis=1, dtype=np.float64)
+        judged = seen[:, own] - ignored[level][:, own] if level in ignored else seen[:, own]
         with np.errstate(invalid="ignore", divide="ignore"):
             curve = np.where(judged > 0, right / judged, 0.0)
             recall = right / true[:, None]
@@ -120,6 +118,23 @@ def average_precision(hits: Hits, weights: Array) -> tuple[Array, Array]:
         area = (passed * curve).sum(axis=1) / len(RECALLS)
         precision[level, some], reached[level, some] = area[some], recall[some, -1]
     return precision, reached
+
+
+def _counted(hits: Hits, weights: Array, ends: Array) -> tuple[Array, dict[int, Array]]:
+    """How many boxes were drawn up to each of `ends`: int64[r, ends]; the same of ignored ones, by level."""
+    if not len(ends):
+        return np.zeros((len(weights), 0), np.int64), {}
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    upto = slice(0, int(ends[-1]) + 1)
+    drawn = weights[:, hits.picture[upto]]
+
+    def counts(values: Array) -> Array:
+        return np.cumsum(np.add.reduceat(values, starts, axis=1), axis=1, dtype=np.int64)
+
+    ignored = {
+        level: counts(np.where(own[upto], drawn, 0)) for level, own in enumerate(hits.ignored) if own.any()
+    }
+    return counts(drawn), ignored
 
 
 def working_point(hits: Mapping[int, Hits]) -> dict[str, float | None]:

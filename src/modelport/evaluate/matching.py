@@ -128,25 +128,25 @@ def match(found: Array, true: Array, crowd: Array) -> tuple[Array, Array]:
     last = np.argsort(crowd, kind="stable")  # crowds are asked when nothing else is left
     crowd = crowd[last]
     iou = overlaps(found, true[last], crowd)
-    candidates = np.flatnonzero(iou.max(axis=1) >= THRESHOLDS[0] - 1e-9)
-    for level, threshold in enumerate(THRESHOLDS):
-        free = np.ones(len(crowd), bool)
-        for row in candidates:
-            best = _best(iou[row], min(threshold, 1 - 1e-10), free, crowd)
-            if best >= 0:
-                free[best] = crowd[best]
-                hit[level, row], ignored[level, row] = not crowd[best], crowd[best]
+    wanted = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
+    levels = np.arange(len(THRESHOLDS))
+    free = np.ones((len(THRESHOLDS), len(crowd)), bool)
+    for row in np.flatnonzero(iou.max(axis=1) >= THRESHOLDS[0] - 1e-9):
+        able = free & (iou[row] >= wanted)
+        single = able & ~crowd
+        alone = single.any(axis=1)  # crowds only where no true box is left
+        able = np.where(alone[:, None], single, able)
+        best = _last_best(np.where(able, iou[row], -1.0))
+        taken = able.any(axis=1)
+        hit[:, row], ignored[:, row] = alone, taken & ~alone
+        free[levels[alone], best[alone]] = False
     return hit, ignored
 
 
-def _best(iou: Array, threshold: float, free: Array, crowd: Array) -> int:
-    """The box to take, or -1; at equal overlap the last."""
-    for kind in (~crowd, crowd):
-        able = np.flatnonzero(free & kind & (iou >= threshold))
-        if len(able):
-            values = iou[able]
-            return int(able[len(values) - 1 - int(np.argmax(values[::-1]))])
-    return -1
+def _last_best(values: Array) -> Array:
+    """The place of each row's largest value; at equal ones the last."""
+    last: Array = values.shape[1] - 1 - np.argmax(values[:, ::-1], axis=1)
+    return last
 
 
 def overlaps(found: Array, true: Array, crowd: Array | None = None) -> Array:
