@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,21 @@ def test_a_picture_that_would_grow_beyond_measure_is_left_to_the_graph() -> None
     for _ in range(TRIALS + 2):
         # Its shorter side made 64 it would have 64 x 1,280,000 pixels, of which the graph makes 56 x 56.
         assert lowering.prepare(picture(1, 20_000), lambda: {"x": mark})["x"] is mark
+
+
+@pytest.mark.parametrize(
+    ("first", "imported"), [({"shorter": 64}, False), ({"size": 64, "kernel": "opencv-linear"}, True)]
+)
+def test_opencv_is_imported_only_where_it_resizes(first: dict[str, Any], imported: bool) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    program = (
+        "import sys\n"
+        "from modelport.steps.compile import PRE_STEPS\n"
+        "from modelport.steps.lowering import Lowering\n"
+        "from modelport.steps.step import parse_steps\n"
+        f"steps = parse_steps([{{'resize': {first!r}}}, {{'layout': 'chw'}}], PRE_STEPS, '$')\n"
+        "assert Lowering.of(steps, 'x') is not None\n"
+        "print('cv2' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(imported)

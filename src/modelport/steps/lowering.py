@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -63,7 +64,7 @@ class Lowering:
         rest = rest[:-1] if isinstance(last, Layout) else rest
         if order not in ("chw", "hwc") or not all(isinstance(step, _POINTWISE) for step in rest):
             return None
-        values = _Pointwise(rest, channels_first=order == "chw")
+        values = _Pointwise(rest, opencv() if _of_opencv(steps[0]) else None, channels_first=order == "chw")
         return cls(steps[0], lambda picture: values(fitted(picture)), output)
 
     def prepare(self, picture: Array, graph: Callable[[], dict[str, Array]]) -> dict[str, Array]:
@@ -115,7 +116,7 @@ class _Trials(msgspec.Struct):
 class _Pointwise:
     """Steps that look at one value at a time, as a table; with the channels' order and the layout."""
 
-    def __init__(self, steps: Sequence[PreStep], *, channels_first: bool) -> None:
+    def __init__(self, steps: Sequence[PreStep], library: Any, *, channels_first: bool) -> None:
         values = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
         channels = np.arange(3, dtype=np.uint8)[None, None]
         for step in steps:
@@ -125,7 +126,7 @@ class _Pointwise:
         self._channels = [int(channel) for channel in channels[0, 0]]
         self._tables = [np.ascontiguousarray(values[:, 0, place]) for place in range(values.shape[2])]
         self._channels_first = channels_first
-        self._opencv = opencv() if channels_first and values.dtype in (np.uint8, np.float32) else None
+        self._opencv = library if channels_first and values.dtype in (np.uint8, np.float32) else None
 
     def __call__(self, pixels: Array) -> Array:
         height, width, _ = pixels.shape
@@ -151,10 +152,13 @@ def _fitted(step: PreStep, crop: CenterCrop | None) -> Callable[[Array], Array] 
     """The step that gives the picture its size, together with the crop after it."""
     if isinstance(step, Resize) and step.kernel in _FILTERS:
         return _Pillow(step, crop) if crop is None or step.covers(*both_sides(crop.size)) else None
-    opencv = isinstance(step, Resize | Letterbox) and step.kernel == "opencv-linear"
-    if opencv and crop is None and find_spec("cv2") is not None:
-        return step.reference
-    return None
+    return step.reference if crop is None and _of_opencv(step) else None
+
+
+def _of_opencv(step: PreStep) -> bool:
+    """Whether OpenCV resizes and is here; importing it takes a while, which other pictures need not pay."""
+    named = isinstance(step, Resize | Letterbox) and step.kernel == "opencv-linear"
+    return named and find_spec("cv2") is not None
 
 
 class _Pillow:
