@@ -25,6 +25,8 @@ from .predict_rows import answer_body
 from .rows import is_record
 
 JSON = "application/json"
+_ANY = (None, "", "*/*", JSON)
+"""Callers who mean JSON, of whatever model they ask."""
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -70,6 +72,8 @@ def reply_kind(model: LiveModel, accept: str | None) -> str:
     Raises:
         NotAcceptable: a detector's caller accepts neither JSON nor a picture, or another's a picture only.
     """
+    if accept in _ANY:
+        return JSON
     if draws(model.bundle.manifest):
         return preferred(accept, (JSON, *KINDS))
     wanted = {part.partition(";")[0].strip().lower() for part in (accept or "").split(",")} - {""}

@@ -118,8 +118,7 @@ class ShortPath:
         if model.bundle.manifest.decode.kind == "table" or (is_record(model.bundle.manifest) and _form(kind)):
             return False
         options = None
-        accept = exchange.get("accept")
-        if accept and accept != "*/*" and reply_kind(model, accept) != JSON_KIND:
+        if reply_kind(model, exchange.get("accept")) != JSON_KIND:
             return False
         if model.bundle.manifest.options:
             options = chosen(model, of_query(exchange.head.query))
