@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .errors import ModelportError
     from .evaluate.run import evaluate
     from .importers.pack import pack
+    from .optimize.bench.run import bench
     from .runtimes.pipeline import Pipeline
     from .verify.replay import verify
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelportError",
     "Pipeline",
     "__version__",
+    "bench",
     "evaluate",
     "pack",
     "verify",
@@ -41,6 +43,7 @@ _HOMES = {
     "Client": "modelport.client.sync",
     "ModelportError": "modelport.errors",
     "Pipeline": "modelport.runtimes.pipeline",
+    "bench": "modelport.optimize.bench.run",
     "evaluate": "modelport.evaluate.run",
     "pack": "modelport.importers.pack",
     "verify": "modelport.verify.replay",

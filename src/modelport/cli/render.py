@@ -76,8 +76,11 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Progress]:
-    """A progress bar on standard error, only where a person looks at it; task 0 is the work."""
+def progress(description: str, total: int | None, *, steady: bool = False) -> Iterator[Progress]:
+    """A progress bar on standard error, only where a person looks at it; task 0 is the work.
+
+    A `steady` one is drawn only where its caller says so: drawing beside the work would disturb its times.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,6 +89,7 @@ def progress(description: str, total: int | None) -> Iterator[Progress]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        auto_refresh=not steady,
         disable=not sys.stderr.isatty(),
     )
     with bar:

@@ -1,0 +1,98 @@
+"""Which forms of the network, on which runtimes, are to be measured; and which cannot be, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ... import plugins
+from ...bundle.store import Bundle
+from ...errors import ModelportError, NotFound, Unsupported, UsageError, did_you_mean
+from ...runtimes.form import FUNCTIONS, Form, form_of
+from ...runtimes.session import Runtime
+from .outcome import Left, Tried
+
+PACKED = "packed"
+"""What the network as it was packed is called, beside the names of variants."""
+
+
+def forms_of(
+    bundle: Bundle, runtimes: Sequence[str], variants: Sequence[str], *, trust: bool
+) -> tuple[list[Form], list[Left]]:
+    """Every variant on every runtime, each pair once; and what is left out.
+
+    Args:
+        runtimes: names; none for all that are installed and take the bundle.
+        variants: names, `packed` among them; none for all.
+        trust: whether a network that is a Python function may run.
+
+    Raises:
+        NotFound: no such variant. Unsupported: no such runtime, one that was asked for is not installed or
+        does not take the bundle, or none does. UsageError: a name twice.
+    """
+    for flag, names in (("--runtime", runtimes), ("--variant", variants)):
+        if len(set(names)) < len(names):
+            raise UsageError(f"{flag} names one twice: {', '.join(names)}")
+    wanted = _variants(bundle, variants)
+    able, left = _runtimes(bundle, runtimes, trust=trust)
+    found: list[Form] = []
+    for variant in wanted:
+        for runtime in able:
+            form = form_of(bundle, variant, runtime)
+            if not any(_same(form, other) for other in found):
+                found.append(form)
+    return found, left
+
+
+def tried(form: Form) -> Tried:
+    """A form as the report has it."""
+    return Tried(runtime=form.runtime, variant=form.variant or PACKED, settings=dict(form.settings))
+
+
+def _same(form: Form, other: Form) -> bool:
+    """Two variants may share one file, and differ in a runtime that is overruled here."""
+    return msgspec.structs.replace(form, variant=other.variant) == other
+
+
+def _variants(bundle: Bundle, names: Sequence[str]) -> list[str]:
+    """Names as `form_of` takes them: the packed one is empty.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    there = [variant.name for variant in bundle.manifest.variants]
+    for name in names:
+        if name not in (*there, PACKED):
+            raise NotFound(
+                f"{bundle.manifest.name} {bundle.manifest.version} has no variant {name!r}",
+                hint=did_you_mean(name, [PACKED, *there])
+                if there
+                else f"it has none but {PACKED}, the network as it is; modelport optimize makes them",
+            )
+    chosen = names or [PACKED, *there]
+    return ["" if name == PACKED and name not in there else name for name in chosen]
+
+
+def _runtimes(bundle: Bundle, names: Sequence[str], *, trust: bool) -> tuple[list[str], list[Left]]:
+    function = bundle.manifest.graphs.net.function is not None
+    table = [FUNCTIONS] if function and trust else [n for n in plugins.table("runtimes") if n != FUNCTIONS]
+    able, left = [], []
+    for name in names or table:
+        try:
+            engine: Runtime = plugins.load("runtimes", name)()
+            reason = engine.refuses(bundle)
+        except (ModelportError, ImportError) as problem:
+            if name in names:
+                raise
+            reason = str(problem)
+        if reason is None:
+            able.append(name)
+        elif name in names:
+            raise Unsupported(f"{name} does not run {bundle.manifest.name}: {reason}")
+        else:
+            left.append(Left(name, reason))
+    if not able:
+        reasons = "; ".join(f"{each.what}: {each.reason}" for each in left)
+        raise Unsupported(f"no runtime here runs {bundle.manifest.name}: {reasons}")
+    return able, left
