@@ -10,9 +10,17 @@ import msgspec
 import onnx
 
 from ..runtimes.onnxruntime import UNWANTED
-from .passes.int8 import QUANTIZED
+from .tail import LAYERS
 
-INTEGER = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "QGemm")
+INTEGER = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+)
 SHOWN = 5
 
 
@@ -61,7 +69,7 @@ def fused(network: bytes) -> Fused:
         floating=tuple(
             (node.name or node.op_type).removesuffix("_nchwc")
             for node in graph.node
-            if node.op_type in (*QUANTIZED, "FusedConv")
+            if node.op_type in (*LAYERS, "FusedConv")
         ),
         pairs=kinds["QuantizeLinear"] + kinds["DequantizeLinear"],
         casts=kinds["Cast"],

@@ -15,8 +15,9 @@ import onnx
 from ..errors import BundleError
 from ..runtimes.onnxruntime import OnnxRuntime
 from .calibration import Calibration
-from .passes.int8 import QUANTIZED, named
+from .passes.int8 import named
 from .passes.single import only
+from .tail import LAYERS
 
 ITEMS = 16
 """Prepared items that the deviation is measured on."""
@@ -52,7 +53,7 @@ def layers(
     times = _times(own, batches[0])
     found = []
     for node in own.graph.node:
-        if node.op_type not in QUANTIZED:
+        if node.op_type not in LAYERS:
             continue
         alone = only(own, quantized, node.name)
         if alone is None:

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
+import numpy as np
 import onnx
 
-from ...tensors import Array, Tensors
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
+from ..ranges import Calibrator, NotFinite, ranges
+from ..tail import LAYERS, behind, heads
 
-QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""The operators that the weights are of."""
-BATCH = 8
-BINS, QUANTIZED_BINS, PERCENTILE = 1024, 128, 99.999
-HISTOGRAM_ITEMS = 32
-"""Items that are counted: counting takes a hundred times as long as looking for the largest."""
 _MATRIX = ("MatMul", "Gemm")
-
-Calibrator = Literal["minmax", "entropy", "percentile"]
 
 
 class DynamicInt8(msgspec.Struct, frozen=True):
@@ -65,7 +58,8 @@ class StaticInt8(msgspec.Struct, frozen=True):
     """Weights and activations in 8 bits, with ranges measured on the calibration items (QDQ form).
 
     `activations` u8 with `weights` s8 is what VNNI multiplies; without VNNI two such products may overflow 16
-    bits, which `reduced` (7-bit weights) or u8 weights keep from happening. `kept`: nodes left in float.
+    bits, which `reduced` (7-bit weights) or u8 weights keep from happening. What is behind the last layers
+    stays float, with `heads` these layers too. `kept`: nodes left in float.
     """
 
     name: ClassVar[str] = "static-int8"
@@ -73,6 +67,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
     per_channel: bool = True
     weights: Literal["s8", "u8"] = "s8"
     reduced: bool = False
+    heads: bool = False
     kept: tuple[str, ...] = ()
 
     @property
@@ -80,6 +75,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
         parts = [self.name, self.calibrator, f"u8{self.weights}"]
         parts += [] if self.per_channel else ["tensor"]
         parts += ["reduced"] if self.reduced else []
+        parts += ["heads"] if self.heads else []
         parts += [f"keep{len(self.kept)}"] if self.kept else []
         return "-".join(parts)
 
@@ -88,65 +84,68 @@ class StaticInt8(msgspec.Struct, frozen=True):
         said = f"static int8, {self.calibrator} ranges, u8{self.weights}"
         said += ", per channel" if self.per_channel else ""
         said += ", 7-bit weights" if self.reduced else ""
+        said += ", heads in float" if self.heads else ""
         return said + (f", {len(self.kept)} layers in float" if self.kept else "")
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
-        from onnxruntime.quantization import QDQQuantizer, QuantType
-
         kinds = Counter(node.op_type for node in network.graph.node)
-        if not any(kinds[kind] for kind in QUANTIZED):
-            raise NotApplicable(f"it has none of {', '.join(QUANTIZED)}")
-        weights = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}[self.weights]
-
-        def run(source: Path, target: Path) -> None:
-            quantizer = QDQQuantizer(
-                onnx.load_model(source),
-                self.per_channel,
-                self.reduced,
-                weights,
-                QuantType.QUInt8,
-                ranges(source, self.calibrator, calibration, _rows(network)),
-                [],
-                list(self.kept),
-                _kinds(),
-                {"ActivationSymmetric": False, "WeightSymmetric": self.weights == "s8"},
-            )
-            quantizer.quantize_model()
-            quantizer.model.save_model_to_file(str(target))
-
-        made = _through_files(named(network), run)
+        if not any(kinds[kind] for kind in LAYERS):
+            raise NotApplicable(f"it has none of {', '.join(LAYERS)}")
+        own = named(network)
+        last = heads(own) if self.heads else ()
+        if self.heads and not last:
+            raise NotApplicable("one layer is the last: it has no heads")
+        floats = [*self.kept, *behind(own), *last]
+        made = _float_outputs(
+            _through_files(own, lambda source, target: self._write(source, target, floats, calibration))
+        )
         return Made(made, (_said(network, made),))
 
+    def _write(self, source: Path, target: Path, floats: Sequence[str], calibration: Calibration) -> None:
+        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+        from onnxruntime.quantization.calibrate import TensorsData
 
-def ranges(source: Path, calibrator: Calibrator, calibration: Calibration, rows: int) -> Any:
-    """Every value's range on the calibration items, as the quantizer takes it; found once for each network.
+        network = onnx.load_model(source)
+        found = ranges(network, self.calibrator, calibration, _rows(network))
+        seen = {name: (np.float32(each.low), np.float32(each.high)) for name, each in found.items()}
+        weights = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}[self.weights]
+        quantizer = QDQQuantizer(
+            network,
+            self.per_channel,
+            self.reduced,
+            weights,
+            QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, seen),
+            [],
+            list(floats),
+            _kinds(),
+            {"ActivationSymmetric": False, "WeightSymmetric": self.weights == "s8"},
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target))
 
-    Entropy counts in more bins than it quantizes to: with ONNX Runtime's own 128 of 128 it finds the largest
-    value and nothing else.
-    """
-    from onnxruntime.quantization import CalibrationMethod
-    from onnxruntime.quantization.calibrate import create_calibrator
 
-    key = (hashlib.sha256(source.read_bytes()).hexdigest(), calibrator)
-    if key in calibration.ranges:
-        return calibration.ranges[key]
-    method, options = {
-        "minmax": (CalibrationMethod.MinMax, {}),
-        "entropy": (CalibrationMethod.Entropy, {"num_bins": BINS, "num_quantized_bins": QUANTIZED_BINS}),
-        "percentile": (CalibrationMethod.Percentile, {"num_bins": BINS, "percentile": PERCENTILE}),
-    }[calibrator]
-    found = create_calibrator(
-        source,
-        _kinds(),
-        augmented_model_path=str(source.with_name("augmented.onnx")),
-        calibrate_method=method,
-        extra_options=options,
-    )
-    for batch in _whole(calibration, rows, None if calibrator == "minmax" else HISTOGRAM_ITEMS):
-        # One by one: a calibrator keeps every value of the network for all that it is given at once.
-        found.collect_data(_Reader(batch))
-    calibration.ranges[key] = found.compute_data()
-    return calibration.ranges[key]
+def _float_outputs(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the rounding of what a matrix product gives the caller: 256 steps would make ties of scores."""
+    made_by = {name: node for node in network.graph.node for name in node.output}
+    for output in network.graph.output:
+        back = made_by.get(output.name)
+        if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made_by:
+            continue
+        there = made_by[back.input[0]]
+        source = made_by.get(there.input[0])
+        if there.op_type != "QuantizeLinear" or source is None or source.op_type not in _MATRIX:
+            continue
+        if any(there.input[0] in node.input for node in network.graph.node if node is not there):
+            continue
+        source.output[0] = output.name
+        for node in (there, back):
+            network.graph.node.remove(node)
+    asked = {name for node in network.graph.node for name in node.input}
+    unused = [tensor for tensor in network.graph.initializer if tensor.name not in asked]
+    for tensor in unused:
+        network.graph.initializer.remove(tensor)
+    return network
 
 
 def _kinds() -> list[str]:
@@ -156,35 +155,15 @@ def _kinds() -> list[str]:
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
 
 
-class _Reader:
-    """One batch, as ONNX Runtime asks for them."""
-
-    def __init__(self, batch: Tensors) -> None:
-        self._left: list[dict[str, Array]] = [dict(batch)]
-
-    def get_next(self) -> dict[str, Array] | None:
-        """The batch, and then None."""
-        return self._left.pop() if self._left else None
-
-
-def _whole(calibration: Calibration, rows: int, most: int | None) -> list[Tensors]:
-    """Batches of one size, of which histograms are made; of at most so many items, evenly picked."""
-    batches = list(calibration.batches(rows))
-    largest = max(len(next(iter(batch.values()))) for batch in batches)
-    whole = [batch for batch in batches if len(next(iter(batch.values()))) == largest]
-    count = len(whole) if most is None else min(len(whole), max(1, most // largest))
-    return [whole[place * len(whole) // count] for place in range(count)]
-
-
 def quantizable(network: onnx.ModelProto) -> list[str]:
     """The names of the nodes that are put into 8 bits, as `StaticInt8.kept` takes them."""
-    return [node.name for node in named(network).graph.node if node.op_type in QUANTIZED]
+    return [node.name for node in named(network).graph.node if node.op_type in LAYERS]
 
 
 def _rows(network: onnx.ModelProto) -> int:
-    """Rows of a batch: what the network is fixed at, or some."""
+    """Rows of a batch: what the network is fixed at, or one."""
     dims = network.graph.input[0].type.tensor_type.shape.dim
-    return int(dims[0].dim_value) or BATCH if dims else 1
+    return int(dims[0].dim_value) or 1 if dims else 1
 
 
 def named(network: onnx.ModelProto) -> onnx.ModelProto:
@@ -213,6 +192,8 @@ def _through_files(network: onnx.ModelProto, run: Any) -> onnx.ModelProto:
             return onnx.load_model(target)
         except OSError:
             raise
+        except NotFinite as problem:
+            raise NotApplicable(f"it has no range in 8 bits: {problem}") from problem
         except Exception as problem:  # the quantizer raises what it likes
             first = str(problem).strip().splitlines() or [type(problem).__name__]
             raise NotApplicable(f"the quantizer does not take this network: {first[0][:300]}") from problem
@@ -246,5 +227,5 @@ def _said(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
     if any(pairs):
         return f"{pairs[0]} QuantizeLinear and {pairs[1]} DequantizeLinear nodes"
     integer = kinds["MatMulInteger"] + kinds["ConvInteger"]
-    floats = sum(Counter(node.op_type for node in before.graph.node)[kind] for kind in QUANTIZED)
+    floats = sum(Counter(node.op_type for node in before.graph.node)[kind] for kind in LAYERS)
     return f"{integer} of {floats} layers in 8 bits"

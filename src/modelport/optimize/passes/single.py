@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import NodeProto, helper
 
-from .int8 import QUANTIZED
+from ..tail import LAYERS
 
 
 def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> onnx.ModelProto | None:
@@ -20,7 +20,7 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
     own = onnx.ModelProto()
     own.CopyFrom(network)
     target = next((each for each in own.graph.node if each.name == layer), None)
-    if node is None or target is None or node.op_type not in QUANTIZED:
+    if node is None or target is None or node.op_type not in LAYERS:
         return None
     made_by = {name: each for each in quantized.graph.node for name in each.output}
     weights = {tensor.name: tensor for tensor in quantized.graph.initializer}
