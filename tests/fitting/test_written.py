@@ -16,6 +16,7 @@ from modelport.cli.main import root
 from modelport.errors import UsageError
 from modelport.fitting.finding import Finding, plain_steps
 from modelport.fitting.fit import fit_steps
+from modelport.steps.image import CenterCrop
 
 from .pictures import write_pictures, write_reference
 
@@ -169,10 +170,11 @@ def test_what_has_no_steps_is_named(body: str, said: str, pictures: Path, tmp_pa
     assert finding.steps
 
 
-def test_a_crop_that_begins_elsewhere_is_named(pictures: Path, tmp_path: Path) -> None:
+def test_a_crop_that_begins_at_the_number_below_is_a_step(pictures: Path, tmp_path: Path) -> None:
     finding = fitted(FLOOR_CROP, pictures, tmp_path)
-    assert not finding.ok
-    assert "// 2" in " ".join(finding.why)
+    assert finding.ok
+    assert "from (size - crop) // 2" in finding.geometry
+    assert any(isinstance(step, CenterCrop) and step.rounding == "down" for step in finding.steps)
 
 
 def test_a_border_put_around_last_is_named(pictures: Path, tmp_path: Path) -> None:

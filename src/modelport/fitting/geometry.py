@@ -17,10 +17,9 @@ from ..steps.step import PreStep
 
 Sizes = tuple[int, int]
 """Height and width."""
-Variation = Literal["", "floor-crop", "round-side", "square-first"]
+Variation = Literal["", "round-side", "square-first"]
 VARIATIONS: dict[Variation, str] = {
     "": "",
-    "floor-crop": "the crop begins at (size - crop) // 2, where `center_crop` rounds to the nearest",
     "round-side": "the longer side is rounded to the nearest, where `resize` cuts it off",
     "square-first": "the middle square is cut out first and resized then",
 }
@@ -91,7 +90,7 @@ class Geometry(msgspec.Struct, frozen=True):
             elif isinstance(step, CenterCrop):
                 wanted = both_sides(step.size)
                 top, left = (
-                    at + self._start(have, want)
+                    at + _start(step, have, want)
                     for at, have, want in zip((top, left), frame, wanted, strict=True)
                 )
                 frame = wanted
@@ -110,12 +109,6 @@ class Geometry(msgspec.Struct, frozen=True):
         short = min(step.target(height, width))
         long = round(short * max(height, width) / min(height, width))
         return (short, long) if height <= width else (long, short)
-
-    def _start(self, have: int, want: int) -> int:
-        """Where a crop puts the picture's first pixel."""
-        if have <= want:
-            return (want - have) // 2
-        return -((have - want) // 2 if self.variation == "floor-crop" else round((have - want) / 2))
 
     def steps(self, kernel: str, order: str, fill: int | tuple[int, ...] | None) -> tuple[PreStep, ...]:
         """The steps with a kernel, Pillow's order of passes, and the border's colour where there is one."""
@@ -145,8 +138,17 @@ class Geometry(msgspec.Struct, frozen=True):
                 words[-1] += "" if step.center else " at the top left"
                 words[-1] += "" if step.scaleup else ", small pictures not enlarged"
                 words[-1] += "" if step.rounding == "nearest" else ", sides cut off"
+            if isinstance(step, CenterCrop) and step.rounding == "down":
+                words[-1] += " from (size - crop) // 2"
         text = ", ".join(words) or "the picture as it is"
         return text + (f" ({VARIATIONS[self.variation]})" if self.variation else "")
+
+
+def _start(crop: CenterCrop, have: int, want: int) -> int:
+    """Where a crop puts the picture's first pixel."""
+    if have > want:
+        return -crop.start(have, want)
+    return (want - have) // 2 if crop.rounding == "nearest" else (want - have + 1) // 2
 
 
 def _times(size: Sizes) -> str:
@@ -170,22 +172,26 @@ def brute(sizes: Sequence[tuple[Sizes, Sizes]]) -> list[Geometry]:
 
 
 def unusual(sizes: Sequence[tuple[Sizes, Sizes]], near: Sequence[Geometry]) -> list[Geometry]:
-    """Variations for which there is no step, where they make a difference to these sizes."""
+    """Crops that begin otherwise, and variations for which there is no step, where they make a difference to
+    these sizes."""
     found: list[Geometry] = []
     for geometry in near:
-        kinds: list[Variation] = []
+        others = []
         if any(isinstance(step, CenterCrop) for step in geometry.moves):
-            kinds.append("floor-crop")
+            others.append(Geometry(tuple(_rounded_down(step) for step in geometry.moves)))
         if any(isinstance(step, Resize) and step.shorter for step in geometry.moves):
-            kinds.append("round-side")
-        for kind in kinds:
-            other = Geometry(geometry.moves, kind)
+            others.append(Geometry(geometry.moves, "round-side"))
+        for other in others:
             if any(other.placement(*size) != geometry.placement(*size) for size, _ in sizes):
                 found.append(other)
     frame = _fixed(sizes)
     if frame is not None:
         found.append(Geometry((Resize(size=frame),), "square-first"))
     return [geometry for geometry in found if fits(geometry, sizes)]
+
+
+def _rounded_down(step: PreStep) -> PreStep:
+    return msgspec.structs.replace(step, rounding="down") if isinstance(step, CenterCrop) else step
 
 
 def fits(geometry: Geometry, sizes: Sequence[tuple[Sizes, Sizes]]) -> bool:

@@ -58,8 +58,8 @@ class Fit(msgspec.Struct, frozen=True, eq=False):
 def search(evidence: Sequence[Evidence]) -> tuple[list[Fit], list[Geometry]]:
     """Every fit, the simplest first, and the geometries that come nearest.
 
-    Where the usual geometries do not fit, every size before a crop is tried, and then variations for
-    which there is no step.
+    Where the usual geometries do not fit, every size before a crop is tried, and then crops that begin
+    otherwise and variations for which there is no step.
     """
     pairs = [each.sizes for each in evidence]
     usual = likely(pairs)
@@ -72,8 +72,9 @@ def search(evidence: Sequence[Evidence]) -> tuple[list[Fit], list[Geometry]]:
     found = list(_fits(ranked, evidence))
     if found:
         return found, ranked
-    varied = _ranked([*ranked, *unusual(pairs, every)], evidence)
-    return list(_fits([each for each in varied if each.variation], evidence)), varied
+    others = unusual(pairs, every)
+    varied = _ranked([*ranked, *others], evidence)
+    return list(_fits([each for each in varied if each in others], evidence)), varied
 
 
 def search_among(geometries: Sequence[Geometry], evidence: Sequence[Evidence]) -> list[Fit]:
