@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,27 @@ def test_mistakes_leave_nothing_behind(
     with pytest.raises(error) as refusal:
         pack(convnet(), out=tmp_path / "repo", **arguments)
     assert said in str(refusal.value)
-    assert not (tmp_path / "repo").exists() or not any((tmp_path / "repo").iterdir())
+    assert not (tmp_path / "repo").exists()
+
+
+def test_a_classifier_is_offered_the_recipes_of_classifiers(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes a picture by the look of it") as refusal:
+        pack(convnet(), out=tmp_path / "repo", name="n")
+    hint = str(refusal.value.hint)
+    assert "--recipe imagenet, imagenet-caffe, imagenet-tf, raw" in hint
+    assert "fit-steps" in hint
+
+
+def test_what_was_decided_on_the_way_is_told_before_an_error(tmp_path: Path) -> None:
+    onnx.save(convnet(batch=1), tmp_path / "net.onnx")
+    arguments = ["net.onnx", "-o", "repo", "--recipe", "imagenet", "--golden", "gone"]
+    command = [sys.executable, "-m", "modelport", "pack", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    note, *_, error = done.stderr.splitlines()
+    assert note == "note: the batch of 1 became a batch of any size"
+    assert error == "error: no such file or directory: gone"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
 def test_a_version_is_never_replaced(tmp_path: Path) -> None:
@@ -263,7 +285,7 @@ def test_a_conversion_that_is_another_model_is_refused(tmp_path: Path) -> None:
             return x * 2 if x.sum() > 0 else x - 1
 
     with pytest.raises(ParityFailed, match="not the same model") as refusal:
-        pack(Branching(), out=tmp_path, name="n", inputs=["x:float32[batch,4]"])
+        pack(Branching(), out=tmp_path / "a" / "repo", name="n", inputs=["x:float32[batch,4]"])
     assert refusal.value.exit_code == 1
     assert refusal.value.at == "net"
     assert not any(tmp_path.iterdir())

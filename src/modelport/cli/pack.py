@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.progress import Progress
 
-from ..errors import NotFound, UsageError
+from ..errors import ModelportError, NotFound, UsageError
 from .render import console, facts, json_option, progress, write_json
 
 if TYPE_CHECKING:
@@ -94,23 +94,26 @@ def command(source: str, as_json: bool, **options: Any) -> None:
             # At once, since what follows may end in an error that it explains.
             click.secho(text, err=True, fg="yellow", bold=True)
 
-    with progress(f"pack {Path(source).name}", 100) as bar:
+    said, arguments = _said(options), _arguments(options)
+    try:
+        with progress(f"pack {Path(source).name}", 100) as bar:
 
-        def doing(what: str, share: float) -> None:
-            bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
+            def doing(what: str, share: float) -> None:
+                bar.update(bar.task_ids[0], description=what, completed=round(share * 100))
 
-        allowed = permission(bar, trust=options["trust"], isolate=options["isolate"])
-        said = _said(options)
-        arguments = _arguments(options)
-        bundle = pack(
-            source,
-            progress=note,
-            stage=doing,
-            permission=allowed,
-            options=said,
-            report=measured.append,
-            **arguments,
-        )
+            bundle = pack(
+                source,
+                progress=note,
+                stage=doing,
+                permission=permission(bar, trust=options["trust"], isolate=options["isolate"]),
+                options=said,
+                report=measured.append,
+                **arguments,
+            )
+    except ModelportError:
+        # What was decided on the way explains the error.
+        _print_notes(notes)
+        raise
     manifest = bundle.manifest
     cases = len(manifest.golden.cases) if manifest.golden else 0
     if as_json:
@@ -118,9 +121,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         about |= {"version": manifest.version, "digest": bundle.digest}
         write_json(about | {"golden_cases": cases, "conversion": measured[0], "notes": notes})
         return
-    for text in notes:
-        if not text.startswith("warning: "):
-            click.echo(f"note: {text}", err=True)
+    _print_notes(notes)
     rows = [
         ("bundle", str(bundle.path)),
         ("digest", bundle.digest),
@@ -129,6 +130,12 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         ("next", f"modelport serve {options['out']}"),
     ]
     console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
+
+
+def _print_notes(notes: list[str]) -> None:
+    for text in notes:
+        if not text.startswith("warning: "):
+            click.echo(f"note: {text}", err=True)
 
 
 def conversion_rows(measured: Conversion) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import InputError, ModelFailed, UsageError
 from ..steps.recipe import Recipe, load_recipe, recipe_names
-from ..tensors import TensorSpec
+from ..tensors import Signature, TensorSpec
 from .recognise import Recognised, recognise
 from .source import Declares, Importer, Reference
 
@@ -65,8 +65,7 @@ def choose_recipe(
             raise UsageError(
                 f"the network takes a picture by the look of it ({spec.name}: {spec}); how it is prepared "
                 "decides the answers",
-                hint=f"choose a recipe: {', '.join(name for name in recipe_names() if name != 'raw')}, raw "
-                "(tensors as they are), or a .toml file",
+                hint=_choice(signature, grey=3 not in channels),
             )
     tell("no recipe was given: the network's own tensors go in and out (raw)")
     return load_recipe("raw"), {}
@@ -119,6 +118,20 @@ def _recognised(importer: Importer, source: Any, specs: Sequence[TensorSpec]) ->
         return importer.load(source, example=None, inputs=specs).reference
 
     return recognise(signature, words, probe)
+
+
+def _choice(signature: Signature | None, *, grey: bool) -> str:
+    """The recipes that a network may be packed with: those of classifiers, where it answers as one."""
+    outputs = signature.outputs if signature is not None else ()
+    scores = len(outputs) == 1 and len(outputs[0].shape) == 2
+    names = [name for name in recipe_names() if name != "raw"]
+    if scores:
+        task = "digit-classification" if grey else "image-classification"
+        names = [name for name in names if load_recipe(name).task == task]
+    return (
+        f"choose a recipe: --recipe {', '.join(names)}, raw (tensors as they are), or a .toml file, which "
+        "modelport fit-steps writes from your own preprocessing function"
+    )
 
 
 def _question(found: Recognised) -> UsageError:

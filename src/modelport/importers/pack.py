@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from .batch import BATCH, sizes_to_try
 from .card import model_card
 from .choose import choose_recipe
 from .conversion import Conversion, conversion
+from .ending import ending_early
 from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
@@ -127,8 +129,13 @@ def pack(
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
     doing("recording golden cases", 0.6)
-    proof, files = _proof(prepared, golden, tell)
+    proof, files, recorded = _proof(prepared, golden, tell)
     manifest = _manifest(_described(prepared, golden), source, name, version, description, task, proof)
+    early = ending_early(prepared.imported, prepared.post_steps, prepared.labels, manifest, recorded)
+    if early is not None:
+        manifest = msgspec.structs.replace(manifest, variants=(early.variant,))
+        files |= early.files
+        tell(early.told)
     doing("proving that it is the same model", 0.8)
     bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
     if report is not None:
@@ -165,6 +172,7 @@ def _write_proven(
     target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note
 ) -> tuple[Bundle, Report]:
     """Write beside the target, replay, and only then give it its name; the bundle, and what was found."""
+    absent = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
     try:
@@ -181,8 +189,10 @@ def _write_proven(
         os.rename(staging / "bundle", _free(target))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if not any(target.parent.iterdir()):
-            target.parent.rmdir()
+        for folder in absent:
+            # A bundle that was written, here or meanwhile by somebody else, keeps its folders.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
     return Bundle.open(target), report
 
 
@@ -232,8 +242,10 @@ def _prepare(
     )
 
 
-def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[str, bytes]]:
-    """The golden cases with their tolerances, and their files."""
+def _proof(
+    prepared: Prepared, golden: Any, tell: Note
+) -> tuple[Golden, dict[str, bytes], list[cases.Recorded]]:
+    """The golden cases with their tolerances, their files, and what was recorded."""
     recorded, generated = _record(prepared, golden, tell)
     tolerances, notes = chosen_golden(
         recorded, prepared.imported, prepared.pre, generated=generated, detector=prepared.detector
@@ -244,7 +256,7 @@ def _proof(prepared: Prepared, golden: Any, tell: Note) -> tuple[Golden, dict[st
     if pictures and (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
         tell(doubt)
     named, files = cases.files_of(recorded)
-    return msgspec.structs.replace(tolerances, cases=named), files
+    return msgspec.structs.replace(tolerances, cases=named), files, recorded
 
 
 def _record(prepared: Prepared, golden: Any, tell: Note) -> tuple[list[cases.Recorded], bool]:
