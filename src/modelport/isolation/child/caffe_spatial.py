@@ -7,6 +7,8 @@ from .onnx_graph import OnnxGraph, Value
 from .prototxt import Message
 
 Pair = tuple[int, int]
+Window = tuple[Pair, Pair, Pair, Pair, int, int]
+"""Kernel, padding, stride, dilation, outputs and groups."""
 
 
 def _pair(layer: Layer, settings: Message, name: str, default: int | None, sides: str = "") -> Pair:
@@ -37,24 +39,12 @@ def convolution(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[Va
     made = []
     for bottom in bottoms:
         channels, height, width = layer.picture(bottom)
-        kernel, pad, stride, hole, count, groups = _window(layer, settings, channels)
+        kernel, pad, stride, hole, count, groups = window = _window(layer, settings, channels)
         shape = (1, count, *_slid((height, width), kernel, pad, stride, hole))
         if min(shape) < 1:
             raise layer.wrong(f"its window is larger than the {height} x {width} places that it gets")
-        weights = [graph.weight(layer.weights(0, count, channels // groups, *kernel))]
-        if settings.flag("bias_term", True):
-            weights.append(graph.weight(layer.weights(1, count)))
-        name = graph.op(
-            "Conv",
-            graph.name_of(bottom),
-            *weights,
-            kernel_shape=kernel,
-            pads=(*pad, *pad),
-            strides=stride,
-            dilations=hole,
-            group=groups,
-        )
-        made.append(Value(name, shape))
+        sizes = (count, channels // groups, *kernel)
+        made.append(Value(_swept(graph, "Conv", layer, bottom, settings, sizes, window), shape))
     return made
 
 
@@ -63,18 +53,34 @@ def deconvolution(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[
     settings = layer.settings.message("convolution_param")
     bottom = bottoms[0]
     channels, height, width = layer.picture(bottom)
-    kernel, pad, stride, hole, count, groups = _window(layer, settings, channels)
+    kernel, pad, stride, hole, count, groups = window = _window(layer, settings, channels)
     sides = [
         stride[axis] * (side - 1) + hole[axis] * (kernel[axis] - 1) + 1 - 2 * pad[axis]
         for axis, side in enumerate((height, width))
     ]
     if min(sides) < 1:
         raise layer.wrong("its padding leaves nothing over")
-    weights = [graph.weight(layer.weights(0, channels, count // groups, *kernel))]
+    sizes = (channels, count // groups, *kernel)
+    name = _swept(graph, "ConvTranspose", layer, bottom, settings, sizes, window)
+    return [Value(name, (1, count, sides[0], sides[1]))]
+
+
+def _swept(
+    graph: OnnxGraph,
+    operator: str,
+    layer: Layer,
+    bottom: Value,
+    settings: Message,
+    sizes: tuple[int, ...],
+    window: Window,
+) -> str:
+    """The layer's weights of `sizes`, and its bias, swept over a picture by an operator."""
+    kernel, pad, stride, hole, count, groups = window
+    weights = [graph.weight(layer.weights(0, *sizes))]
     if settings.flag("bias_term", True):
         weights.append(graph.weight(layer.weights(1, count)))
-    name = graph.op(
-        "ConvTranspose",
+    return graph.op(
+        operator,
         graph.name_of(bottom),
         *weights,
         kernel_shape=kernel,
@@ -83,10 +89,9 @@ def deconvolution(graph: OnnxGraph, layer: Layer, bottoms: list[Value]) -> list[
         dilations=hole,
         group=groups,
     )
-    return [Value(name, (1, count, sides[0], sides[1]))]
 
 
-def _window(layer: Layer, settings: Message, channels: int) -> tuple[Pair, Pair, Pair, Pair, int, int]:
+def _window(layer: Layer, settings: Message, channels: int) -> Window:
     """Kernel, padding, stride, dilation, outputs and groups."""
     kernel = _pair(layer, settings, "kernel", None, "kernel_size")
     pad, stride = _pair(layer, settings, "pad", 0), _pair(layer, settings, "stride", 1)
