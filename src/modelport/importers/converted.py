@@ -19,7 +19,7 @@ from ..errors import InputError, Unsupported, UsageError
 from ..isolation.worker import Limits, Worker
 from ..tensors import Array, Signature, Tensors, TensorSpec
 from .batch import with_batch
-from .canonical import canonical, refuse_domains, signature_of
+from .canonical import canonical, signature_of
 from .isolated import how_confined, open_worker
 from .onnx import one_file
 from .source import Cost, Declared, Imported, Permission, SourceOptions, as_path
@@ -38,6 +38,11 @@ class Opened(msgspec.Struct, frozen=True):
     inputs: Specs
     worker: Worker
     graph: onnx.ModelProto
+    """As it was converted, with its metadata."""
+    own: onnx.ModelProto
+    """In canonical form."""
+    changed: tuple[str, ...]
+    """Notes on what that changed."""
     about: dict[str, Any]
     """The converter's answer: see `isolation.child.converter.Converter`."""
 
@@ -103,7 +108,7 @@ class ConvertedImporter:
 
     def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
         """Inputs and outputs of the converted network."""
-        return signature_of(canonical(self.open(source, inputs).graph)[0])
+        return signature_of(self.open(source, inputs).own)
 
     def load(
         self, source: Any, *, example: Mapping[str, Array] | None = None, inputs: Sequence[TensorSpec] = ()
@@ -115,8 +120,7 @@ class ConvertedImporter:
             InputError: it is damaged, or not what it looks like.
         """
         opened = self.open(source, inputs)
-        own, changed = canonical(opened.graph)
-        model, batch, batch_notes = with_batch(own, opened.reference, example)
+        model, batch, batch_notes = with_batch(opened.own, opened.reference, example)
         return Imported(
             onnx=one_file(model),
             signature=signature_of(model),
@@ -124,7 +128,12 @@ class ConvertedImporter:
             reference=opened.reference,
             framework=str(opened.about.get("framework", ""))[:200],
             format=str(opened.about.get("kind", ""))[:40],
-            notes=(*_texts(opened.about, "notes"), how_confined(opened.worker), *changed, *batch_notes),
+            notes=(
+                *_texts(opened.about, "notes"),
+                how_confined(opened.worker),
+                *opened.changed,
+                *batch_notes,
+            ),
             labels=_texts(opened.about, "labels", limit=None),
             cost=_cost(opened.about),
         )
@@ -156,7 +165,8 @@ class ConvertedImporter:
         question |= self.question(path)
         worker = open_worker(self.converter, self.environment, self.permission, self.limits)
         about, arrays = worker.call(question)
-        self._opened = Opened(path, specs, worker, _graph(path, arrays), about)
+        graph = _graph(path, arrays)
+        self._opened = Opened(path, specs, worker, graph, *canonical(graph), about)
         return self._opened
 
 
@@ -167,7 +177,6 @@ def _graph(path: Path, arrays: Mapping[str, Array]) -> onnx.ModelProto:
         graph = onnx.load_model_from_string(arrays["onnx"].tobytes())
     except DecodeError as problem:
         raise InputError(f"{path}: the converter gave a damaged network: {problem}") from problem
-    refuse_domains(graph)
     return graph
 
 
