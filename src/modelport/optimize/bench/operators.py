@@ -25,7 +25,7 @@ from .profilers import PROFILERS, Profiled, Ran
 from .timing import Stopped, staged
 
 SECONDS = 2.0
-"""Of profiling one form."""
+"""Of profiling one form, at most."""
 LEAST, MOST = 3, 100
 """Calls."""
 WARM = 2
@@ -41,6 +41,7 @@ def profile(
     *,
     threads: int,
     batch: int,
+    seconds: float,
     stopped: Stopped,
 ) -> Profile:
     """The operators of every stage of one form, on so many threads and items a call.
@@ -48,6 +49,7 @@ def profile(
     Args:
         number: the form's place among the forms.
         items: encoded.
+        seconds: how long, at most `SECONDS`; three calls are made anyway.
         stopped: asked before every call.
 
     Raises:
@@ -61,7 +63,7 @@ def profile(
             sessions[stage] = _session(form, stage, graph, threads, folder)
             opened.callback(sessions[stage].close)
         pipeline = Pipeline(bundle, *sessions.values(), form=form)
-        warm, times = _called(pipeline, sessions, items, batch, stopped)
+        warm, times = _called(pipeline, sessions, items, batch, min(SECONDS, seconds), stopped)
         stages = []
         for place, name in enumerate(STAGES):
             ms = float(np.mean(times[:, place])) * 1e3
@@ -87,7 +89,12 @@ def _session(form: Form, stage: str, graph: bytes, threads: int, folder: Path) -
 
 
 def _called(
-    pipeline: Pipeline, sessions: dict[str, Session], items: Sequence[bytes], batch: int, stopped: Stopped
+    pipeline: Pipeline,
+    sessions: dict[str, Session],
+    items: Sequence[bytes],
+    batch: int,
+    seconds: float,
+    stopped: Stopped,
 ) -> tuple[dict[str, int], Array]:
     """How often each graph ran before the calls that count; their seconds by stage: float64[calls, 4]."""
     warm: dict[str, int] = {}
@@ -97,7 +104,7 @@ def _called(
         if call == WARM:
             warm = {stage: getattr(session, "runs", 0) for stage, session in sessions.items()}
             begun = time.perf_counter()
-        long = time.perf_counter() - begun > SECONDS
+        long = time.perf_counter() - begun > seconds
         if len(times) >= LEAST and (long or stopped()):
             break
         taken = [items[(call * batch + place) % len(items)] for place in range(batch)]

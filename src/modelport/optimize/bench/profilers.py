@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ class OnnxProfiled(OnnxRuntimeSession):
 
         options = session_options(threads, settings)
         options.enable_profiling = True
-        options.profile_file_prefix = str(folder / "profile")
+        # The name that it makes is of the millisecond: two sessions would write into one file.
+        options.profile_file_prefix = str(Path(tempfile.mkdtemp(dir=folder), "profile"))
         self._profiler = ort.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNWANTED
         )

@@ -64,7 +64,7 @@ def bench(
             raise KeyboardInterrupt
         reasons = "; ".join(f"{each.what}: {each.reason}" for each in left)
         raise Unsupported(f"nothing of {opened.manifest.name} could be measured: {reasons}")
-    profiles = _profiled(opened, forms, items, measured, stopped, left) if plan.profile else ()
+    profiles = _profiled(opened, forms, items, measured, plan, stopped, left) if plan.profile else ()
     return Bench(
         bundle=opened.manifest.name,
         version=opened.manifest.version,
@@ -126,7 +126,8 @@ def _measured(
         before = None  # a function's process is none of ours, and no other program either
     found = disturbed(before, look(), time.monotonic() - begun, usable_cores())
     for first in list(measured.times.values())[:1]:
-        found += swinging(_medians(first))
+        # The network's part alone: the others differ from item to item by themselves.
+        found += swinging(np.median(first.stages[:, :, STAGES.index("net")], axis=1))
     return measured, found
 
 
@@ -179,6 +180,7 @@ def _profiled(
     forms: Sequence[Form],
     items: Items,
     measured: Measured,
+    plan: Plan,
     stopped: Stopped,
     left: list[Left],
 ) -> tuple[Profile, ...]:
@@ -197,6 +199,7 @@ def _profiled(
                 items.encoded,
                 threads=least.threads,
                 batch=least.batch,
+                seconds=plan.seconds,
                 stopped=stopped,
             )
         except ModelportError as problem:

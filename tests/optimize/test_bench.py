@@ -1,0 +1,387 @@
+"""`modelport bench`: what it measures is what answers, by turns; and what it says where it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+import modelport
+from modelport import plugins
+from modelport.bundle.manifest import Variant
+from modelport.bundle.store import Bundle
+from modelport.cli.main import run
+from modelport.engine.settings import usable_cores
+from modelport.errors import InputError, NotFound, Unsupported, UsageError
+from modelport.optimize.bench import timing
+from modelport.optimize.bench.forms import forms_of
+from modelport.optimize.bench.noise import Look, disturbed, swinging
+from modelport.optimize.bench.outcome import STAGES, Bench, StageProfile
+from modelport.optimize.bench.plot import plot
+from modelport.optimize.bench.run import bench
+from modelport.optimize.bench.timing import Configuration, Turns, staged
+from modelport.optimize.items import items_of, read_items
+from modelport.runtimes.pipeline import Pipeline
+from modelport.runtimes.session import Session
+
+from ..boxes import pack_boxes
+from ..tables.conftest import pack_tables
+from ..text import networks as texts
+from .networks import packed, pictures
+
+QUICK = {"runtimes": ("onnxruntime",), "batches": (1, 3), "threads": (1,), "seconds": 0.05}
+
+
+class Absent:
+    """A runtime that is not installed."""
+
+    def refuses(self, bundle: Bundle) -> str:
+        return "absent is not installed here; pip install absent"
+
+
+class Fails(Absent):
+    """A runtime that takes every bundle and loads no graph."""
+
+    settings: dict[str, object] = {}  # noqa: RUF012
+
+    def refuses(self, bundle: Bundle) -> None:  # type: ignore[override]
+        return None
+
+    def open(self, graph: bytes, **settings: object) -> Session:
+        raise Unsupported("no such operator: Conv")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The colours, with a variant that is its network under another name."""
+    folder = tmp_path_factory.mktemp("bench")
+    start = packed(folder)
+    variants = (Variant("other", "other.onnx"),)
+    return start.derive(folder / "2", {"other.onnx": start.graph("net")}, version="2", variants=variants)
+
+
+@pytest.fixture(scope="module")
+def found(bundle: Bundle) -> Bench:
+    return bench(bundle, **QUICK, profile=True)
+
+
+def fixed(folder: Path) -> Bundle:
+    """Rows of tensors whose network takes two at a time: their shape depends on the values."""
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["at"]),
+        helper.make_node("Cast", ["at"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fixed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, None])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "fixed.onnx")
+    return modelport.pack(folder / "fixed.onnx", out=folder / "repo", recipe="raw")
+
+
+@pytest.fixture
+def runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two more runtimes: `absent` and `fails`."""
+    here = f"{__name__}:"
+    more = {"absent": f"{here}Absent", "fails": f"{here}Fails"}
+    monkeypatch.setitem(plugins.BUILT_IN, "runtimes", plugins.BUILT_IN["runtimes"] | more)
+    plugins.table.cache_clear()
+    yield
+    plugins.table.cache_clear()
+
+
+def same(answers: list[dict[str, np.ndarray]], whole: list[dict[str, np.ndarray]]) -> None:
+    """Batches hold the rows that `answer_many` gives."""
+    rows = [{n: a[row, ...] for n, a in batch.items()} for batch in answers for row in range(_length(batch))]
+    assert len(rows) == len(whole)
+    for got, want in zip(rows, whole, strict=True):
+        assert got.keys() == want.keys()
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name])
+
+
+def _length(batch: dict[str, np.ndarray]) -> int:
+    return len(next(iter(batch.values())))
+
+
+@pytest.mark.parametrize("kind", ["colours", "boxes", "houses", "mood"])
+def test_what_is_timed_is_what_answers(kind: str, tmp_path: Path, bundle: Bundle) -> None:
+    if kind == "colours":
+        own = bundle
+    elif kind == "boxes":
+        pack_boxes(tmp_path)
+        own = Bundle.open(tmp_path / "repo" / "boxes")
+    elif kind == "houses":
+        own = Bundle.open(pack_tables(tmp_path) / "houses")
+    else:
+        (tmp_path / "words.txt").write_text("\n".join(texts.WORDS) + "\n", encoding="utf-8")
+        (tmp_path / "mood.toml").write_text(texts.MOOD)
+        source = texts.mood(tmp_path / "mood.onnx")
+        own = modelport.pack(source, out=tmp_path / "repo", recipe=tmp_path / "mood.toml")
+    items = items_of(own, None).encoded[:4]
+    with Pipeline.open(own) as pipeline:
+        answers, seconds = staged(pipeline, items)
+        same(answers, pipeline.answer_many([pipeline.decode(item) for item in items]))
+    assert seconds.shape == (4,)
+    assert (seconds > 0).all()
+
+
+def test_every_variant_batch_and_stage_is_measured(found: Bench) -> None:
+    assert [form.title for form in found.forms] == ["onnxruntime packed", "onnxruntime other"]
+    assert [(p.form, p.threads, p.batch) for p in found.points] == [
+        (0, 1, 1),
+        (0, 1, 3),
+        (1, 1, 1),
+        (1, 1, 3),
+    ]
+    assert found.rounds >= timing.LEAST_ROUNDS
+    for point in found.points:
+        assert list(point.stages_ms) == list(STAGES)
+        for figure in (point.p50_ms, point.p95_ms, point.throughput, point.throughput_ratio):
+            assert 0 < figure.low <= figure.value <= figure.high
+        assert point.p50_ms.value <= point.p95_ms.value
+        assert len(point.rounds_ms) == len(point.rounds_per_second) == found.rounds
+        assert point.calls % found.rounds == 0
+    assert [point.latency_ratio is None for point in found.points] == [True, True, False, False]
+    assert found.points[0].throughput_ratio.value == 1
+    assert found.fastest() in found.points
+    assert found.soonest().batch == 1
+    assert found.data == "generated"
+    assert any("made up" in note for note in found.notes)
+
+
+def test_the_report_is_json_and_comes_back(found: Bench) -> None:
+    data = msgspec.json.encode(found.to_dict())
+    assert json.loads(data)["schema"] == "modelport.bench/1"
+    assert msgspec.json.decode(data, type=Bench) == found
+
+
+def test_the_order_of_a_round_is_drawn_anew_and_by_the_seed(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms, _ = forms_of(bundle, ["onnxruntime"], [], trust=False)
+    items = items_of(bundle, None).encoded
+    wanted = [Configuration(form, 1, batch, 1) for form in (0, 1) for batch in (1, 2)]
+
+    def orders(seed: int) -> list[tuple[Configuration, ...]]:
+        asked: list[Configuration] = []
+        with Turns(bundle, forms, items, seed) as turns:
+            turn = turns._turn
+            monkeypatch.setattr(
+                turns, "_turn", lambda each, number: (asked.append(each), turn(each, number))[1]
+            )
+            turns.measure(wanted, 0.01, lambda done, whole: None, lambda: False)
+        return [tuple(asked[at : at + 4]) for at in range(0, len(asked), 4)]
+
+    first, again, other = orders(1)[:5], orders(1)[:5], orders(2)[:5]
+    assert first == again != other
+    assert len(set(first)) > 1
+    assert all(Counter(order) == Counter(wanted) for order in first)
+
+
+def test_operators_are_named_as_they_are_in_the_graph(found: Bench) -> None:
+    stages = {stage.stage: stage for stage in found.profiles[0].stages}
+    assert list(stages) == list(STAGES)
+    net = stages["net"]
+    assert sum(node.share for node in net.nodes) == pytest.approx(1)
+    assert sum(each.share for each in net.types) == pytest.approx(1)
+    assert net.operators_ms == pytest.approx(sum(each.ms for each in net.types))
+    assert [node.ms for node in net.nodes] == sorted((node.ms for node in net.nodes), reverse=True)
+    behind = {node.nodes for node in net.nodes}
+    assert ("first", "relu") in behind
+    assert ("second",) in behind
+    assert all(node.calls == 1 for node in net.nodes)
+    assert stages["decode"].note == "native code, no graph"
+    assert stages["post"].types
+
+
+def test_what_runs_within_a_branch_is_counted_once(tmp_path: Path) -> None:
+    """`If` lasts as long as what is in it, which the profiler names too."""
+    inner = [helper.make_node("MatMul", ["x", "w"], ["p"], name="inner")]
+    outer = helper.make_tensor_value_info("p", TensorProto.FLOAT, None)
+    branch = helper.make_graph(inner, "yes", [], [outer])
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["q"])], "no", [], [_float("q", None)])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "least"], ["yes"]),
+        helper.make_node("If", ["yes"], ["y"], name="whether", then_branch=branch, else_branch=other),
+    ]
+    weights = np.random.default_rng(0).random((256, 256), np.float32)
+    held = [onnx.numpy_helper.from_array(weights, "w")]
+    held.append(onnx.numpy_helper.from_array(np.array(-1e9, np.float32), "least"))
+    graph = helper.make_graph(nodes, "g", [_float("x", ["N", 256])], [_float("y", ["N", 256])], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "branch.onnx")
+    own = modelport.pack(tmp_path / "branch.onnx", out=tmp_path / "repo", recipe="raw")
+    found = bench(own, **QUICK, profile=True)
+    net = next(stage for stage in found.profiles[0].stages if stage.stage == "net")
+    ms = {node.name: node.ms for node in net.nodes}
+    assert {"inner", "whether"} <= set(ms)
+    assert net.operators_ms == pytest.approx(sum(ms.values()))
+    assert net.operators_ms < net.ms * 1.2, "what is within the branch was counted twice"
+
+
+def _float(name: str, shape: list[int | str] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def test_only_finished_rounds_count_where_it_is_stopped(bundle: Bundle) -> None:
+    ticks: list[tuple[int, int]] = []
+    a_round = 4 if usable_cores() == 1 else 8
+
+    def tick(done: int, whole: int) -> None:
+        ticks.append((done, whole))
+
+    found = bench(bundle, **QUICK, tick=tick, stopped=lambda: len(ticks) > 2 * a_round)
+    assert found.interrupted
+    assert found.rounds == 2, "two whole rounds; the third was not finished"
+    assert any("only 2 rounds" in note for note in found.notes)
+    assert [done for done, _ in ticks] == list(range(1, 2 * a_round + 2))
+    assert ticks[0][1] % a_round == 0
+    with pytest.raises(KeyboardInterrupt):
+        bench(bundle, **QUICK, stopped=lambda: True)
+
+
+def test_runtimes_that_are_not_here_are_left_out_or_refused(bundle: Bundle, runtimes: None) -> None:
+    forms, left = forms_of(bundle, [], ["packed"], trust=False)
+    assert "absent" not in {form.runtime for form in forms}
+    assert {each.what: each.reason for each in left}["absent"].endswith("pip install absent")
+    with pytest.raises(Unsupported, match="pip install absent"):
+        bench(bundle, **QUICK | {"runtimes": ("absent",)})
+    found = bench(bundle, **QUICK | {"runtimes": ("onnxruntime", "fails"), "variants": ("packed",)})
+    assert [each.what for each in found.left] == ["fails packed"]
+    assert {point.form for point in found.points} == {0}
+    with pytest.raises(Unsupported, match="could be measured: fails packed: no such operator"):
+        bench(bundle, **QUICK | {"runtimes": ("fails",), "variants": ("packed",)})
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--variant", "othr"], 3, "did you mean 'other'?"),
+        (["--runtime", "onnxrumtime"], 4, "no runtime named 'onnxrumtime'"),
+        (["--batch", "1,x"], 2, "--batch 1,x: expected whole numbers"),
+        (["--threads", "0"], 2, "expected whole numbers of at least 1"),
+        (["--data", "nowhere"], 3, "no such file or directory: nowhere"),
+        (["--variant", "other", "--variant", "other"], 2, "names one twice"),
+        (["--seconds", "0"], 2, "--seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    bundle: Bundle, flags: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", str(bundle.path), *flags]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_network_of_a_fixed_batch_takes_no_other(tmp_path: Path) -> None:
+    own = fixed(tmp_path)
+    with pytest.raises(UsageError, match="takes exactly 2 items a run; --batch 1 would be run in parts"):
+        bench(own, **QUICK | {"batches": (1, 2)})
+    found = bench(own, **QUICK | {"batches": ()})
+    assert {point.batch for point in found.points} == {2}
+    assert "the network takes exactly 2 items a run" in found.notes
+
+
+def test_items_that_cannot_be_read_are_left_out(bundle: Bundle, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "set", 6)
+    (folder / "broken.png").write_bytes(b"no picture")
+    items = read_items(bundle, folder)
+    assert len(items.encoded) == 6
+    assert "broken.png" in items.notes[0]
+    assert len(read_items(bundle, folder, most=2).encoded) <= 2
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="none of 1 items can be read") as raised:
+        read_items(bundle, alone)
+    assert "takes pictures" in (raised.value.hint or "")
+    (alone / "broken.png").rename(alone / "broken.txt")
+    with pytest.raises(NotFound, match="no file in"):
+        read_items(bundle, alone)
+
+
+def test_rows_and_arrays_count_one_by_one(tmp_path: Path) -> None:
+    houses = Bundle.open(pack_tables(tmp_path) / "houses")
+    lines = [
+        "rooms,age,income,near,garden",
+        "3,20,2.5,INLAND,true",
+        "4,x,2.5,INLAND,true",
+        "5,9,,ISLAND,false",
+    ]
+    (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
+    items = read_items(houses, tmp_path / "houses.csv")
+    assert items.names == ("houses.csv:2", "houses.csv:4")
+    assert "houses.csv:3" in items.notes[0]
+    own = fixed(tmp_path)
+    np.savez(tmp_path / "rows.npz", x=np.arange(12, dtype=np.float32).reshape(3, 4))
+    assert read_items(own, tmp_path / "rows.npz").names == tuple(f"rows.npz[{row}]" for row in range(3))
+    np.savez(tmp_path / "one.npz", x=np.arange(4, dtype=np.float32))
+    assert read_items(own, tmp_path / "one.npz").names == ("one.npz",)
+
+
+def test_intervals_hold_the_value_and_narrow_with_rounds() -> None:
+    random = np.random.default_rng(0)
+    few, many = (timing.interval(random.normal(10, 1, count)) for count in (5, 500))
+    assert few.low <= few.value <= few.high
+    assert many.high - many.low < 0.3 < few.high - few.low
+    assert many.low < 10.1
+    calls = np.tile(np.arange(1.0, 101.0), (20, 1))
+    assert timing.percentile(calls, 95).value == pytest.approx(95.05)
+    assert timing.percentile(calls, 50).value == pytest.approx(50.5)
+    steady = timing.interval(np.full(9, 3.0))
+    assert (steady.low, steady.value, steady.high) == (3, 3, 3)
+
+
+def test_a_noisy_machine_is_said() -> None:
+    before = Look(busy=100, stolen=1, own=10, throttled=4)
+    assert disturbed(before, Look(busy=120, stolen=1, own=30, throttled=4), 10, 2) == []
+    others = disturbed(before, Look(busy=118, stolen=1, own=20, throttled=4), 10, 2)
+    assert others
+    assert "used 40% of the 2 cores" in others[0]
+    host = disturbed(before, Look(busy=112, stolen=3, own=20, throttled=7), 10, 2)
+    assert "took 10%" in host[0]
+    assert "used up 3 times" in host[1]
+    assert disturbed(None, None, 10, 2) == []
+    assert swinging(np.full(9, 2.0)) == []
+    assert "swing by" in swinging(np.array([1.0, 2.0, 3.0, 4.0]))[0]
+
+
+def test_the_command_prints_writes_and_draws(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--runtime", "onnxruntime", "--batch", "1,2", "--seconds", "0.05", "--profile", "-o", str(out)]
+    assert run(["bench", str(bundle.path), *flags]) == 0
+    said = capsys.readouterr()
+    for word in ("p50 ms", "items/s", "decode", "first + relu", "shortest:", "most:"):
+        assert word in said.out
+    assert "made up" in said.err
+    report = msgspec.json.decode((out / "bench.json").read_bytes(), type=Bench)
+    assert {point.batch for point in report.points} == {1, 2}
+    with Image.open(out / "bench.png") as picture:
+        assert picture.size == (1500, 690)
+    assert run(["bench", str(bundle.path), "--json", *flags[:-3]]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "modelport.bench/1"
+
+
+def test_one_point_is_drawn_as_well(found: Bench) -> None:
+    one = msgspec.structs.replace(found, points=found.points[:1])
+    with Image.open(io.BytesIO(plot(one))) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_stage_without_a_graph_says_so(found: Bench) -> None:
+    stage: StageProfile = found.profiles[0].stages[0]
+    assert (stage.stage, stage.types, stage.nodes) == ("decode", (), ())
