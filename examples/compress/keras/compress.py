@@ -1,0 +1,124 @@
+"""A Keras network made smaller three ways, and each compared with the network as it was.
+
+    python compress.py --data DIR -o out
+
+trains a network on the pictures of DIR (see pictures.py), then makes of it
+
+    pruned    fewer filters, in rounds with training in between       channels.py
+    sparse    most weights zero, likewise                             weights.py
+    student   a narrow network that learns from the first             training.py
+
+packs all four as bundles in out/repo, asks each about every test picture, and prints the table. What is in
+`out` already is not made again: an interrupted run goes on, and --only says what to make.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from channels import chain, fewer_filters, sizes_of_weights
+from keras import layers
+from training import Lessons, lessons, taylor, train
+from weights import masks_of_fewer, zeros
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "digits"))
+import comparison
+from pictures import DataError, Pictures, read
+from train_keras import network as digits
+
+FULL = (16, 32, 64)
+NARROW = (8, 14, 28)
+"""Of the student: a little more than four times fewer multiply-adds than `FULL`."""
+
+
+def network(pictures: Pictures, widths: tuple[int, ...]) -> keras.Model:
+    """The digits network for MNIST's pictures, one of six 3x3 convolutions for others; not trained."""
+    if pictures.digits:
+        return digits(widths)
+    inputs = flow = keras.Input(pictures.shape, name="image")
+    for width in widths:
+        for _ in range(2):
+            flow = layers.Conv2D(width, 3, padding="same", use_bias=False)(flow)
+            flow = layers.ReLU()(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(flow))
+        flow = layers.MaxPooling2D()(flow)
+    pooled = layers.GlobalAveragePooling2D()(flow)
+    return keras.Model(inputs, layers.Dense(len(pictures.names), name="logits")(pooled), name="pictures")
+
+
+def pruned(teacher: keras.Model, data: Lessons, args: argparse.Namespace) -> keras.Model:
+    """`teacher` with fewer filters, trained after each round with the whole network as its teacher."""
+    importances = taylor(data) if args.importance == "taylor" else sizes_of_weights
+    model = teacher
+    stages = fewer_filters(teacher, importances, args.fewer, rounds=args.rounds, multiple=args.multiple)
+    for turn, stage in enumerate(stages, 1):
+        model, last = stage, turn == args.rounds
+        widths = [layer.filters for layer in chain(model) if isinstance(layer, layers.Conv2D)]
+        print(f"  round {turn}: filters {widths}")
+        train(model, data, args.epochs if last else 1, peak=0.1 if last else 0.03, teacher=teacher)
+    return model
+
+
+def sparse(teacher: keras.Model, data: Lessons, args: argparse.Namespace) -> keras.Model:
+    """`teacher` with `args.zeros` of its weights zero, trained again after each round."""
+    model = keras.models.clone_model(teacher)
+    model.set_weights(teacher.get_weights())
+    for turn, masks in enumerate(masks_of_fewer(model, args.zeros, rounds=args.rounds), 1):
+        epochs = 2 if turn == args.rounds else 1
+        train(model, data, epochs, peak=0.03, teacher=teacher, masks=masks)
+    print(f"  {zeros(model):.1%} of the weights are zero")
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make a Keras network smaller, and compare.")
+    comparison.add_arguments(parser)
+    parser.add_argument("--teacher", type=Path, help=".keras file of the network as it is (else: trained)")
+    args = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    try:
+        pictures = read(args.data, args.side)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from None
+    data = lessons(pictures, args.batch, args.flip)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    def made(name: str) -> keras.Model:
+        if name == "pruned":
+            return pruned(teacher, data, args)
+        if name == "sparse":
+            return sparse(teacher, data, args)
+        model = network(pictures, NARROW)
+        train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
+        return model
+
+    first = args.teacher or args.out / "teacher.keras"
+    keras.utils.set_random_seed(args.seed)
+    if first.is_file():
+        teacher = keras.models.load_model(first)
+    else:
+        print("teacher:")
+        teacher = network(pictures, FULL)
+        train(teacher, data, args.teacher_epochs, peak=0.15)
+        teacher.save(first)
+    files = {"teacher": first}
+    for name in args.only:
+        files[name] = args.out / f"{name}.keras"
+        if not files[name].is_file():
+            print(f"{name}:")
+            keras.utils.set_random_seed(args.seed)
+            made(name).save(files[name])
+    comparison.report(files, pictures, args.out)
+
+
+if __name__ == "__main__":
+    main()

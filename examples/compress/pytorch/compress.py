@@ -1,0 +1,120 @@
+"""A network made smaller three ways, and each compared with the network as it was.
+
+    python compress.py --data DIR -o out
+
+trains a network on the pictures of DIR (see pictures.py), then makes of it
+
+    pruned    fewer channels, in rounds with training in between      channels.py
+    sparse    most weights zero, likewise                             weights.py
+    student   a narrow network that learns from the first             training.py
+
+packs all four as bundles in out/repo, asks each about every test picture, and prints the table. What is in
+`out` already is not made again: an interrupted run goes on, and --only says what to make.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from channels import fewer_channels, widths
+from networks import FULL, NARROW, digits, resnet8, saved, written
+from torch import Tensor, nn
+from torch.nn import functional as F
+from training import Lessons, lessons, train
+from weights import fewer_weights, zeros
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import comparison
+from pictures import DataError, Pictures, read
+
+JUDGED = 256
+"""Pictures, drawn anew for each step, that Taylor importances are taken from."""
+
+
+def network(pictures: Pictures, widths: tuple[int, ...]) -> nn.Module:
+    """The digits network for MNIST's pictures, ResNet-8 for others; not trained."""
+    made = digits(widths) if pictures.digits else resnet8(widths, len(pictures.names), pictures.shape[2])
+    return made.to(memory_format=torch.channels_last)
+
+
+def pruned(teacher: nn.Module, data: Lessons, args: argparse.Namespace) -> nn.Module:
+    """`teacher` with fewer channels, trained again after each round with its own former self as its
+    teacher."""
+    model = copy.deepcopy(teacher)
+
+    def loss(model: nn.Module) -> Tensor:
+        picked = torch.randperm(len(data.images))[:JUDGED]
+        return F.cross_entropy(model(data.batch(picked)), data.labels[picked])
+
+    example = data.batch(torch.zeros(1, dtype=torch.int64))
+    judged = loss if args.importance == "taylor" else None
+    stages = fewer_channels(model, example, judged, args.fewer, rounds=args.rounds, multiple=args.multiple)
+    for turn, _ in enumerate(stages, 1):
+        print(f"  round {turn}: channels {widths(model)}")
+        model.to(memory_format=torch.channels_last)
+        last = turn == args.rounds
+        train(model, data, args.epochs if last else 1, peak=0.1 if last else 0.03, teacher=teacher)
+    return model
+
+
+def sparse(teacher: nn.Module, data: Lessons, args: argparse.Namespace) -> nn.Module:
+    """`teacher` with `args.zeros` of its weights zero, trained again after each round."""
+    model = copy.deepcopy(teacher)
+    for turn, _ in enumerate(fewer_weights(model, args.zeros, rounds=args.rounds), 1):
+        train(model, data, 2 if turn == args.rounds else 1, peak=0.03, teacher=teacher)
+    print(f"  {zeros(model):.1%} of the weights are zero")
+    return model
+
+
+def student(teacher: nn.Module, data: Lessons, args: argparse.Namespace, pictures: Pictures) -> nn.Module:
+    """A network with fewer channels from the start, trained by `teacher`."""
+    model = network(pictures, NARROW)
+    train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make a PyTorch network smaller, and compare.")
+    comparison.add_arguments(parser)
+    parser.add_argument("--teacher", type=Path, help="TorchScript of the network as it is (else: trained)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    try:
+        pictures = read(args.data, args.side)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from None
+    data = lessons(pictures, args.batch, args.flip)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    def made(name: str) -> nn.Module:
+        torch.manual_seed(args.seed)
+        if name == "pruned":
+            return pruned(teacher, data, args)
+        if name == "sparse":
+            return sparse(teacher, data, args)
+        return student(teacher, data, args, pictures)
+
+    teacher = network(pictures, FULL)
+    first = args.teacher or args.out / "teacher.pt"
+    if first.is_file():
+        teacher = written(first, teacher)
+    else:
+        print("teacher:")
+        torch.manual_seed(args.seed)
+        train(teacher, data, args.teacher_epochs, peak=0.15)
+        saved(teacher, pictures.shape, first)
+    files = {"teacher": first}
+    for name in args.only:
+        files[name] = args.out / f"{name}.pt"
+        if not files[name].is_file():
+            print(f"{name}:")
+            saved(made(name), pictures.shape, files[name])
+    comparison.report(files, pictures, args.out)
+
+
+if __name__ == "__main__":
+    main()
