@@ -15,6 +15,7 @@ from .errors import Unsupported
 BUILT_IN: dict[str, dict[str, str]] = {
     "runtimes": {
         "onnxruntime": "modelport.runtimes.onnxruntime:OnnxRuntime",
+        "openvino": "modelport.runtimes.openvino:OpenVinoRuntime",
         "python": "modelport.runtimes.python:PythonRuntime",
     },
     # Asked in this order; the first that recognises a source takes it.

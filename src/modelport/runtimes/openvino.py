@@ -1,0 +1,323 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BundleError, InputError, ModelFailed, Unavailable, Unsupported, UsageError
+from ..tensors import Array, Signature, Tensors, TensorSpec
+from .onnxruntime import DTYPES
+from .session import DEFAULTS, YES_NO, Settings, Values, check_settings
+
+if TYPE_CHECKING:
+    from ..bundle.store import Bundle
+
+INSTALL = "pip install 'modelport[openvino]'"
+SHAPES = 3
+"""Shapes of inputs that a network is compiled for; others take the form that takes any."""
+KNOWN = 1000
+"""Shapes that are remembered to fit."""
+SETTINGS: dict[str, Values] = {
+    "threads": Values("threads of one run, at most"),
+    "precision": Values("what floats are computed in", ("f32", "bf16")),
+    "dynamic_quantization": Values(
+        "whether the values that 8-bit weights multiply are rounded to 8 bits as they come", YES_NO
+    ),
+}
+_DEVICE = "CPU"
+_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+}
+"""ONNX's number of a type -> the datatype name here, for those that OpenVINO's CPU plugin runs. It would take
+float64 and unsigned integers of 32 and 64 bits too, and compute them in float32 and int32."""
+_NARROW = np.iinfo(np.int32)
+
+
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+class OpenVinoRuntime:
+    """Opens graphs with OpenVINO's CPU plugin, floats in float32 unless something else is said.
+
+    By itself OpenVINO computes in bfloat16 where the processor has it, and rounds what multiplies 8-bit
+    weights: both change answers, so both have to be asked for.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Values]:
+        """What can be set where a graph is opened."""
+        return SETTINGS
+
+    def refuses(self, bundle: Bundle) -> str | None:
+        """The reason why OpenVINO cannot run the bundle's network here; None where it can."""
+        try:
+            _openvino()
+        except Unsupported as problem:
+            return f"{problem.message}; {problem.hint}"
+        net = bundle.manifest.graphs.net
+        if net.function is not None:
+            return f"its network is the Python function {net.function!r} of {net.file}, which is no graph"
+        for spec in (*net.signature.inputs, *net.signature.outputs):
+            if spec.dtype not in _TYPES.values():
+                return f"OpenVINO runs no {spec.dtype} tensors on the CPU ({spec.name!r} of {net.file})"
+        return None
+
+    def describe(self) -> str:
+        """Version and devices, for people.
+
+        Raises:
+            Unsupported: OpenVINO is not installed.
+        """
+        core, version = _openvino()
+        return f"{version}, {', '.join(core.available_devices)}"
+
+    def open(
+        self, graph: bytes, *, threads: int = 1, settings: Settings = DEFAULTS, profile: bool = False
+    ) -> OpenVinoSession:
+        """Load a serialized ONNX model.
+
+        Args:
+            graph: the model, with its weights inside.
+            threads: threads one run may use.
+            settings: of `SETTINGS`.
+            profile: whether every operator is timed, for `OpenVinoSession.profile`.
+
+        Raises:
+            BundleError: not ONNX, or nothing this OpenVINO can run.
+            Unsupported: OpenVINO is not installed, or the processor has no such arithmetic.
+            UsageError: fewer than one thread, or an unknown setting.
+        """
+        core, version = _openvino()
+        config = openvino_config(threads, settings) | ({"PERF_COUNT": True} if profile else {})
+        signature = _signature_of(graph)
+        try:
+            network = core.read_model(model=graph)
+            return OpenVinoSession(core, network, signature, config)
+        except (RuntimeError, TypeError, ValueError) as problem:
+            raise BundleError(f"OpenVINO {version} does not load the graph: {_cleaned(problem)}") from problem
+
+
+def openvino_config(threads: int = 1, settings: Settings = DEFAULTS) -> dict[str, Any]:
+    """The properties that networks are compiled with.
+
+    Raises:
+        Unsupported: OpenVINO is not installed, or the processor has no such arithmetic.
+        UsageError: fewer than one thread, or an unknown setting.
+    """
+    if threads < 1:
+        raise UsageError(f"expected at least 1 thread, got {threads}")
+    check_settings("openvino", settings, SETTINGS)
+    core, _ = _openvino()
+    precision = str(settings.get("precision", "f32"))
+    if precision == "bf16" and "BF16" not in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
+        raise Unsupported("this processor has no bfloat16 arithmetic", hint="leave precision at f32")
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if settings.get("dynamic_quantization", False) else 0,
+        "INFERENCE_NUM_THREADS": min(threads, int(settings.get("threads", threads))),
+        "NUM_STREAMS": 1,
+        # Processes share the cores here: threads bound to one would wait for each other.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+class OpenVinoSession:
+    """One graph in OpenVINO; `run` may be called from several threads at once."""
+
+    def __init__(self, core: Any, network: Any, signature: Signature, config: dict[str, Any]) -> None:
+        self._core: Any = core
+        self._network: Any = network
+        self._signature = signature
+        self._config = config
+        self._lock = threading.Lock()
+        self._forms: dict[_Shapes | None, _Compiled] = {None: self._compiled(network)}
+        """By the shapes of the inputs; None for what takes any."""
+        self._fixed = all(isinstance(size, int) for spec in signature.inputs for size in spec.shape)
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs; a dimension without a name is called after its tensor and axis."""
+        return self._signature
+
+    @property
+    def options(self) -> Sequence[TensorSpec]:
+        """None: what has a default in the graph is a constant to OpenVINO."""
+        return ()
+
+    def run(self, batch: Tensors, options: Tensors | None = None) -> dict[str, Array]:
+        """The graph's outputs, by name.
+
+        Args:
+            batch: every input of the signature.
+            options: none that there could be.
+
+        Raises:
+            InputError: the arrays do not fit the signature.
+            ModelFailed: the graph raised, with the reason.
+            Unavailable: the session is closed.
+        """
+        self._signature.check_inputs(batch)
+        if options:
+            Signature((), ()).check_inputs(options)
+        arrays = {spec.name: _native(spec.name, batch[spec.name]) for spec in self._signature.inputs}
+        try:
+            return self._form(tuple(array.shape for array in arrays.values())).run(arrays)
+        except (RuntimeError, TypeError, ValueError) as problem:
+            raise ModelFailed(f"the graph failed while it ran: {_cleaned(problem)}") from problem
+
+    def profile(self) -> list[tuple[str, str, str, float]]:
+        """Of the last run of each form: an operator's name, its type, the kernel, microseconds.
+
+        Empty unless the session was opened with `profile`.
+        """
+        forms = {id(form): form for form in self._forms.values()}
+        return [row for form in forms.values() for row in form.profile()]
+
+    def close(self) -> None:
+        """Free the graph; a run in another thread keeps it until it ends."""
+        with self._lock:
+            self._forms = {}
+            self._network = None
+
+    def _form(self, shapes: _Shapes) -> _Compiled:
+        """What runs these shapes: compiled for them alone if they are among the first that come.
+
+        A network that takes any shape is some percent slower; compiling takes half a second.
+        """
+        form = self._forms.get(None if self._fixed else shapes)
+        if form is not None:
+            return form
+        with self._lock:
+            if not self._forms:
+                raise Unavailable("the session is closed")
+            if shapes not in self._forms:
+                # Where sizes inside contradict these, what takes any shape would give what lies in memory.
+                network = self._reshaped(shapes)
+                few = len({id(each) for each in self._forms.values()}) <= SHAPES
+                if len(self._forms) > KNOWN:
+                    self._forms = {None: self._forms[None]}
+                self._forms[shapes] = self._compiled(network) if few else self._forms[None]
+            return self._forms[shapes]
+
+    def _reshaped(self, shapes: _Shapes) -> Any:
+        """A copy of the network for these shapes alone; raises RuntimeError where they cannot be."""
+        network = self._network.clone()
+        names = {name for port in network.inputs for name in port.names}
+        sizes = zip((spec.name for spec in self._signature.inputs), shapes, strict=True)
+        network.reshape({name: list(shape) for name, shape in sizes if name in names})
+        return network
+
+    def _compiled(self, network: Any) -> _Compiled:
+        return _Compiled(self._core.compile_model(network, _DEVICE, self._config), self._signature)
+
+
+class _Compiled:
+    """A network for certain shapes, and the requests that no thread uses at the moment."""
+
+    def __init__(self, network: Any, signature: Signature) -> None:
+        self._network: Any = network
+        self._idle: list[Any] = []
+        ports = {name: place for place, port in enumerate(network.outputs) for name in port.names}
+        self._outputs = [(spec.name, ports[spec.name]) for spec in signature.outputs]
+        # What no operator reads is no input to OpenVINO.
+        self._inputs = {name for port in network.inputs for name in port.names}
+
+    def run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._network.create_infer_request()
+        try:
+            feeds = {name: array for name, array in arrays.items() if name in self._inputs}
+            request.infer(feeds, share_inputs=True)
+            return {name: request.get_output_tensor(place).data.copy() for name, place in self._outputs}
+        finally:
+            self._idle.append(request)
+
+    def profile(self) -> list[tuple[str, str, str, float]]:
+        return [
+            (node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds() * 1e6)
+            for request in self._idle
+            for node in request.profiling_info
+        ]
+
+
+def _openvino() -> tuple[Any, str]:
+    """The one core of this process, and the version."""
+    try:
+        import openvino
+    except ImportError as problem:
+        raise Unsupported(f"openvino is not installed here ({problem})", hint=INSTALL) from problem
+    with _CORES_LOCK:
+        if not _CORES:
+            _CORES.append(openvino.Core())
+    return _CORES[0], openvino.__version__.partition("-")[0]
+
+
+_CORES: list[Any] = []
+_CORES_LOCK = threading.Lock()
+
+
+def _signature_of(graph: bytes) -> Signature:
+    """Names and shapes as the ONNX file has them: OpenVINO forgets the names of dimensions.
+
+    Raises:
+        BundleError: not ONNX, or not of tensors that OpenVINO runs.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load_model_from_string(graph).graph
+    except DecodeError as problem:
+        raise BundleError(f"not an ONNX model: {problem}") from problem
+    constants = {tensor.name for tensor in proto.initializer}
+    inputs = tuple(_spec(value) for value in proto.input if value.name not in constants)
+    return Signature(inputs, tuple(_spec(value) for value in proto.output))
+
+
+def _spec(value: Any) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dtype = _TYPES.get(tensor.elem_type)
+    if dtype is None or not value.type.HasField("tensor_type"):
+        known = ", ".join(dtype for dtype in DTYPES.values() if dtype in _TYPES.values())
+        raise BundleError(f"OpenVINO does not run {value.name!r} on the CPU; expected a tensor of {known}")
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or f"{value.name}.{axis}")
+        for axis, dim in enumerate(tensor.shape.dim)
+    )
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _native(name: str, array: Array) -> Array:
+    """As OpenVINO reads it in place: contiguous, in this machine's byte order.
+
+    Raises:
+        InputError: integers beyond 32 bits, of which OpenVINO would take the lower 32.
+    """
+    if array.dtype.kind == "i" and array.dtype.itemsize == 8 and array.size:
+        least, most = int(array.min()), int(array.max())
+        if least < _NARROW.min or most > _NARROW.max:
+            raise InputError(
+                f"OpenVINO computes int64 in 32 bits; got {least} to {most}", at=f"$.inputs.{name}"
+            )
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _cleaned(problem: Exception) -> str:
+    """OpenVINO's own sentence, without the places in its source."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
+    return " ".join(told)[:500] or type(problem).__name__
