@@ -180,6 +180,13 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What runs it; `pre` and `post` stay with ONNX Runtime, on which their bytes were proven."""
     settings: dict[str, Setting] = {}
     """Of that runtime, by its own names."""
+    portable: tuple[Name, ...] = ()
+    """As of the manifest, of a pipeline with this form of the network."""
+    outputs: tuple[str, ...] = ()
+    """Values of the file's graph that are its outputs in this form, float32; its own where none are named."""
+    post: FilePath | None = None
+    """The graph that makes answers of this form's outputs, where they are not those of `net`; its outputs and
+    options are those of `graphs.post`."""
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -215,6 +222,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     labels: FilePath | None = None
     golden: Golden | None = None
     variants: tuple[Variant, ...] = ()
+    portable: tuple[Name, ...] = ()
+    """The classes of machines on which every stage, replayed, gave the same bits; empty where nobody asked."""
     lineage: Lineage = Lineage()
     files: dict[FilePath, File]
 
