@@ -124,6 +124,8 @@ def references(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "$.decode.tokenizer", manifest.decode.tokenizer
     for index, variant in enumerate(manifest.variants):
         yield f"$.variants[{index}].file", variant.file
+        if variant.post is not None:
+            yield f"$.variants[{index}].post", variant.post
     for index, case in enumerate(manifest.golden.cases if manifest.golden else ()):
         yield f"$.golden.cases[{index}].input", case.input
         yield f"$.golden.cases[{index}].taps", case.taps

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from ..bundle.manifest import Column, Option
+from ..bundle.manifest import Column, Option, Variant
 from ..bundle.store import Bundle
 from ..steps.rows import expected
 from ..tensors import TensorSpec
@@ -64,6 +64,7 @@ def _print(bundle: Bundle) -> None:
             if golden
             else "none",
         ),
+        ("variants", "\n".join(_variant(variant) for variant in manifest.variants)),
         ("digest", f"{bundle.digest} (every file matches)"),
     ]
     out = console()
@@ -74,6 +75,15 @@ def _print(bundle: Bundle) -> None:
             ["file", "bytes", "sha256"],
             [(name, str(file.size), file.sha256[:16] + "…") for name, file in manifest.files.items()],
         )
+    )
+
+
+def _variant(variant: Variant) -> str:
+    """`heads: net.onnx on onnxruntime, chosen for any machine`."""
+    settings = "".join(f", {name}={json.dumps(value)}" for name, value in variant.settings.items())
+    how = f"{variant.file} on {variant.runtime}{settings}"
+    return f"{variant.name}: {how}" + (
+        f", chosen for {variant.machine or 'any machine'}" if variant.chosen else ""
     )
 
 

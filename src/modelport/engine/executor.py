@@ -86,7 +86,7 @@ class Executor:
                 batch = pipeline.pre_rows(batch)
                 group.pre = (time.perf_counter() - start) / (last - first)
                 start = time.perf_counter()
-            outputs = pipeline.net(batch)
+            outputs = pipeline.packed(batch) if job.kind == "net" else pipeline.net(batch)
             group.net = time.perf_counter() - start
             if job.kind == "rows":
                 start = time.perf_counter()

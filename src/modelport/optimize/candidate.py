@@ -14,6 +14,9 @@ from ..importers.canonical import check, signature_of
 from ..runtimes.form import DEFAULT
 from ..runtimes.pipeline import Pipeline
 from ..runtimes.session import Settings
+from ..steps.compile import compile_post
+from ..steps.step import PostStep, step_data
+from ..tensors import Signature
 from .calibration import Calibration
 
 START = "start"
@@ -50,6 +53,8 @@ class Made(msgspec.Struct, frozen=True):
     """What it is to be run on, and how."""
     machine_bound: bool = False
     """Whether it runs, or answers alike, on this class of machine alone."""
+    post: tuple[PostStep, ...] | None = None
+    """The steps that make answers of its outputs, where these are others than the network's were."""
 
 
 class Pass(Protocol):
@@ -108,13 +113,13 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         check(made.network)
     except InputError as problem:
         raise NotApplicable(f"what it made is broken: {problem.message}") from problem
-    before, after = start.manifest.graphs.net.signature, signature_of(made.network)
-    if _public(before) != _public(after):
-        raise NotApplicable(f"it changes what the network takes or gives: {_shown(after)}")
     data = made.network.SerializeToString(deterministic=True)
     version = f"{start.manifest.version}-{step.id}"[:64]
+    files, changes = {start.manifest.graphs.net.file: data}, _changes(start, made)
+    if (post := changes.pop("post", None)) is not None:
+        files[start.manifest.graphs.post.file] = post
     try:
-        bundle = start.derive(folder / step.id, {start.manifest.graphs.net.file: data}, version=version)
+        bundle = start.derive(folder / step.id, files, version=version, **changes)
     except UsageError as problem:
         raise NotApplicable(problem.message) from problem
     return Candidate(
@@ -127,6 +132,37 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         dict(made.settings),
         made.machine_bound,
     )
+
+
+def _changes(start: Bundle, made: Made) -> dict[str, Any]:
+    """What of the manifest a pass changes, and `post`, the bytes of that graph, where it is another one.
+
+    Raises:
+        NotApplicable: the network's inputs or outputs are others, and the answer is not made anew.
+    """
+    graphs, after = start.manifest.graphs, signature_of(made.network)
+    before = graphs.net.signature
+    if made.post is None:
+        if _public(before) != _public(after):
+            raise NotApplicable(f"it changes what the network takes or gives: {_shown(after)}")
+        return {}
+    if _public(Signature(before.inputs, ())) != _public(Signature(after.inputs, ())):
+        raise NotApplicable(f"it changes what the network takes: {_shown(after)}")
+    own = {spec.name for spec in before.outputs}
+    carried = tuple(spec for spec in graphs.post.signature.inputs if spec.name not in own)
+    compiled = compile_post(made.post, (*after.outputs, *carried), start.labels())
+    if compiled.signature.outputs != graphs.post.signature.outputs:
+        raise NotApplicable(f"it changes the answer: {_shown(compiled.signature)}")
+    return {
+        "post": compiled.data,
+        "graphs": msgspec.structs.replace(
+            graphs,
+            net=msgspec.structs.replace(graphs.net, signature=after),
+            post=msgspec.structs.replace(graphs.post, signature=compiled.signature),
+        ),
+        "steps": msgspec.structs.replace(start.manifest.steps, post=tuple(step_data(made.post))),
+        "golden": None,  # they were recorded of the outputs that it had
+    }
 
 
 def in_order(graph: onnx.GraphProto) -> None:

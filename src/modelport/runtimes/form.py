@@ -28,6 +28,10 @@ class Form(msgspec.Struct, frozen=True):
     file: str
     runtime: str
     settings: Settings
+    outputs: tuple[str, ...] = ()
+    """Values of the graph that it ends in; its own outputs where none are named."""
+    post: str | None = None
+    """The graph that makes answers of its outputs, where they are not those of the network as packed."""
 
 
 def form_of(
@@ -59,7 +63,7 @@ def form_of(
     own = runtime in (None, found.runtime)
     if settings is None:
         settings = found.settings if own else {}
-    return Form(found.name, found.file, runtime or found.runtime, settings)
+    return Form(found.name, found.file, runtime or found.runtime, settings, found.outputs, found.post)
 
 
 def _runs(bundle: Bundle, variant: Variant) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import TracebackType
@@ -29,13 +30,17 @@ from ..steps.step import parse_steps
 from ..steps.table_lowering import TableLowering
 from ..steps.texts import Tokenizer, decode_text
 from ..tensors import Array, Tensors, TensorSpec, array_of_json, check_json, readable
+from .contract import check_offered, check_signature
 from .form import Form, form_of
 from .npz import is_npy, is_npz, read_npy, read_npz
 from .onnxruntime import OnnxRuntime
+from .outputs import ending_in_bytes as ending_in
 from .session import Runtime, Session, Settings, run_in_parts
 
 MAX_ROWS = 32
 """Rows that `answer_many` gives the network at once."""
+_SHARED = {"pre": ("input", "output"), "net": ("input",), "post": ("output",)}
+"""What the graphs of a form with a `post` of its own have in common with the manifest's."""
 MAX_TABLE_ROWS = 1024
 """The same of a table's rows, which are small."""
 
@@ -59,6 +64,8 @@ class Pipeline:
         self._pre = pre
         self._net = net
         self._post = post
+        self._packed: Session | None = None
+        self._lock = threading.Lock()
         graphs = bundle.manifest.graphs
         taken = {spec.name for spec in graphs.net.signature.inputs}
         self._carried = tuple(spec.name for spec in graphs.pre.signature.outputs if spec.name not in taken)
@@ -119,7 +126,7 @@ class Pipeline:
                 ("post", graphs.post),
             )
             for kind, info in stages:
-                data = bundle.read_onnx(form.file) if form.variant and kind == "net" else bundle.graph(kind)
+                data = graph_of(bundle, kind, form)
                 try:
                     if kind == "net":
                         session = engine.open(data, threads=threads, settings=form.settings)
@@ -128,8 +135,8 @@ class Pipeline:
                 except BundleError as problem:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
-                _check_signature(info, session)
-                _check_offered(info, session, offered if kind == "post" else [])
+                check_signature(info, session, _SHARED[kind] if form.post else ("input", "output"))
+                check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
             opened.pop_all()
         return cls(bundle, *sessions, form=form, lowered=lowered)
@@ -138,6 +145,9 @@ class Pipeline:
         """Free the graphs."""
         for session in (self._pre, self._net, self._post):
             session.close()
+        with self._lock:
+            if self._packed is not None:
+                self._packed.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -218,14 +228,32 @@ class Pipeline:
         """
         if self._carried:
             batch = {name: array for name, array in batch.items() if name not in self._carried}
+        return self._rows(self._net, batch)
+
+    def packed(self, batch: Tensors) -> dict[str, Array]:
+        """The network's outputs as the manifest says them, also where a variant runs that has others.
+
+        The network as it was packed is loaded when that is first asked for.
+
+        Raises:
+            InputError: the tensors do not fit; ModelFailed: the network raised.
+        """
+        if self.form.post is None:
+            return self.net(batch)
+        with self._lock:
+            if self._packed is None:
+                self._packed = OnnxRuntime().open(self.bundle.graph("net"))
+        return self._rows(self._packed, batch)
+
+    def _rows(self, session: Session, batch: Tensors) -> dict[str, Array]:
         info = self.bundle.manifest.graphs.net
         if info.batch:
-            return self._net.run(batch)
+            return session.run(batch)
         fixed = info.signature.inputs[0].shape[0]
         rows = len(next(iter(batch.values()))) if batch else 0
         if not isinstance(fixed, int) or rows in (0, fixed):
-            return self._net.run(batch)
-        return run_in_parts(self._net.run, batch, fixed)
+            return session.run(batch)
+        return run_in_parts(session.run, batch, fixed)
 
     def post(self, raw: Tensors, options: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """The network's raw outputs to the answer; the first axis is the batch.
@@ -332,41 +360,18 @@ def _shapes(item: Tensors) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, array.shape) for name, array in item.items())
 
 
-def _check_signature(info: GraphInfo, session: Session) -> None:
-    """Refuse a graph that is not what the manifest says: callers check against the manifest.
+def graph_of(bundle: Bundle, kind: Literal["pre", "net", "post"], form: Form) -> bytes:
+    """One of the three graphs, in this form.
 
     Raises:
-        BundleError: a name, datatype or input dimension differs.
+        BundleError: damaged, or the form ends in values that the graph does not have.
     """
-    got = session.signature
-    for side, said, found in (
-        ("input", info.signature.inputs, got.inputs),
-        ("output", info.signature.outputs, got.outputs),
-    ):
-        if [(spec.name, spec.dtype) for spec in said] != [(spec.name, spec.dtype) for spec in found]:
-            raise BundleError(
-                f"the manifest's {side}s are {_listed(said)}, the graph's {_listed(found)}", at=info.file
-            )
-    for want, have in zip(info.signature.inputs, got.inputs, strict=True):
-        alike = len(want.shape) == len(have.shape) and all(
-            isinstance(a, str) == isinstance(b, str) and (isinstance(a, str) or a == b)
-            for a, b in zip(want.shape, have.shape, strict=True)
-        )
-        if not alike:
-            raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)
-
-
-def _check_offered(info: GraphInfo, session: Session, offered: Sequence[tuple[str, str]]) -> None:
-    """Refuse a graph whose inputs with defaults are not the manifest's options.
-
-    Raises:
-        BundleError: a name or datatype differs.
-    """
-    found = [(spec.name, spec.dtype) for spec in session.options]
-    if sorted(found) != sorted(offered):
-        said, have = (", ".join(f"{n} {t}" for n, t in sorted(each)) or "none" for each in (offered, found))
-        raise BundleError(f"the manifest's options are {said}, the graph's {have}", at=info.file)
-
-
-def _listed(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec}" for spec in specs)
+    if kind == "net" and form.variant:
+        data = bundle.read_onnx(form.file)
+        try:
+            return ending_in(data, form.outputs) if form.outputs else data
+        except ValueError as problem:
+            raise BundleError(f"variant {form.variant!r}: {problem}", at=form.file) from problem
+    if kind == "post" and form.post is not None:
+        return bundle.read_onnx(form.post)
+    return bundle.graph(kind)

@@ -1,0 +1,55 @@
+"""Is a graph what the manifest says of it? Callers check what they get against the manifest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..bundle.manifest import GraphInfo
+from ..errors import BundleError
+from ..tensors import TensorSpec
+from .session import Session
+
+
+def check_signature(info: GraphInfo, session: Session, sides: Sequence[str] = ("input", "output")) -> None:
+    """Refuse a graph that is not what the manifest says.
+
+    Args:
+        sides: what is looked at; of a form with a `post` of its own, what is between the two is its own.
+
+    Raises:
+        BundleError: a name, datatype or input dimension differs.
+    """
+    got = session.signature
+    for side, said, found in (
+        ("input", info.signature.inputs, got.inputs),
+        ("output", info.signature.outputs, got.outputs),
+    ):
+        same = [(spec.name, spec.dtype) for spec in said] == [(spec.name, spec.dtype) for spec in found]
+        if side in sides and not same:
+            raise BundleError(
+                f"the manifest's {side}s are {_listed(said)}, the graph's {_listed(found)}", at=info.file
+            )
+    inputs = zip(info.signature.inputs, got.inputs, strict=True) if "input" in sides else ()
+    for want, have in inputs:
+        alike = len(want.shape) == len(have.shape) and all(
+            isinstance(a, str) == isinstance(b, str) and (isinstance(a, str) or a == b)
+            for a, b in zip(want.shape, have.shape, strict=True)
+        )
+        if not alike:
+            raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)
+
+
+def check_offered(info: GraphInfo, session: Session, offered: Sequence[tuple[str, str]]) -> None:
+    """Refuse a graph whose inputs with defaults are not the manifest's options.
+
+    Raises:
+        BundleError: a name or datatype differs.
+    """
+    found = [(spec.name, spec.dtype) for spec in session.options]
+    if sorted(found) != sorted(offered):
+        said, have = (", ".join(f"{n} {t}" for n, t in sorted(each)) or "none" for each in (offered, found))
+        raise BundleError(f"the manifest's options are {said}, the graph's {have}", at=info.file)
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec}" for spec in specs)
