@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 
 from ..errors import ModelFailed, Unsupported, UsageError
-from ..isolation.child.converter import NotConverted
+from ..isolation.child.converter import FAILURES, NotConverted, first_line
 from ..isolation.child.keras_network import NEVER_CALLED, KerasNetwork
 from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec
@@ -23,7 +23,7 @@ from .batch import BATCH, made_up, sizes_to_try, with_batch
 from .canonical import canonical, signature_of
 from .converted import ConvertedImporter
 from .onnx import one_file
-from .quiet import FAILURES, first_line, quiet, silenced
+from .quiet import quiet, silenced
 from .source import (
     HDF5_MAGIC,
     Declared,

@@ -7,26 +7,9 @@ import ctypes
 import io
 import logging
 import os
-import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator
-
-FAILURES: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-    ImportError,
-)
-"""What frameworks raise for networks that they cannot load, follow or convert; they have no common base."""
-
-FILE_FAILURES: tuple[type[Exception], ...] = (*FAILURES, OSError, zipfile.BadZipFile)
-"""The same, while a file is read."""
 
 LOGGERS = (
     "torch",
@@ -84,14 +67,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def first_line(problem: BaseException) -> str:
-    """What went wrong, in one line; torch's exporters put the reason into the cause."""
-    while isinstance(problem.__cause__, Exception):
-        problem = problem.__cause__
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
-    # Keras prints the whole configuration of a layer first.
-    plain = plain.rpartition("Exception encountered:")[2]
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(problem).__name__

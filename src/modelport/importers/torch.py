@@ -19,7 +19,7 @@ import onnx
 
 from ..errors import InputError, ModelFailed, Unsupported, UsageError
 from ..isolation.child import torch_network
-from ..isolation.child.converter import NotConverted
+from ..isolation.child.converter import FAILURES, NotConverted, first_line
 from ..isolation.child.torch_files import Converter
 from ..isolation.worker import Worker
 from ..runtimes.session import run_in_parts
@@ -30,7 +30,7 @@ from .checkpoint import kind_of_file
 from .converted import ConvertedImporter
 from .isolated import how_confined, open_worker
 from .onnx import one_file
-from .quiet import FAILURES, first_line, quiet, silenced
+from .quiet import quiet, silenced
 from .source import Cost, Declared, Imported, as_path, describe, of_module
 from .torch_trust import permitted
 from .torchvision_recipe import recipe_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,17 @@ from .frames import Array
 
 LAST_WORDS = "last_words.json"
 """In the process's own folder."""
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    AssertionError,
+    ImportError,
+)
+"""What frameworks raise for networks that they cannot load, follow or convert; they have no common base."""
 
 
 class Refused(Exception):
@@ -49,6 +61,17 @@ def last_words(problem: Refused | NotConverted | None) -> None:
     """
     said = {} if problem is None else {"kind": problem.kind, "reason": str(problem), "hint": problem.hint}
     Path(LAST_WORDS).write_text(json.dumps(said) if said else "")
+
+
+def first_line(problem: BaseException) -> str:
+    """What went wrong, in one line; torch's exporters put the reason into the cause."""
+    while isinstance(problem.__cause__, Exception):
+        problem = problem.__cause__
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
+    # Keras prints the whole configuration of a layer first.
+    plain = plain.rpartition("Exception encountered:")[2]
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(problem).__name__
 
 
 class Converter(Protocol):

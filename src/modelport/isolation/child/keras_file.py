@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .converter import NotConverted, Refused, Unclear
+from .converter import FAILURES, NotConverted, Refused, Unclear, first_line
 from .frames import Array
 from .keras_head import takes_pixels
-from .keras_network import FAILURES, NEVER_CALLED, KerasNetwork, Shape, first_line
+from .keras_network import NEVER_CALLED, KerasNetwork, Shape
 from .tensorflow_graph import Said, import_tensorflow, name_open_axes, packed
 
 PACK_OBJECT = "load it in Python with its classes and pack the object: modelport.pack(model, …)"
@@ -119,7 +119,7 @@ def _model(keras: Any, path: Path, form: str, trusted: bool) -> Any:
         _offer_names(keras)
     try:
         return keras.models.load_model(copy, compile=False, safe_mode=not code)
-    except (*FAILURES, zipfile.BadZipFile) as problem:
+    except (*FAILURES, OSError, zipfile.BadZipFile) as problem:
         reason = first_line(problem)
         if "Unknown layer" in reason or code:
             what = "does not load with its Python code" if code else "has layers of its own"

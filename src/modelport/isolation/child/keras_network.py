@@ -13,24 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from .converter import NotConverted
+from .converter import FAILURES, NotConverted, first_line
 from .frames import Array
 from .tensorflow_graph import OPSET, rename, to_onnx
 
 Shape = tuple[str, Sequence[int | str | None]]
 """Datatype and sizes."""
-FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-    ImportError,
-    OSError,
-)
-"""What Keras and its backends raise for what they cannot follow; there is no common base."""
 NEVER_CALLED = "nothing says what the model takes: it was never called"
 
 
@@ -97,7 +85,7 @@ class KerasNetwork:
         try:
             own = self.keras.backend.backend() == "tensorflow"
             model = self._traced(what, shapes) if own else self._exported()
-        except FAILURES as problem:
+        except (*FAILURES, OSError) as problem:
             raise NotConverted(
                 f"Keras cannot export {what} to ONNX: {first_line(problem)}",
                 "export it to ONNX yourself and pack the .onnx file",
@@ -142,10 +130,3 @@ class KerasNetwork:
             return list(self.keras.tree.flatten(getattr(self.model, side, None) or []))
         except ValueError:  # a Sequential model that was never built
             return []
-
-
-def first_line(problem: BaseException) -> str:
-    """What went wrong, in one line; Keras prints the whole configuration of a layer first."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem)).rpartition("Exception encountered:")[2]
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(problem).__name__

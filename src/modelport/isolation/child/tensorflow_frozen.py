@@ -11,6 +11,7 @@ import numpy as np
 from .converter import NotConverted, Refused, Unclear
 from .frames import Array
 from .tensorflow_graph import (
+    FORBIDDEN,
     Said,
     import_tensorflow,
     in_blocks,
@@ -26,7 +27,6 @@ SILENT = frozenset(
     {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderWithDefault", "SaveV2", "RestoreV2"}
 )
 """Nodes that nothing reads and that are no output."""
-FORBIDDEN = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles"})
 SHOWN = 12
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,13 @@ from .frames import Array
 
 OPSET = 18
 SHOWN = 6
+FORBIDDEN = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles"})
+"""Operators that run Python or touch files, which no network needs."""
 UNSUPPORTED = re.compile(r"op \[(?P<name>[^\]]*?): (?P<op>[^\]:]+)\] is not supported")
+
+# Keras imports them where they are installed, for wrappers and pictures that no conversion has; that takes as
+# long as TensorFlow's own import.
+UNNEEDED = ("sklearn", "pandas", "matplotlib")
 
 Said = Sequence[Mapping[str, Any]]
 """What the user says that the network takes: name, dtype, shape."""
@@ -25,6 +32,9 @@ def import_tensorflow() -> Any:
     """TensorFlow, without its banners."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["TF2_BEHAVIOR"] = "1"
+    for name in UNNEEDED:
+        # None is how Python notes that there is no such module. The annotation does not know of it.
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     import tensorflow as tf
 
     tf.get_logger().setLevel(logging.CRITICAL)

@@ -11,6 +11,7 @@ import numpy as np
 from .converter import NotConverted, Refused, Unclear
 from .frames import Array
 from .tensorflow_graph import (
+    FORBIDDEN,
     OPSET,
     Said,
     import_tensorflow,
@@ -26,8 +27,6 @@ from .tensorflow_session import Session, unloadable
 DEFAULT = "serving_default"
 STRING = 7
 """TensorFlow's number for strings."""
-FORBIDDEN = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles"})
-"""Operators that run Python or touch files, which no network needs."""
 
 
 class Converter:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .converter import first_line
 from .frames import Array
-from .torch_network import DYNAMO, OPSET, Network, evaluating, first_line, tensors
+from .torch_network import DYNAMO, OPSET, Network, evaluating, tensors
 
 SHOWN = 5
 TORCHS = ("aten", "prim", "prims", "quantized", "quantized_decomposed")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .converter import NotConverted, Refused, Unclear
+from .converter import NotConverted, Refused, Unclear, first_line
 from .frames import Array
 from .torch_explained import explained
 from .torch_network import (
@@ -19,7 +19,6 @@ from .torch_network import (
     export,
     exporters,
     first_channels,
-    first_line,
     module_network,
     program_network,
 )

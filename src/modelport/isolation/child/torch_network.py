@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .converter import NotConverted
+from .converter import NotConverted, first_line
 from .frames import Array
 
 BATCH = "batch"
@@ -298,12 +298,3 @@ def last_line(problem: BaseException) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("RuntimeError: ", "Error: "))]
     return (said[-1].partition(": ")[2] if said else first_line(problem))[:300]
-
-
-def first_line(problem: BaseException) -> str:
-    """What went wrong, in one line; torch's exporters put the reason into the cause."""
-    while isinstance(problem.__cause__, Exception):
-        problem = problem.__cause__
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(problem).__name__
