@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...runtimes.onnxruntime import UNWANTED, OnnxRuntimeSession, session_options
+from ...runtimes.openvino import OpenVinoRuntime
 from ...runtimes.session import Session, Settings
 from ...tensors import Array, Tensors
 
@@ -66,7 +67,38 @@ class OnnxProfiled(OnnxRuntimeSession):
         return _nodes(events, self.runs, warm)
 
 
-PROFILERS: dict[str, Callable[[bytes, int, Settings, Path], Profiled]] = {"onnxruntime": OnnxProfiled}
+class OpenVinoProfiled:
+    """A graph in OpenVINO that times its nodes in every run."""
+
+    def __init__(self, graph: bytes, threads: int, settings: Settings, folder: Path) -> None:
+        self._session = OpenVinoRuntime().open(graph, threads=threads, settings=settings, profile=True)
+        self._rows: list[list[tuple[str, str, str, float]]] = []
+        self.runs = 0
+        self.signature = self._session.signature
+        self.options = self._session.options
+        self.close = self._session.close
+
+    def run(self, batch: Tensors, options: Tensors | None = None) -> dict[str, Array]:
+        """See `OpenVinoSession`."""
+        self.runs += 1
+        found = self._session.run(batch, options)
+        self._rows.append(self._session.profile())
+        return found
+
+    def ran(self, warm: int) -> list[Ran]:
+        """See `Profiled`."""
+        found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for rows in self._rows[warm:]:
+            for name, kind, kernel, took in rows:
+                if took:  # what became part of another node takes nothing
+                    found[name, kind, kernel].append(took)
+        return [Ran(*key, len(times), sum(times) / 1e6) for key, times in found.items()]
+
+
+PROFILERS: dict[str, Callable[[bytes, int, Settings, Path], Profiled]] = {
+    "onnxruntime": OnnxProfiled,
+    "openvino": OpenVinoProfiled,
+}
 """Runtime -> what opens a graph so that its nodes are noted."""
 
 
