@@ -18,7 +18,7 @@ from modelport.steps.compile import (
     reference_post,
 )
 from modelport.steps.fit import Resolved
-from modelport.steps.grids import Yolox
+from modelport.steps.grids import YoloV5Raw, Yolox
 from modelport.steps.heads import Head, YoloV5, YoloV8
 from modelport.steps.image import CenterCrop, Layout, Scale
 from modelport.steps.nms import Nms
@@ -344,27 +344,36 @@ def test_channels_behind_the_classes_are_passed_over() -> None:
     assert got["scores"].max() <= 1
 
 
-def as_planes(raw: Tensors) -> dict[str, Array]:
-    """Logits as the last convolution gives them: anchor after anchor, number after number."""
-    return {
-        name: np.ascontiguousarray(array.transpose(0, 1, 4, 2, 3)).reshape(len(array), -1, *array.shape[2:4])
-        if array.ndim == 5
-        else array
-        for name, array in raw.items()
-    }
+def as_planes(raw: Tensors, *, last: bool) -> dict[str, Array]:
+    """Logits as the last convolution gives them: anchor after anchor, number after number, on axis 1 or 3."""
+    turned = {}
+    for name, array in raw.items():
+        if array.ndim == 5:
+            array = array.transpose(0, 2, 3, 1, 4).reshape(len(array), *array.shape[2:4], -1)
+            array = np.ascontiguousarray(array if last else array.transpose(0, 3, 1, 2))
+        turned[name] = array
+    return turned
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["planes", "channels last"])
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
-def test_logits_in_planes_are_the_lines_turned(options: dict[str, Any]) -> None:
-    fitted = settled("yolov5-raw")
-    outputs = [
-        TensorSpec(spec.name, "float32", ("batch", 24, *spec.shape[2:4])) for spec in specs("yolov5-raw")[:3]
-    ]
-    planes = compile_post(fitted.post, [*outputs, *specs("yolov5-raw")[3:]])
-    lines = compile_post(fitted.post, specs("yolov5-raw"))
+def test_logits_in_planes_are_the_lines_turned(options: dict[str, Any], turned: bool) -> None:
+    steps = settled("yolov5-raw").post
+    lines = compile_post(steps, specs("yolov5-raw"))
+    steps = tuple(
+        msgspec.structs.replace(step, channels_last=turned) if isinstance(step, YoloV5Raw) else step
+        for step in steps
+    )
     raw = raw_outputs("yolov5-raw", 3)
-    got = run(planes.data, as_planes(raw), options)
+    own = as_planes(raw, last=turned)
+    outputs = [
+        TensorSpec(name, "float32", ("batch", *array.shape[1:]))
+        for name, array in own.items()
+        if array.ndim == 4
+    ]
+    planes = compile_post(steps, [*outputs, *specs("yolov5-raw")[3:]])
+    got = run(planes.data, own, options)
     assert_alike(got, run(lines.data, raw, options))
-    assert_alike(got, reference_post(with_options(fitted.post, options), as_planes(raw)))
-    head = next(step for step in fitted.post if isinstance(step, Head))
+    assert_alike(got, reference_post(with_options(steps, options), own))
+    head = next(step for step in steps if isinstance(step, Head))
     assert head.classes(outputs) == 3

@@ -16,7 +16,7 @@ from .candidates import by_class, column, corners, over, reference_corners
 from .graph import Graph, Value
 from .heads import Head, largest, named, numbers_of, part, past, rows_of, with_objectness
 from .image import Size, both_sides
-from .levels import Lines, Planes
+from .levels import Level, Lines, Planes, Rows
 
 Strides = tuple[Annotated[int, msgspec.Meta(ge=1, le=1024)], ...]
 
@@ -159,12 +159,14 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     columns]; all outputs of five axes, or else of four. A score is objectness x class.
 
     `size`: the network's picture, both sides or [height, width]. `anchors`: for each level, finest first, the
-    width and height of its anchors in pixels, one after the other.
+    width and height of its anchors in pixels, one after the other. `channels_last`: whether outputs of four
+    axes are [batch, rows, columns, anchors * (5 + classes)].
     """
 
     name: ClassVar[str] = "yolov5_raw"
     size: Size
     anchors: tuple[tuple[float, ...], ...] = YOLOV5_ANCHORS
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         both_sides(self.size)
@@ -174,7 +176,8 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def classes(self, outputs: Sequence[TensorSpec]) -> int | None:
         widths = {spec.shape[4] for spec in outputs if len(spec.shape) == 5}
         if not widths:
-            planes = {spec.shape[1] for spec in outputs if len(spec.shape) == 4}
+            axis = 3 if self.channels_last else 1
+            planes = {spec.shape[axis] for spec in outputs if len(spec.shape) == 4}
             anchors = len(self.anchors[0]) // 2
             widths = {size // anchors for size in planes if isinstance(size, int) and not size % anchors}
         width = widths.pop() if len(widths) == 1 else None
@@ -206,9 +209,11 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def reference(self, tensors: Tensors, labels: Sequence[str]) -> dict[str, Array]:
         rank = 5 if any(array.ndim == 5 for array in tensors.values()) else 4
         whole = sorted((array for array in tensors.values() if array.ndim == rank), key=lambda a: -a.shape[2])
+        if rank == 4 and not self.channels_last:
+            whole = [array.transpose(0, 2, 3, 1) for array in whole]
         if rank == 4:
             whole = [
-                array.reshape(len(array), len(level) // 2, -1, *array.shape[2:]).transpose(0, 1, 3, 4, 2)
+                array.reshape(*array.shape[:3], len(level) // 2, -1).transpose(0, 3, 1, 2, 4)
                 for array, level in zip(whole, self.anchors, strict=True)
             ]
         rows, boxes, scores = [], [], []
@@ -227,7 +232,7 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         row, box, kinds = (np.concatenate(each) for each in (rows, boxes, scores))
         return past(tensors) | self.found(row, box, kinds, len(whole[0]))
 
-    def _levels(self, tensors: dict[str, Value]) -> list[Lines | Planes]:
+    def _levels(self, tensors: dict[str, Value]) -> list[Level]:
         rank = 5 if any(len(value.shape) == 5 for value in tensors.values()) else 4
         found = sorted(
             (value for value in tensors.values() if len(value.shape) == rank),
@@ -238,13 +243,14 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         pairs = zip(found, self.anchors, strict=True)
         return [self._level(value, len(anchors) // 2) for value, anchors in pairs]
 
-    def _level(self, value: Value, anchors: int) -> Lines | Planes:
-        planes = len(value.shape) == 4
-        said, rows, columns = value.shape[1], *value.shape[2:4]
+    def _level(self, value: Value, anchors: int) -> Level:
+        kind: type[Level] = Lines if len(value.shape) == 5 else Rows if self.channels_last else Planes
+        first = 1 if kind is Rows else 2
+        said, (rows, columns) = value.shape[3 if kind is Rows else 1], value.shape[first : first + 2]
         height, width = both_sides(self.size)
-        if not planes and said != anchors:
+        if kind is Lines and said != anchors:
             raise UsageError(f"{self.name}: {value.name!r} has {said} anchors, the step {anchors}")
-        if planes and (not isinstance(said, int) or said % anchors or said // anchors < 6):
+        if kind is not Lines and (not isinstance(said, int) or said % anchors or said // anchors < 6):
             raise UsageError(
                 f"{self.name}: {value.name!r} has {said} planes, which {anchors} anchors do not share"
             )
@@ -252,7 +258,7 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise UsageError(f"{self.name} needs outputs of known rows and columns; {value.name!r} is open")
         if height % rows or width % columns or height // rows != width // columns:
             raise UsageError(f"{self.name}: {rows} x {columns} cells do not divide {height} x {width} pixels")
-        return (Planes if planes else Lines)(value, anchors, rows, columns, float(height // rows))
+        return kind(value, anchors, rows, columns, float(height // rows))
 
 
 def grid(size: tuple[int, int], strides: Sequence[int], offset: float = 0.0) -> tuple[Array, Array]:

@@ -59,6 +59,20 @@ class Planes(Level, frozen=True):
         return place, lines, op("Concat", *pair, axis=1)
 
 
+class Rows(Level, frozen=True):
+    """[batch, rows, columns, anchors * (5 + classes)]: the planes last, as 8-bit convolutions have them."""
+
+    def over(self, graph: Graph, threshold: str) -> tuple[str, str, str]:
+        op, i64 = graph.op, partial(graph.constant, dtype="int64")
+        width = self.value.shape[3]
+        assert isinstance(width, int)
+        shape = [0, self.rows, self.columns, self.anchors, width // self.anchors]
+        whole = op("Reshape", self.value.name, i64(shape))
+        place = _places(graph, column(graph, whole, 4, 4), threshold)
+        ends = [op("Gather", place, i64(order), axis=1) for order in ([0, 3], [2, 1])]
+        return ends[0], op("GatherND", whole, place), ends[1]
+
+
 def _places(graph: Graph, objectness: str, threshold: str) -> str:
     """Where the sigmoid of the logits is over the threshold: int64[m, axes]."""
     good = graph.op("Greater", graph.op("Sigmoid", objectness), threshold)
