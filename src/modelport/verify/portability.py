@@ -6,34 +6,33 @@ and what the network gives there goes on to the answer there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from ..bundle.manifest import Golden
+from ..bundle.manifest import Golden, Tolerance
 from ..bundle.store import Bundle
-from ..emulation.jobs import ALL, Earlier, Job
-from ..emulation.machine import Machine, machine, run
-from ..errors import ModelFailed, ModelportError
+from ..emulation.machine import EMULATORS, Machine, machine
+from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, Form, form_of
-from ..runtimes.onnxruntime import UNWANTED, OnnxRuntime
+from ..runtimes.machine import machine_class
 from ..runtimes.pipeline import Pipeline
-from ..tensors import Array, Tensors, dtype_name
+from ..tensors import Array, Tensors
 from .agreement import best_class
-from .detections import Thresholds, thresholds_of
+from .detections import are_detections, thresholds_of
+from .emulated import STAGES, Case, Gave, Graphs, gave, same_bits
+from .parity import Parity
 from .replay import compared, end_to_end_tolerance
 
-STAGES = ("pre", "net", "post", "answer")
-"""The graphs, each on what this machine gives before it, and then all of them there."""
 MOST = 4
 """Items that are replayed: an emulated processor takes ten to a hundred times as long."""
 SECONDS = 60.0
-ALWAYS = {"optimization.disable_specified_optimizers": ";".join(UNWANTED)}
-"""What every graph is opened with here."""
-_LEVELS = {"none": 0, "basic": 1, "extended": 2}
-
+ROUNDED = 0.01
+"""With 8-bit numbers, as a share: one that lies between two is rounded up here and down there, and what that
+moves is far less than what calculating with 8 bits does at all."""
+Verdict = Literal["equal", "close", "differs", "not replayed"]
 Note = Callable[[str], None]
 
 
@@ -43,7 +42,7 @@ class Agreement(msgspec.Struct, frozen=True):
     same: bool
     """Bit by bit."""
     within: bool
-    """Within what the bundle's golden cases allow."""
+    """Within what the bundle's golden cases allow; with 8-bit arithmetic, within `ROUNDED` as well."""
     max_abs: float
     """The largest absolute difference of a number."""
     share: float
@@ -68,6 +67,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     cases: int = 0
     """Items that were replayed."""
     asked: int = 0
+    eight_bit: bool = False
+    """Whether the network calculates with 8-bit numbers."""
     stages: dict[str, Agreement] = {}
     labels_compared: int = 0
     labels_changed: int = 0
@@ -80,36 +81,56 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         return self.cases > 0
 
     @property
-    def within(self) -> bool:
-        """Whether every stage is within the golden tolerances, and no label changed."""
-        return self.replayed and not self.labels_changed and all(s.within for s in self.stages.values())
+    def changes(self) -> bool:
+        """Whether answers change there: a label does, or a stage is not within what is allowed."""
+        return self.replayed and (
+            self.labels_changed > 0 or not all(stage.within for stage in self.stages.values())
+        )
 
     @property
-    def verdict(self) -> str:
-        """`equal`, `close` (within the golden tolerances), `differs`, or `not replayed`."""
+    def verdict(self) -> Verdict:
+        """The finding in a word; close is what differs and changes nothing."""
         if not self.replayed:
             return "not replayed"
-        return "equal" if self.same else "close" if self.within else "differs"
+        return "equal" if self.same else "differs" if self.changes else "close"
 
     @property
     def differs_at(self) -> str:
         """The first stage that does not give the same bits; empty where all do."""
         return next((name for name, stage in self.stages.items() if not stage.same), "")
 
-    @property
-    def max_abs(self) -> float:
-        """The largest difference between the network there and here."""
-        return self.stages["net"].max_abs if "net" in self.stages else 0.0
+    def sentence(self) -> str:
+        """The finding in words, for a table."""
+        if not self.replayed:
+            return self.reason
+        tail = f"; {self.reason}" if self.reason else ""
+        if self.same:
+            return f"every stage gives the same bits, for {self.cases} items{tail}"
+        stage = self.stages[self.differs_at]
+        said = f"{self.differs_at} differs by at most {stage.max_abs:.2g} ({stage.share:.2g} of its largest)"
+        if self.labels_compared:
+            changed = self.labels_changed or "none"
+            said += f"; {changed} of {self.labels_compared} answers changed"
+        return said + tail
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        derived = {"verdict": self.verdict, "within": self.within, "differs_at": self.differs_at}
-        return {**msgspec.to_builtins(self), **derived, "max_abs": self.max_abs}
+        derived = {"verdict": self.verdict, "changes": self.changes, "differs_at": self.differs_at}
+        return {**msgspec.to_builtins(self), **derived}
 
 
 def portable(replays: Iterable[Replay]) -> tuple[str, ...]:
-    """The machines on which every stage gave the same bits: what a manifest's `portable` holds."""
-    return tuple(sorted(each.machine for each in replays if each.same))
+    """The classes of machines on which every stage gave the same bits: what a manifest's `portable` holds.
+
+    That of this machine, which they were compared with, is among them; none where no other one is.
+    """
+    found = {each.machine_class for each in replays if each.same}
+    return tuple(sorted(found | {machine_class()})) if found else ()
+
+
+def everywhere(classes: Iterable[str]) -> bool:
+    """Whether these are all that can be emulated, which earns a pipeline the badge."""
+    return {each.machine for each in EMULATORS} <= set(classes)
 
 
 def replay(
@@ -145,176 +166,71 @@ def replay(
     if not chosen:
         return msgspec.structs.replace(nothing, reason="no golden cases, and no items were given")
     with Pipeline.open(bundle, variant=form.variant, lowered=False) as pipeline:
-        cases = [_Case.of(pipeline, item) for item in chosen]
+        cases = [Case.of(pipeline, item) for item in chosen]
+    graphs = Graphs.of(bundle, form)
+    about = msgspec.structs.replace(nothing, asked=len(cases), eight_bit=graphs.eight_bit)
     try:
-        return _replayed(bundle, form, nothing, cases, seconds, tell)
+        found, ran = gave(there.name, graphs, cases, seconds, tell)
     except ModelportError as problem:
         hint = f"; {problem.hint}" if problem.hint else ""
-        return msgspec.structs.replace(nothing, asked=len(cases), reason=f"{problem.message}{hint}")
+        return msgspec.structs.replace(about, reason=f"{problem.message}{hint}")
+    about = msgspec.structs.replace(about, engine=ran.engine, seconds=round(ran.seconds, 1))
+    if not found:
+        return msgspec.structs.replace(about, reason=f"not one item was done in {seconds:g} s")
+    return _found(bundle, about, cases, found)
 
 
-class _Case(msgspec.Struct, frozen=True, eq=False):
-    """What each stage takes and gives here, for one item; all but `decoded` with a batch axis of one row."""
-
-    decoded: Tensors
-    prepared: Tensors
-    carried: Tensors
-    fed: Tensors
-    """What the network is given: as many rows as it was made for."""
-    raw: Tensors
-    answer: Tensors
-
-    def gave(self, stage: str) -> Tensors:
-        """What a stage gives here."""
-        return {"pre": self.prepared, "net": self.raw}.get(stage, self.answer)
-
-    @classmethod
-    def of(cls, pipeline: Pipeline, item: bytes) -> _Case:
-        decoded = pipeline.decode(item)
-        prepared = pipeline.pre(decoded)
-        batch = {name: array[None] for name, array in prepared.items()}
-        carried = {name: batch[name] for name in pipeline.carried}
-        fed = _rows(pipeline.bundle, {name: batch[name] for name in batch if name not in carried})
-        raw = pipeline.net(fed)
-        answer = pipeline.post({name: array[:1] for name, array in raw.items()} | carried)
-        return cls(decoded, prepared, carried, fed, raw, answer)
-
-
-class _Graphs(msgspec.Struct, frozen=True, eq=False):
-    """The three graphs of a form, and how its network is opened."""
-
-    pre: bytes
-    net: bytes
-    post: bytes
-    taken: frozenset[str]
-    """What `post` takes."""
-    level: int
-    settings: dict[str, str]
-
-    @classmethod
-    def of(cls, bundle: Bundle, form: Form) -> _Graphs:
-        post = bundle.read_onnx(form.post) if form.post else bundle.graph("post")
-        session = OnnxRuntime().open(post)
-        taken = frozenset(spec.name for spec in session.signature.inputs)
-        session.close()
-        settings = dict(ALWAYS)
-        if not form.settings.get("denormals", True):
-            settings["session.set_denormal_as_zero"] = "1"
-        level = _LEVELS.get(str(form.settings.get("optimization")), ALL)
-        return cls(bundle.graph("pre"), bundle.read_onnx(form.file), post, taken, level, settings)
-
-    def jobs(self, case: _Case, first: int) -> list[Job]:
-        """One for each of `STAGES`; `first` is the number of the first of them."""
-        here = {name: array[:1] for name, array in case.raw.items()} | dict(case.carried)
-        here = {name: array for name, array in here.items() if name in self.taken}
-        there = {
-            name: Earlier(first + 1, index, array[:1])
-            for index, (name, array) in enumerate(case.raw.items())
-            if name in self.taken
-        }
-        answers = tuple(case.answer)
-        return [
-            Job(self.pre, case.decoded, tuple(case.prepared), settings=ALWAYS),
-            Job(self.net, case.fed, tuple(case.raw), self.level, self.settings),
-            Job(self.post, here, answers, settings=ALWAYS),
-            Job(self.post, {**here, **there}, answers, settings=ALWAYS),
-        ]
-
-
-def _replayed(
-    bundle: Bundle, form: Form, nothing: Replay, cases: list[_Case], seconds: float, tell: Note
-) -> Replay:
-    """All stages of all cases there in one go; then those whose network is given something else there."""
-    graphs = _Graphs.of(bundle, form)
-    each = len(STAGES)
-    jobs = [job for number, case in enumerate(cases) for job in graphs.jobs(case, each * number)]
-    ran = run(nothing.machine, jobs, seconds=seconds, tell=tell)
-    done = len(ran.outputs) // each
-    if not done:
-        raise ModelFailed(f"{nothing.machine}: not one item was done in {seconds:g} s")
-    gave = [dict(zip(STAGES, ran.outputs[each * n : each * n + each], strict=True)) for n in range(done)]
-    spent = ran.seconds
-    moved = [number for number in range(done) if not same_bits(gave[number]["pre"], cases[number].prepared)]
-    if moved:
-        again = [_moved(bundle, cases[number], gave[number]["pre"]) for number in moved]
-        jobs = [job for at, case in enumerate(again) for job in graphs.jobs(case, each * at)]
-        second = run(nothing.machine, jobs, seconds=seconds, tell=tell)
-        spent += second.seconds
-        for number, answer in zip(moved, second.outputs[each - 1 :: each], strict=False):
-            gave[number]["answer"] = answer
-    return _found(bundle, nothing, cases, gave, ran.engine, spent)
-
-
-def _found(
-    bundle: Bundle,
-    nothing: Replay,
-    cases: list[_Case],
-    gave: list[dict[str, dict[str, Array]]],
-    engine: str,
-    seconds: float,
-) -> Replay:
+def _found(bundle: Bundle, about: Replay, cases: list[Case], there: list[Gave]) -> Replay:
+    """What was given there, held against what was given here."""
     golden = bundle.manifest.golden or Golden("", generated=True, cases=())
-    options = {option.name: option.default for option in bundle.manifest.options}
-    done = cases[: len(gave)]
-    stages = {}
+    thresholds = thresholds_of({option.name: option.default for option in bundle.manifest.options})
+    done = cases[: len(there)]
+    stages: dict[str, Agreement] = {}
+    changed: list[bool | None] = []
     for stage in STAGES:
-        pairs = [(made[stage], case.gave(stage)) for made, case in zip(gave, done, strict=True)]
-        stages[stage] = _agreement(stage, pairs, golden, thresholds_of(options))
-    changed = [_changed(made["answer"], case.answer) for made, case in zip(gave, done, strict=True)]
+        tolerance = _tolerance(golden, stage, about.eight_bit)
+        parities = []
+        for made, case in zip(there, done, strict=True):
+            kind = "end_to_end" if stage == "answer" else stage
+            found = compared(kind, made[stage], "", case.gave(stage), tolerance, thresholds)
+            parities += list(found.values())
+            if stage == "answer":
+                changed.append(_changed(made[stage], case.answer, found))
+        pairs = [(made[stage], case.gave(stage)) for made, case in zip(there, done, strict=True)]
+        stages[stage] = _agreement(pairs, parities, ROUNDED if about.eight_bit and stage == "net" else 0.0)
     told = [each for each in changed if each is not None]
     return msgspec.structs.replace(
-        nothing,
+        about,
         same=all(stage.same for stage in stages.values()),
-        reason=""
-        if len(done) == len(cases)
-        else f"the time was enough for {len(done)} of {len(cases)} items",
-        engine=engine,
+        reason="" if len(done) == len(cases) else f"the time was up after {len(done)} of {len(cases)} items",
         cases=len(done),
-        asked=len(cases),
         stages=stages,
         labels_compared=len(told),
         labels_changed=sum(told),
-        seconds=round(seconds, 1),
     )
 
 
-def _agreement(
-    stage: str, pairs: Sequence[tuple[Tensors, Tensors]], golden: Golden, thresholds: Thresholds
-) -> Agreement:
-    tolerance = {
-        "pre": golden.pre,
-        "net": golden.net,
-        "post": golden.post,
-        "answer": end_to_end_tolerance(golden),
-    }[stage]
-    kind = "end_to_end" if stage == "answer" else stage
-    parities = [
-        parity
-        for got, want in pairs
-        for parity in compared(kind, got, "", want, tolerance, thresholds).values()
-    ]
+def _tolerance(golden: Golden, stage: str, eight_bit: bool) -> Tolerance:
+    """What a stage may differ by; `pre` never calculates with fewer bits."""
+    own = {"pre": golden.pre, "net": golden.net, "post": golden.post}
+    allowed = own.get(stage, end_to_end_tolerance(golden))
+    if not eight_bit or stage != "answer":
+        return allowed
+    return Tolerance(max(allowed.absolute, ROUNDED), max(allowed.relative, ROUNDED))
+
+
+def _agreement(pairs: Sequence[tuple[Tensors, Tensors]], parities: list[Parity], share: float) -> Agreement:
+    """Of one stage; a difference of `share` of the largest value is allowed, whatever the tolerance."""
     apart = [_apart(got[name], want[name]) for got, want in pairs for name in want]
     bad = next((parity for parity in parities if not parity.ok), None)
+    most = max((each[1] for each in apart), default=0.0)
+    allowed = bad is None or (not bad.reason and most <= share)
     return Agreement(
         same=all(same_bits(got, want) for got, want in pairs),
-        within=bad is None,
+        within=allowed,
         max_abs=max((each[0] for each in apart), default=0.0),
-        share=max((each[1] for each in apart), default=0.0),
-        reason=str(bad) if bad is not None else "",
-    )
-
-
-def same_bits(got: Tensors, want: Tensors) -> bool:
-    """Whether two sets of tensors are the same, NaNs and the sign of zero included."""
-    return got.keys() == want.keys() and all(
-        got[name].shape == array.shape
-        and dtype_name(got[name]) == dtype_name(array)
-        and (
-            got[name].tolist() == array.tolist()
-            if dtype_name(array) == "string"
-            else np.ascontiguousarray(got[name]).tobytes() == np.ascontiguousarray(array).tobytes()
-        )
-        for name, array in want.items()
+        share=most,
+        reason=str(bad) if bad is not None and not allowed else "",
     )
 
 
@@ -330,34 +246,16 @@ def _apart(got: Array, want: Array) -> tuple[float, float]:
     return most, most / largest if largest else 0.0
 
 
-def _changed(got: Tensors, want: Tensors) -> bool | None:
+def _changed(got: Tensors, want: Tensors, parities: Mapping[str, Parity]) -> bool | None:
     """Whether the answer names something else; None for one that names nothing."""
+    if are_detections(want):
+        return not all(parity.ok for parity in parities.values())
     if (best := best_class(want)) is not None:
         return best_class(got) != best
     named = [name for name, array in want.items() if array.dtype.kind != "f"]
     if not named:
         return None
-    return any(not same_bits({name: got[name]}, {name: want[name]}) for name in named if name in got)
-
-
-def _moved(bundle: Bundle, case: _Case, prepared: Tensors) -> _Case:
-    """The case, with what is prepared there."""
-    batch = {name: array[None] for name, array in prepared.items()}
-    return msgspec.structs.replace(
-        case,
-        prepared=prepared,
-        carried={name: batch[name] for name in case.carried},
-        fed=_rows(bundle, {name: batch[name] for name in batch if name not in case.carried}),
-    )
-
-
-def _rows(bundle: Bundle, row: Tensors) -> Tensors:
-    """One row as a batch of the size that the network was made for, filled up with copies of it."""
-    info = bundle.manifest.graphs.net
-    fixed = info.signature.inputs[0].shape[0]
-    if info.batch or not isinstance(fixed, int):
-        return row
-    return {name: np.repeat(array, fixed, axis=0) for name, array in row.items()}
+    return any(name in got and not same_bits({name: got[name]}, {name: want[name]}) for name in named)
 
 
 def _golden_inputs(bundle: Bundle) -> list[bytes]:
