@@ -94,6 +94,7 @@ def examine() -> dict[str, Any]:
         "core": core,
         "runtimes": runtimes,
         "features": [_feature(name) for name in OPTIONAL],
+        "machines": _machines(),
         "importers": list(plugins.table("importers")),
         "settings": _settings(),
     }
@@ -114,6 +115,16 @@ def _runtime(name: str) -> dict[str, Any]:
         return {"name": name, "ok": True, "about": runtime.describe()}
     except (ModelportError, ImportError) as problem:
         return {"name": name, "ok": False, "about": str(problem)}
+
+
+def _machines() -> list[dict[str, Any]]:
+    """What `modelport verify --on` can replay a bundle on here."""
+    from ..emulation.machine import machines
+
+    return [
+        {"name": one.name, "ok": one.available, "ready": one.ready, "about": one.title, "reason": one.reason}
+        for one in machines()
+    ]
 
 
 def _feature(name: str) -> dict[str, Any]:
@@ -166,6 +177,10 @@ def _print(report: dict[str, Any]) -> None:
         found = ", ".join(f"{name} {number}" for name, number in feature["found"].items() if number)
         need = "" if feature["ok"] else f"to {feature['purpose']}: {feature['install']}"
         rows.append((f"[{feature['name']}]", _mark(feature["ok"], optional=True), found, need))
+    for one in report["machines"]:
+        todo = one["reason"] and f"to verify --on it: {one['reason']}"
+        about = one["about"] if one["ready"] or todo else f"{one['about']}; fetched when it is first used"
+        rows.append((f"on {one['name']}", "yes" if one["ok"] else "not here", about, todo))
     out.print(grid(["part", "", "found", "to do"], rows))
 
 

@@ -65,6 +65,7 @@ def _print(bundle: Bundle) -> None:
             else "none",
         ),
         ("variants", "\n".join(_variant(variant) for variant in manifest.variants)),
+        ("the same bits on", ", ".join(manifest.portable)),
         ("digest", f"{bundle.digest} (every file matches)"),
     ]
     out = console()
@@ -82,9 +83,9 @@ def _variant(variant: Variant) -> str:
     """`heads: net.onnx on onnxruntime, chosen for any machine`."""
     settings = "".join(f", {name}={json.dumps(value)}" for name, value in variant.settings.items())
     how = f"{variant.file} on {variant.runtime}{settings}"
-    return f"{variant.name}: {how}" + (
-        f", chosen for {variant.machine or 'any machine'}" if variant.chosen else ""
-    )
+    chosen = f", chosen for {variant.machine or 'any machine'}" if variant.chosen else ""
+    same = f", the same bits on {', '.join(variant.portable)}" if variant.portable else ""
+    return f"{variant.name}: {how}{chosen}{same}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

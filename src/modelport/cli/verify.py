@@ -12,6 +12,7 @@ from .render import console, grid, json_option, write_json
 if TYPE_CHECKING:
     from ..verify.replay import Report
 
+MACHINES = ("haswell", "aarch64", "aarch64-dotprod", "wasm", "all")
 STAGE_NAMES = {
     "decode": "decode",
     "pre": "pre",
@@ -26,15 +27,58 @@ STAGE_NAMES = {
 @click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of one network run."
 )
+@click.option(
+    "--on",
+    "machines",
+    multiple=True,
+    type=click.Choice(MACHINES),
+    help="Replay on this emulated machine instead, and compare with this one; several times, or `all`.",
+)
+@click.option(
+    "--variant", help="With --on: this form of the network.  [default: the chosen one; '' is as packed]"
+)
+@click.option(
+    "--data", type=click.Path(exists=True), help="With --on: items of this folder beside the golden cases."
+)
+@click.option(
+    "--cases", default=4, show_default=True, type=click.IntRange(1), help="With --on: items in all."
+)
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="With --on: time for each machine, after which no item is begun.",
+)
 @trust_option
 @json_option
-def command(bundle: str, threads: int, trust: bool, as_json: bool) -> int:
+def command(
+    bundle: str,
+    threads: int,
+    machines: tuple[str, ...],
+    variant: str | None,
+    data: str | None,
+    cases: int,
+    seconds: float,
+    trust: bool,
+    as_json: bool,
+) -> int:
     """Replay BUNDLE's golden cases and name the first place where the answers diverge.
 
     The cases were recorded from the source framework at four taps: decoded, pre, raw and answer. Each
     stage is run on what was recorded before it, so the guilty stage is named; then everything is run
     from the encoded file to the answer. Exit code 0: the same model; 1: not the same, or no cases.
+
+    With --on the stages are run on an emulated older PC, on arm64 or in WebAssembly and held against what
+    they give here: 0 where no answer changes, 1 where one does, 4 where no such machine can be emulated.
     """
+    if machines:
+        from . import verify_on
+
+        asked = verify_on.Asked(machines, variant, data, cases, seconds)
+        return verify_on.run(bundle, asked, as_json=as_json)
+    if variant is not None or data is not None:
+        raise click.UsageError("--variant and --data are for --on MACHINE")
     from ..verify.replay import verify
 
     report = verify(bundle, threads=threads, runtime=runtime_of(trust))
