@@ -132,3 +132,9 @@ def test_settings_reach_onnxruntime() -> None:
     assert options.execution_mode.name == "ORT_PARALLEL"
     assert options.graph_optimization_level.name == "ORT_ENABLE_BASIC"
     assert session_options(1).intra_op_num_threads == 1
+
+
+def test_the_network_as_packed_has_a_name(plain: Bundle, tmp_path: Path) -> None:
+    bundle = with_variants(plain, tmp_path / "2", Variant("thrice", "other.onnx", chosen=True))
+    assert answer(bundle) == 3
+    assert answer(bundle, variant="packed") == 2

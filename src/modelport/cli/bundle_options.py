@@ -32,6 +32,13 @@ runtime_option = click.option(
 )
 
 
+variant_option = click.option(
+    "--variant",
+    metavar="NAME",
+    help="A form of the network; packed: as it was packed.  [default: the one chosen for this machine]",
+)
+
+
 def runtime_of(trust: bool, runtime: str | None = None) -> str | None:
     """What runs the network: with `--trust` also functions; None for what the bundle says.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError, UsageError, did_you_mean
-from .bundle_options import SHARE, pairs_of, runtime_option
+from .bundle_options import SHARE, pairs_of, runtime_option, variant_option
 from .render import console, facts, grid, json_option, tracked, write_json
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _answer_options(function: F) -> F:
         ),
         click.option("--key", help="The server's key.", envvar="MODELPORT_KEY"),
         click.option("--url", help="Ask the server at this address in place of running the bundle here."),
+        variant_option,
         runtime_option,
     ):
         function = option(function)
@@ -144,7 +145,8 @@ def _evaluate(bundle: str, data: str, given: Mapping[str, Any], **other: Any) ->
     def track(items: Iterable[Any], total: int) -> Iterable[Any]:
         return tracked(items, total, "evaluate")
 
-    names = ("runtime", "url", "key", "split", "target", "images", "output", "kind", "limit", "seed")
+    names = ("runtime", "variant", "url", "key", "split", "target", "images", "output", "kind")
+    names += ("limit", "seed")
     settings: dict[str, Any] = {name: given[name] for name in names}
     settings |= {
         "concurrency": given["threads"],
@@ -161,7 +163,7 @@ def _other(against: str, data: str, given: Mapping[str, Any], evaluation: Evalua
         from ..evaluate.values import read
 
         return read(against)
-    return _evaluate(against, data, given, url=None, replicates=0)
+    return _evaluate(against, data, given, url=None, variant=None, replicates=0)
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, float | int | bool]:

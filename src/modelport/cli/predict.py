@@ -14,7 +14,15 @@ import click
 import msgspec
 
 from ..bundle.store import Bundle
-from .bundle_options import conf_option, iou_option, options_of, runtime_of, trust_option
+from .bundle_options import (
+    conf_option,
+    iou_option,
+    options_of,
+    runtime_of,
+    runtime_option,
+    trust_option,
+    variant_option,
+)
 from .predict_inputs import Item, items_of
 from .predict_names import read_names
 from .render import console, grid, json_option, tracked, write_json
@@ -72,6 +80,8 @@ def _saving(function: F) -> F:
     "--reconnect", type=click.IntRange(0), default=5, show_default=True, help="Tries for a cut stream."
 )
 @click.option("--threads", type=click.IntRange(1), help="Items answered side by side. [default: cores]")
+@runtime_option
+@variant_option
 @trust_option
 @json_option
 def command(bundle: str, inputs: tuple[str, ...], top: int | None, as_json: bool, **given: Any) -> int:
@@ -128,7 +138,12 @@ def _rows(
     sources = sources_of(inputs, given["texts"], given["rows"], bundle)
     options = options_of(bundle, given["options"], conf=given["conf"], iou=given["iou"])
     pipeline = opened.enter_context(
-        Pipeline.open(bundle, threads=given["threads"] or 1, runtime=runtime_of(given["trust"]))
+        Pipeline.open(
+            bundle,
+            threads=given["threads"] or 1,
+            runtime=runtime_of(given["trust"], given["runtime"]),
+            variant=given["variant"],
+        )
     )
     run = Rows(pipeline, stop, options, given["save"])
     opened.enter_context(stop.listening())
@@ -163,7 +178,12 @@ def _opened(
     live = any(item.moving and kind_of(item.name) in ("stream", "camera") for item in items)
     threads = given["threads"] or usable_cores()
     pipeline = opened.enter_context(
-        Pipeline.open(bundle, threads=threads if live else 1, runtime=runtime_of(given["trust"]))
+        Pipeline.open(
+            bundle,
+            threads=threads if live else 1,
+            runtime=runtime_of(given["trust"], given["runtime"]),
+            variant=given["variant"],
+        )
     )
     playing = Playing(given["fps"], given["frames"], given["reconnect"])
     workers = 1 if live else threads

@@ -11,6 +11,8 @@ from ..errors import NotFound, did_you_mean
 
 ANY = ""
 """The class of what runs alike everywhere."""
+PACKED = "packed"
+"""In place of a variant's name: the network as it was packed."""
 
 # From the most to the least; the first that a processor has names its class.
 LEVELS = {
@@ -49,7 +51,7 @@ def choose_variant(
     """The form of the network to run; None for the one that was packed.
 
     Args:
-        wanted: a variant's name; "" for none; None for the first chosen for machines of this class.
+        wanted: a variant's name; "" or "packed" for none; None for the first chosen for this class.
         usable: whether what was chosen can run; what is wanted by name is not asked.
 
     Raises:
@@ -59,7 +61,7 @@ def choose_variant(
         classes = (ANY, machine_class())
         fitting = (each for each in manifest.variants if each.chosen and each.machine in classes)
         return next(filter(usable, fitting), None)
-    if not wanted:
+    if wanted in ("", PACKED):
         return None
     names = [each.name for each in manifest.variants]
     if wanted not in names:
