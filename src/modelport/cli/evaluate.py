@@ -145,8 +145,8 @@ def _evaluate(bundle: str, data: str, given: Mapping[str, Any], **other: Any) ->
     def track(items: Iterable[Any], total: int) -> Iterable[Any]:
         return tracked(items, total, "evaluate")
 
-    names = ("runtime", "variant", "url", "key", "split", "target", "images", "output", "kind")
-    names += ("limit", "seed")
+    names = ["runtime", "variant", "url", "key", "split", "target", "images", "output", "kind"]
+    names += ["limit", "seed"]
     settings: dict[str, Any] = {name: given[name] for name in names}
     settings |= {
         "concurrency": given["threads"],
