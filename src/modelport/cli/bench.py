@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+from rich.markup import escape
 
 from ..errors import UsageError
 from .bundle_options import trust_option
@@ -39,10 +40,8 @@ TYPES, NODES = 8, 12
 @click.option("--threads", metavar="N,…", help="Threads of a network run. [default: 1 and all cores]")
 @click.option(
     "--seconds",
-    default=20.0,
-    show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Time to measure.",
+    help="Time to measure. [default: 20, or 1 for each configuration]",
 )
 @click.option("--profile", is_flag=True, help="Name the operators that take the time, stage by stage.")
 @click.option("--seed", default=0, show_default=True, help="Of the order of turns.")
@@ -66,8 +65,10 @@ def command(bundle: str, data: str | None, out: str | None, as_json: bool, **giv
     stop = Stop()
     with stop.listening(), progress(f"bench {Path(bundle).name}", None, steady=True) as bar:
 
-        def tick(done: int, turns: int) -> None:
-            bar.update(bar.task_ids[0], completed=done, total=turns, refresh=True)
+        def tick(what: str, done: int, whole: int) -> None:
+            if what not in bar.tasks[0].description:
+                bar.reset(bar.task_ids[0], description=escape(f"{Path(bundle).name}: {what}"))
+            bar.update(bar.task_ids[0], completed=done, total=whole, refresh=True)
 
         found = bench(bundle, data, tick=tick, stopped=lambda: stop.wanted, **plan)
     if as_json:

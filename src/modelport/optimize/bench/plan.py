@@ -15,7 +15,8 @@ from ...runtimes.form import FUNCTIONS
 from ..items import Items
 from .timing import LEAST_ROUNDS, Measured
 
-SECONDS = 20.0
+SECONDS, EACH = 20.0, 1.0
+"""Of measuring, and of each configuration where there are more."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Items of a call; by default 1, 4 and 16, and for a network of a fixed batch that."""
     threads: tuple[int, ...] = ()
     """Threads of one run; by default 1 and as many as there are cores."""
-    seconds: float = SECONDS
-    """Of measuring."""
+    seconds: float | None = None
+    """Of measuring; by default 20, and more where there are more configurations than that."""
     profile: bool = False
     """Whether the operators are asked for, too."""
     trust: bool = False
@@ -50,7 +51,7 @@ def said_of_items(items: Items) -> list[str]:
     return said
 
 
-def said_of(measured: Measured, plan: Plan) -> list[str]:
+def said_of(measured: Measured) -> list[str]:
     """What is to be known of how it was measured."""
     said = []
     split = {each.batch: parts for each, parts in measured.parts.items() if parts > 1}
@@ -59,11 +60,10 @@ def said_of(measured: Measured, plan: Plan) -> list[str]:
             f"a batch of {batch} is {parts} runs of the network: once prepared, its items have several shapes"
         )
     if measured.rounds < LEAST_ROUNDS:
-        said.append(f"only {measured.rounds} rounds were finished: the intervals say little")
-    elif measured.seconds > 1.5 * plan.seconds:
+        count = f"{measured.rounds} round{'s' if measured.rounds > 1 else ''}"
         said.append(
-            f"{measured.rounds} rounds took {measured.seconds:.0f} s, more than --seconds {plan.seconds:g}: "
-            "fewer say nothing"
+            f"only {count} in {measured.seconds:.0f} s: the intervals say little; measure fewer "
+            "configurations, or longer (--seconds)"
         )
     return said
 
@@ -98,7 +98,7 @@ def command_of(bundle: Bundle, data: object, plan: Plan) -> str:
         words += ["--variant", name]
     words += ["--batch", ",".join(map(str, plan.batches))] if plan.batches else []
     words += ["--threads", ",".join(map(str, plan.threads))] if plan.threads else []
-    words += ["--seconds", f"{plan.seconds:g}"] if plan.seconds != SECONDS else []
+    words += ["--seconds", f"{plan.seconds:g}"] if plan.seconds is not None else []
     words += ["--seed", str(plan.seed)] if plan.seed else []
     words += ["--profile"] if plan.profile else []
     words += ["--trust"] if plan.trust else []

@@ -23,7 +23,7 @@ from .forms import forms_of, tried
 from .noise import disturbed, look, swinging
 from .operators import profile
 from .outcome import STAGES, Bench, Left, Point, Profile
-from .plan import Plan, command_of, processor, said_of, said_of_items, versions_of
+from .plan import EACH, SECONDS, Plan, command_of, processor, said_of, said_of_items, versions_of
 from .timing import Configuration, Measured, Stopped, Tick, Times, Turns, interval, percentile
 
 
@@ -31,7 +31,7 @@ def bench(
     bundle: str | os.PathLike[str] | Bundle,
     data: str | os.PathLike[str] | None = None,
     *,
-    tick: Tick = lambda done, turns: None,
+    tick: Tick = lambda what, done, whole: None,
     stopped: Stopped = lambda: False,
     **settings: Any,
 ) -> Bench:
@@ -40,7 +40,8 @@ def bench(
     Args:
         bundle: the bundle, or where it is.
         data: a folder or file of items; without it the bundle's golden inputs, or made-up ones.
-        tick: told after every turn how many are done, and of how many.
+        tick: told what is being done (`loading`, `measuring`, `profiling`), how many steps of it are over,
+            and of how many.
         stopped: asked before every turn; what was measured until then is the answer.
         settings: those of `Plan`, by name.
 
@@ -64,7 +65,7 @@ def bench(
             raise KeyboardInterrupt
         reasons = "; ".join(f"{each.what}: {each.reason}" for each in left)
         raise Unsupported(f"nothing of {opened.manifest.name} could be measured: {reasons}")
-    profiles = _profiled(opened, forms, items, measured, plan, stopped, left) if plan.profile else ()
+    profiles = _profiled(opened, forms, items, measured, plan, tick, stopped, left) if plan.profile else ()
     return Bench(
         bundle=opened.manifest.name,
         version=opened.manifest.version,
@@ -79,7 +80,7 @@ def bench(
         points=_points(measured.times),
         profiles=profiles,
         left=tuple(left),
-        notes=(*notes, *said_of_items(items), *said_of(measured, plan), *disturbances),
+        notes=(*notes, *said_of_items(items), *said_of(measured), *disturbances),
         rounds=measured.rounds,
         seed=plan.seed,
         seconds=round(time.monotonic() - begun, 1),
@@ -95,7 +96,7 @@ def _wanted(bundle: Bundle, plan: Plan) -> tuple[list[Configuration], list[Form]
         ModelportError: as `bench`.
     """
     cores = usable_cores()
-    if not plan.seconds > 0:
+    if plan.seconds is not None and not plan.seconds > 0:
         raise UsageError(f"--seconds {plan.seconds:g}: expected more than 0")
     batches, notes = _batches(bundle, plan)
     threads = _counts(plan.threads, "--threads") or tuple(sorted({1, cores}))
@@ -121,7 +122,8 @@ def _measured(
     """The times, and what disturbed them."""
     before, begun = look(), time.monotonic()
     with Turns(bundle, forms, items.encoded, plan.seed) as turns:
-        measured = turns.measure(wanted, plan.seconds, tick, stopped)
+        seconds = plan.seconds or max(SECONDS, EACH * len(wanted))
+        measured = turns.measure(wanted, seconds, tick, stopped)
     if any(form.runtime == FUNCTIONS for form in forms):
         before = None  # a function's process is none of ours, and no other program either
     found = disturbed(before, look(), time.monotonic() - begun, usable_cores())
@@ -181,6 +183,7 @@ def _profiled(
     items: Items,
     measured: Measured,
     plan: Plan,
+    tick: Tick,
     stopped: Stopped,
     left: list[Left],
 ) -> tuple[Profile, ...]:
@@ -190,6 +193,7 @@ def _profiled(
         own = [each for each in measured.times if each.form == number]
         if not own or stopped():
             continue
+        tick("profiling", number, len(forms))
         least = min(own, key=lambda each: (each.threads, each.batch))
         try:
             made = profile(
@@ -199,7 +203,7 @@ def _profiled(
                 items.encoded,
                 threads=least.threads,
                 batch=least.batch,
-                seconds=plan.seconds,
+                seconds=plan.seconds or SECONDS,
                 stopped=stopped,
             )
         except ModelportError as problem:

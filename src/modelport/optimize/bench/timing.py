@@ -28,7 +28,7 @@ from ..measure import LEVEL, Interval
 ROUNDS = 15
 """Rounds that are aimed at: turns are made shorter for them, down to one call."""
 LEAST_ROUNDS = 5
-"""Fewer say nothing of how far the figures would move."""
+"""Fewer say little of how far the figures would move; they may take twice the time for it."""
 MOST_ROUNDS = 400
 TURN = 0.1
 """Seconds of a turn, at most, where a call is shorter."""
@@ -40,8 +40,8 @@ DRAWS = 1000
 DRAWN = 4 << 20
 """Values drawn for one interval, at most."""
 
-Tick = Callable[[int, int], None]
-"""Told after every turn how many are done, and of how many."""
+Tick = Callable[[str, int, int], None]
+"""Told what is being done, how many steps of it are over, and of how many."""
 Stopped = Callable[[], bool]
 
 
@@ -144,15 +144,15 @@ class Turns:
             tick: told how far it is.
             stopped: asked before every turn.
         """
-        took, failed, parts = self._warmed(configurations, stopped)
+        took, failed, parts = self._warmed(configurations, tick, stopped)
         kept = list(took)
         rounds = self._planned(took, seconds)
         turns = self._turns(kept)
         found: list[dict[Configuration, tuple[Array, float]]] = []
         begun = time.perf_counter()
         for number in range(rounds if kept else 0):
-            if time.perf_counter() - begun > 2 * seconds and number >= LEAST_ROUNDS:
-                break  # another program takes the cores: what was planned would last too long
+            if time.perf_counter() - begun > 2 * seconds and number >= 2:
+                break  # another program takes the cores, or there is too much to measure
             told = partial(_told, tick, number * len(turns), rounds * len(turns))
             whole = self._round(turns, number, told, stopped)
             if whole is None:
@@ -166,15 +166,16 @@ class Turns:
         return Measured(times, failed, parts, len(found), time.perf_counter() - begun)
 
     def _warmed(
-        self, configurations: Sequence[Configuration], stopped: Stopped
+        self, configurations: Sequence[Configuration], tick: Tick, stopped: Stopped
     ) -> tuple[dict[Configuration, float], dict[Configuration, str], dict[Configuration, int]]:
         """Seconds of a call of each configuration, why others do not run, and `Measured.parts`."""
         took: dict[Configuration, float] = {}
         failed: dict[Configuration, str] = {}
         parts: dict[Configuration, int] = {}
-        for each in configurations:
+        for place, each in enumerate(configurations):
             if stopped():
                 break
+            tick("loading", place, len(configurations))
             try:
                 for pipeline in self._lane(each):
                     staged(pipeline, self._taken(0, each.batch))
@@ -269,7 +270,7 @@ class Turns:
 
 
 def _told(tick: Tick, before: int, whole: int, turn: int) -> None:
-    tick(before + turn, whole)
+    tick("measuring", before + turn, whole)
 
 
 class _Plan(msgspec.Struct, frozen=True):
