@@ -27,7 +27,7 @@ from modelport.importers.source import Permission
 from modelport.optimize.count import count
 
 RECIPE = Path(__file__).parent / "pictures.toml"
-GOLDEN = 8
+GOLDEN = 4
 ROUNDS = 60
 RUNS = 10
 KINDS = ("pruned", "sparse", "student")
