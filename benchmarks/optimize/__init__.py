@@ -1,0 +1,1 @@
+"""`modelport optimize` beside Olive, ONNX Runtime's guide, NNCF with OpenVINO, and Ultralytics' export."""
