@@ -223,7 +223,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     golden: Golden | None = None
     variants: tuple[Variant, ...] = ()
     portable: tuple[Name, ...] = ()
-    """The classes of machines on which every stage, replayed, gave the same bits; empty where nobody asked."""
+    """Classes of machines on which every stage, replayed, gave the same bits; empty where nobody asked."""
     lineage: Lineage = Lineage()
     files: dict[FilePath, File]
 

@@ -104,14 +104,16 @@ def read(folder: Path, jobs: Sequence[Job], printed: str) -> list[dict[str, Arra
     """The outputs of the jobs that were run, which may be fewer than there are; the first ones.
 
     Args:
-        printed: what the program wrote on its standard output.
+        printed: what the program wrote on its standard output, also where it was ended in the midst of it.
 
     Raises:
         ValueError: it is not what such a program prints.
     """
     done: list[dict[str, Array]] = []
     arrays: list[Array] = []
-    for line in printed.splitlines():
+    lines = printed.split("\n")
+    whole = max((place for place, line in enumerate(lines) if line == "ran"), default=-1) + 1
+    for line in lines[:whole]:
         word, *rest = line.split(" ")
         if word == "ran":
             job = jobs[len(done)]

@@ -129,15 +129,15 @@ def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note) -> Ran:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
         files.write(Path(folder), jobs)
-        printed = _ran(name, emulator.command(files.NAME, seconds), folder, GRACE * seconds)
+        printed = _ran(emulator.command(files.NAME, seconds), folder, GRACE * seconds)
         try:
             outputs = files.read(Path(folder), jobs, printed)
         except (ValueError, OSError, KeyError) as problem:
-            raise ModelFailed(f"{name}: what it printed cannot be read: {problem}") from problem
+            raise ModelFailed(f"what it printed cannot be read: {problem}") from problem
     return Ran(outputs, engine, round(time.monotonic() - begun, 2))
 
 
-def _ran(name: str, command: Sequence[str], folder: str, limit: float) -> str:
+def _ran(command: Sequence[str], folder: str, limit: float) -> str:
     """What the program printed; also where it was ended because its time was over."""
     # A session of its own, so that what it starts ends with it.
     with subprocess.Popen(
@@ -156,13 +156,13 @@ def _ran(name: str, command: Sequence[str], folder: str, limit: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             printed, _ = process.communicate()
             if "ran" not in printed.splitlines():
-                raise ModelFailed(f"{name}: not one graph was run in {limit:.0f} s") from None
+                raise ModelFailed(f"not one graph was run in {limit:.0f} s") from None
             return printed
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        raise ModelFailed(f"{name}: {_last(said) or f'ended with {process.returncode}'}")
+        raise ModelFailed(_last(said) or f"it ended with {process.returncode}")
     return printed
 
 

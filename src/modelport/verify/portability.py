@@ -176,7 +176,7 @@ def replay(
         return msgspec.structs.replace(about, reason=f"{problem.message}{hint}")
     about = msgspec.structs.replace(about, engine=ran.engine, seconds=round(ran.seconds, 1))
     if not found:
-        return msgspec.structs.replace(about, reason=f"not one item was done in {seconds:g} s")
+        return msgspec.structs.replace(about, reason=f"not one item was done in {seconds:g} s: give it more")
     return _found(bundle, about, cases, found)
 
 
