@@ -88,6 +88,23 @@ def test_eight_bits_run_in_eight_bits(bundle: Bundle, calibration: Calibration, 
     assert kernels and all(kernel.endswith("I8") for kernel in kernels)
 
 
+def test_a_profile_is_that_of_the_last_run() -> None:
+    timed = session("g (float[N, 3] x) => (float[N, 3] y) { y = Softmax(x) }", profile=True)
+    assert timed.profile() == []
+    for rows in (1, 2, 1):
+        timed.run({"x": np.zeros((rows, 3), np.float32)})
+        assert [kind for _, kind, _, _ in timed.profile()].count("Softmax") == 1
+
+
+def test_integers_are_taken_as_onnxruntime_gives_them() -> None:
+    """Its int64 is C's long long, which is not NumPy's own int64."""
+    made = OnnxRuntime().open(written("g (int64[N] x) => (int64[N] y) { y = Add(x, x) }"))
+    given = made.run({"x": np.array([1, 2])})["y"]
+    doubled = session("g (int64[N] x) => (int64[N] y) { y = Add(x, x) }")
+    for array in (given, given.astype(np.longlong), given.astype(">i8")):
+        assert doubled.run({"x": array})["y"].tolist() == [4, 8]
+
+
 def test_types_names_and_inputs_that_nothing_reads() -> None:
     mixed = session(
         "g (float[N, 2] x, float[N, 2] unused, bool b, int64[M] i, float16[N] h)"

@@ -144,6 +144,7 @@ class OpenVinoSession:
         self._lock = threading.Lock()
         self._forms: dict[_Shapes | None, _Compiled] = {None: self._compiled(network)}
         """By the shapes of the inputs; None for what takes any."""
+        self._last: _Compiled | None = None
         self._fixed = all(isinstance(size, int) for spec in signature.inputs for size in spec.shape)
 
     @property
@@ -173,23 +174,23 @@ class OpenVinoSession:
             Signature((), ()).check_inputs(options)
         arrays = {spec.name: _native(spec.name, batch[spec.name]) for spec in self._signature.inputs}
         try:
-            return self._form(tuple(array.shape for array in arrays.values())).run(arrays)
+            self._last = self._form(tuple(array.shape for array in arrays.values()))
+            return self._last.run(arrays)
         except (RuntimeError, TypeError, ValueError) as problem:
             raise ModelFailed(f"the graph failed while it ran: {_cleaned(problem)}") from problem
 
     def profile(self) -> list[tuple[str, str, str, float]]:
-        """Of the last run of each form: an operator's name, its type, the kernel, microseconds.
+        """Of the last run: an operator's name, its type, the kernel, microseconds.
 
-        Empty unless the session was opened with `profile`.
+        Empty unless the session was opened with `profile`, and there was a run.
         """
-        forms = {id(form): form for form in self._forms.values()}
-        return [row for form in forms.values() for row in form.profile()]
+        return [] if self._last is None else self._last.profile()
 
     def close(self) -> None:
         """Free the graph; a run in another thread keeps it until it ends."""
         with self._lock:
             self._forms = {}
-            self._network = None
+            self._network = self._last = None
 
     def _form(self, shapes: _Shapes) -> _Compiled:
         """What runs these shapes: compiled for them alone if they are among the first that come.
@@ -313,7 +314,8 @@ def _native(name: str, array: Array) -> Array:
             raise InputError(
                 f"OpenVINO computes int64 in 32 bits; got {least} to {most}", at=f"$.inputs.{name}"
             )
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    # By its name: of C's two types of 64 bits, OpenVINO knows the one that ONNX Runtime does not give.
+    return np.ascontiguousarray(array, np.dtype(array.dtype.name))
 
 
 def _cleaned(problem: Exception) -> str:
