@@ -16,7 +16,7 @@ import onnx
 from ... import plugins
 from ...bundle.store import Bundle
 from ...runtimes.form import DEFAULT, Form
-from ...runtimes.pipeline import Pipeline
+from ...runtimes.pipeline import Pipeline, graph_of
 from ...runtimes.session import DEFAULTS, Session
 from ...tensors import Array
 from .origins import Origins
@@ -57,7 +57,7 @@ def profile(
     """
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="modelport-profile-")))
-        graphs: dict[str, bytes] = {stage: _graph(bundle, form, stage) for stage in GRAPHS}
+        graphs: dict[str, bytes] = {stage: graph_of(bundle, stage, form) for stage in GRAPHS}
         sessions: dict[str, Session] = {}
         for stage, graph in graphs.items():
             sessions[stage] = _session(form, stage, graph, threads, folder)
@@ -70,10 +70,6 @@ def profile(
             session = sessions.get(name)
             stages.append(_stage(form, name, ms, session, graphs.get(name), warm.get(name, 0), len(times)))
     return Profile(form=number, threads=threads, batch=batch, calls=len(times), stages=tuple(stages))
-
-
-def _graph(bundle: Bundle, form: Form, stage: Literal["pre", "net", "post"]) -> bytes:
-    return bundle.read_onnx(form.file) if stage == "net" and form.variant else bundle.graph(stage)
 
 
 def _session(form: Form, stage: str, graph: bytes, threads: int, folder: Path) -> Session:
@@ -128,6 +124,7 @@ def _stage(
         note = "native code that gives the bytes of the graph; the graph did not run"
     else:
         nodes = _operators(session, graph, warm, calls)  # type: ignore[arg-type]
+        note = "" if nodes else "the graph passes on what it is given"
     return StageProfile(
         stage=stage,  # type: ignore[arg-type]
         ms=ms,
