@@ -277,6 +277,7 @@ def test_runtimes_that_are_not_here_are_left_out_or_refused(bundle: Bundle, runt
         (["--data", "nowhere"], 3, "no such file or directory: nowhere"),
         (["--variant", "other", "--variant", "other"], 2, "names one twice"),
         (["--seconds", "0"], 2, "--seconds"),
+        (["-o", "/dev/null/here"], 2, "--out /dev/null/here: "),
     ],
 )
 def test_what_makes_no_sense_is_said(
@@ -386,3 +387,15 @@ def test_one_point_is_drawn_as_well(found: Bench) -> None:
 def test_a_stage_without_a_graph_says_so(found: Bench) -> None:
     stage: StageProfile = found.profiles[0].stages[0]
     assert (stage.stage, stage.types, stage.nodes) == ("decode", (), ())
+
+
+def test_openvino_is_measured_beside_onnxruntime(bundle: Bundle) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'modelport[openvino]'")
+    asked = {"runtimes": ("onnxruntime", "openvino"), "variants": ("packed",), "batches": (2,)}
+    found = bench(bundle, **QUICK | asked, profile=True)
+    assert [form.title for form in found.forms] == ["onnxruntime packed", "openvino packed"]
+    assert found.points[1].latency_ratio is not None
+    assert found.versions.keys() >= {"onnxruntime", "openvino"}
+    net = next(stage for stage in found.profiles[1].stages if stage.stage == "net")
+    assert {node.nodes for node in net.nodes} >= {("first",), ("second",)}
+    assert all(node.calls == 1 and node.implementation for node in net.nodes)

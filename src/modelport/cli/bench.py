@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import click
 import msgspec
 from rich.markup import escape
 
-from ..errors import UsageError
+from ..errors import Unsupported, UsageError
 from .bundle_options import trust_option
 from .render import console, grid, json_option, progress, write_json
 from .stopping import Stop
@@ -59,6 +61,8 @@ def command(bundle: str, data: str | None, out: str | None, as_json: bool, **giv
     """
     from ..optimize.bench.run import bench
 
+    if out is not None:
+        _prepare(Path(out))
     plan: dict[str, Any] = {name: given[name] for name in ("seconds", "profile", "seed", "trust")}
     plan |= {"runtimes": given["runtimes"], "variants": given["variants"]}
     plan |= {"batches": _counts("--batch", given["batch"]), "threads": _counts("--threads", given["threads"])}
@@ -97,11 +101,26 @@ def _counts(flag: str, text: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def _prepare(folder: Path) -> None:
+    """See to it that the results can be written, before anything is measured.
+
+    Raises:
+        UsageError: the folder cannot be written to. Unsupported: matplotlib is not installed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UsageError(f"--out {folder}: {problem.strerror}") from problem
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--out {folder}: it may not be written to")
+    if find_spec("matplotlib") is None:
+        raise Unsupported("the plot needs matplotlib", hint="pip install 'modelport[optimize]'")
+
+
 def _write(found: Bench, folder: Path) -> None:
     from ..media.outputs import write_whole
     from ..optimize.bench.plot import plot
 
-    folder.mkdir(parents=True, exist_ok=True)
     report = msgspec.json.format(msgspec.json.encode(found.to_dict()), indent=2) + b"\n"
     write_whole(folder / "bench.json", report)
     write_whole(folder / "bench.png", plot(found))

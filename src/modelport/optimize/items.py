@@ -17,8 +17,8 @@ from ..runtimes.npz import is_npz, read_npz
 from ..runtimes.pipeline import Pipeline
 from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, records_of
 
-MOST = 256
-"""Items that are kept: more tell nothing new about time, and take memory."""
+MOST = 64
+"""Items that are kept: more tell nothing new about time, and each is read and prepared once before."""
 SUFFIXES = {"image": PICTURES, "table": TABLE_SUFFIXES, "text": TEXT_SUFFIXES}
 _SHOWN = 3
 

@@ -8,6 +8,8 @@ import onnx
 
 _DECORATION = re.compile(r"(_nchwc|_token_\d+|_nhwc|/duplicated|/WithoutBiases|/fq_\w+)+$")
 """What ONNX Runtime and OpenVINO append to the name of a node or value where they rewrite it."""
+_NUMBER = re.compile(r"_\d+$")
+"""What OpenVINO appends where a node is called like one of the weights."""
 MOST_FUSED = 5
 """Nodes that are looked back for the one whose work it is."""
 
@@ -35,7 +37,7 @@ class Origins:
         whose operator `kind` is a form of (`QLinearConv` of `Conv`).
         """
         plain = _DECORATION.sub("", name)
-        node = self._find(name) or self._find(plain)
+        node = self._find(name) or self._find(plain) or self._find(_NUMBER.sub("", plain))
         if node is None:
             return ()
         chain = [node]
