@@ -7,27 +7,30 @@ from typing import Any
 import click
 import msgspec
 
+from ..emulation import machine as machines
 from ..isolation import environments
 from .render import console, grid, write_json
 
 
 def show(*, as_json: bool) -> None:
     """Every environment on the disk, and those that would be made when they are needed."""
-    there = environments.listed()
+    there = _listed()
     known = [environments.table(name) for name in environments.names()]
+    fetched = [(one.name, one.megabytes, one.purpose, one.licence) for one in known]
+    fetched += [(one.name, one.megabytes, one.purpose, one.licence) for one in machines.kept()]
     if as_json:
         about = [
-            {"name": one.name, "purpose": one.purpose, "licence": one.licence, "megabytes": one.megabytes}
-            for one in known
+            {"name": name, "purpose": purpose, "licence": licence, "megabytes": megabytes}
+            for name, megabytes, purpose, licence in fetched
         ]
         write_json(_report(there) | {"known": about})
         return
     rows = [(one.name, _state(one), _size(one.bytes), one.path) for one in there]
     ready = {one.name for one in there if one.made and one.current}
     rows += [
-        (table.name, "not made", f"about {table.megabytes} MB", f"to {table.purpose}")
-        for table in known
-        if table.name not in ready
+        (name, "not made", f"about {megabytes} MB", f"to {purpose}")
+        for name, megabytes, purpose, _ in fetched
+        if name not in ready
     ]
     console().print(grid(["environment", "state", "size", ""], rows))
     if there:
@@ -48,13 +51,28 @@ def clear(name: str, *, as_json: bool) -> None:
 
 def make(name: str, *, as_json: bool) -> None:
     """Make one before it is needed, as where there will be no network later."""
-    wanted = environments.table(name)
-    environments.make(wanted, lambda step: click.echo(step, err=True))
-    there = [one for one in environments.listed() if one.path == str(wanted.folder)]
-    if as_json:
-        write_json(_report(there))
+    for machine in machines.kept():
+        if machine.name == name:
+            machines.make(name, lambda step: click.echo(step, err=True))
+            folder = machine.folder
+            break
     else:
-        click.echo(f"ready: {wanted.folder}")
+        wanted = environments.table(name)
+        environments.make(wanted, lambda step: click.echo(step, err=True))
+        folder = wanted.folder
+    if as_json:
+        write_json(_report([one for one in _listed() if one.path == str(folder)]))
+    else:
+        click.echo(f"ready: {folder}")
+
+
+def _listed() -> list[environments.Environment]:
+    """Those of frameworks, and what other machines are emulated with."""
+    kept = {str(one.folder) for one in machines.kept()}
+    return [
+        msgspec.structs.replace(one, current=True) if one.path in kept else one
+        for one in environments.listed()
+    ]
 
 
 def _report(found: list[environments.Environment]) -> dict[str, Any]:

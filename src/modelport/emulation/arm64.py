@@ -41,6 +41,7 @@ LIBRARIES = (
 PLATFORMS = ("manylinux_2_17", "manylinux2014", "manylinux_2_27", "manylinux_2_28", "manylinux_2_34")
 COMPILER = "aarch64-linux-gnu-gcc"
 ZIG = "ziglang==0.17.1"
+LICENCE = "onnxruntime is under MIT, glibc under LGPL-2.1, libstdc++ under GPL-3.0 with its exception"
 LIBRARY = "lib/libonnxruntime.so"
 OLDER, NEWER = "cortex-a72", "neoverse-n1"
 """As qemu names them."""
@@ -54,6 +55,8 @@ class Arm64(msgspec.Struct, frozen=True):
     title: str = "an arm64 without dot products, as in a Raspberry Pi 4"
     machine: str = "aarch64"
     cpu: str = OLDER
+    megabytes: int = 30
+    licence: str = LICENCE
 
     @property
     def folder(self) -> Path:
@@ -83,7 +86,7 @@ class Arm64(msgspec.Struct, frozen=True):
         """
         with places.making(self.folder, tell) as folder:
             if folder is not None:
-                tell(f"making what arm64 needs, once (about 30 MB in {folder})")
+                tell(f"making what arm64 needs, once (about {self.megabytes} MB in {folder})")
                 (folder / "lib").mkdir()
                 _libraries(folder / "lib", tell)
                 _onnxruntime(folder / LIBRARY, tell)

@@ -88,6 +88,16 @@ class Ran(msgspec.Struct, frozen=True, eq=False):
     seconds: float
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What is fetched and built once for a machine."""
+
+    name: str
+    folder: Path
+    megabytes: int
+    purpose: str
+    licence: str
+
+
 EMULATORS: tuple[Emulator, ...] = (
     OlderX86(),
     Arm64(),
@@ -109,6 +119,28 @@ def machine(name: str) -> Machine:
         NotFound: none has this name.
     """
     return _about(_emulator(name))
+
+
+def kept() -> list[Kept]:
+    """What there is to fetch, whether it was or not; several machines may share it."""
+    made = (each for each in EMULATORS if isinstance(each, Arm64 | Wasm))
+    there = {each.folder: each for each in reversed(list(made))}
+    return [
+        Kept(each.name, folder, each.megabytes, f"replay bundles on {each.title}", each.licence)
+        for folder, each in there.items()
+    ]
+
+
+def make(name: str, tell: Note) -> None:
+    """Fetch and build what a machine needs, as where there will be no network later.
+
+    Raises:
+        NotFound: no such machine. Unsupported: it cannot be emulated here.
+    """
+    emulator = _emulator(name)
+    if reason := emulator.reason():
+        raise Unsupported(f"{name} cannot be emulated here: {reason}")
+    emulator.prepare(tell)
 
 
 def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note) -> Ran:

@@ -25,6 +25,8 @@ class Wasm(msgspec.Struct, frozen=True):
     name: str = "wasm"
     title: str = "a browser's WebAssembly (onnxruntime-web in Node.js)"
     machine: str = "wasm"
+    megabytes: int = 150
+    licence: str = "onnxruntime-web is under MIT"
 
     @property
     def folder(self) -> Path:
@@ -51,7 +53,7 @@ class Wasm(msgspec.Struct, frozen=True):
         """
         with places.making(self.folder, tell) as folder:
             if folder is not None:
-                tell(f"installing {PACKAGE} {VERSION} from npm, once (about 130 MB in {folder})")
+                tell(f"installing {PACKAGE} {VERSION} from npm, once (about {self.megabytes} MB in {folder})")
                 _install(folder)
                 shutil.copyfile(PROGRAM, folder / PROGRAM.name)
         return f"{PACKAGE} {VERSION}"
