@@ -154,4 +154,4 @@ def test_calibration_data_that_says_nothing(start: Bundle, place: Path, tmp_path
     some = pictures(tmp_path / "some", 12)
     (some / "red" / "broken.png").write_bytes(b"no picture")
     found = read_calibration(start, some)
-    assert len(found.items) == 12 and "1 items could not be read: broken.png" in found.notes[-1]
+    assert len(found.items) == 12 and "broken.png" in found.notes[-1]

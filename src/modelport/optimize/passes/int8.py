@@ -16,12 +16,29 @@ import msgspec
 import numpy as np
 import onnx
 
+from ...runtimes.form import DEFAULT
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 from ..ranges import Calibrator, NotFinite, ranges
 from ..tail import LAYERS, behind, heads
+from .fold import folded, moves, quantized_first
+from .runtime import check_here
+from .ties import tied
 
 _MATRIX = ("MatMul", "Gemm")
+BETWEEN = (
+    "Sigmoid",
+    "HardSwish",
+    "HardSigmoid",
+    "Tanh",
+    "Erf",
+    "Gelu",
+    "Elu",
+    "Softplus",
+    "Mish",
+    "LeakyRelu",
+)
+"""Activations that OpenVINO computes in one step with their layer, if no 8-bit values are in between."""
 
 
 class DynamicInt8(msgspec.Struct, frozen=True):
@@ -59,7 +76,8 @@ class StaticInt8(msgspec.Struct, frozen=True):
 
     `activations` u8 with `weights` s8 is what VNNI multiplies; without VNNI two such products may overflow 16
     bits, which `reduced` (7-bit weights) or u8 weights keep from happening. What is behind the last layers
-    stays float, with `heads` these layers too. `kept`: nodes left in float.
+    stays float, with `heads` these layers too. `kept`: nodes left in float. `runtime` is what it is made for:
+    ONNX Runtime wants every operator between 8-bit values, OpenVINO what the layers take and no more.
     """
 
     name: ClassVar[str] = "static-int8"
@@ -69,14 +87,16 @@ class StaticInt8(msgspec.Struct, frozen=True):
     reduced: bool = False
     heads: bool = False
     kept: tuple[str, ...] = ()
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
 
     @property
     def id(self) -> str:
         parts = [self.name, self.calibrator, f"u8{self.weights}"]
         parts += [] if self.per_channel else ["tensor"]
         parts += ["reduced"] if self.reduced else []
-        parts += ["heads"] if self.heads else []
+        parts += ["floatheads"] if self.heads else []
         parts += [f"keep{len(self.kept)}"] if self.kept else []
+        parts += [self.runtime] if self.runtime != DEFAULT else []
         return "-".join(parts)
 
     @property
@@ -85,28 +105,35 @@ class StaticInt8(msgspec.Struct, frozen=True):
         said += ", per channel" if self.per_channel else ""
         said += ", 7-bit weights" if self.reduced else ""
         said += ", heads in float" if self.heads else ""
-        return said + (f", {len(self.kept)} layers in float" if self.kept else "")
+        said += f", {len(self.kept)} layers in float" if self.kept else ""
+        return said + (f", for {self.runtime}" if self.runtime != DEFAULT else "")
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         kinds = Counter(node.op_type for node in network.graph.node)
         if not any(kinds[kind] for kind in LAYERS):
             raise NotApplicable(f"it has none of {', '.join(LAYERS)}")
-        own = named(network)
+        check_here(self.runtime)
+        own, folds = ready(network, self.kept) if self.runtime == DEFAULT else (named(network), [])
+        if self.runtime != DEFAULT and not any(kinds[kind] for kind in BETWEEN):
+            raise NotApplicable("its activations are of a kind that needs no other placing of 8-bit values")
         last = heads(own) if self.heads else ()
         if self.heads and not last:
             raise NotApplicable("one layer is the last: it has no heads")
-        floats = [*self.kept, *behind(own), *last]
+        floats = [*self.kept, *behind(own), *last, *moves(own)]
         made = _float_outputs(
             _through_files(own, lambda source, target: self._write(source, target, floats, calibration))
         )
-        return Made(made, (_said(network, made),))
+        quantized_first(made)
+        bound = self.runtime != DEFAULT
+        return Made(made, (_said(network, made), *folds), self.runtime, machine_bound=bound)
 
     def _write(self, source: Path, target: Path, floats: Sequence[str], calibration: Calibration) -> None:
         from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
 
         network = onnx.load_model(source)
-        found = ranges(network, self.calibrator, calibration, _rows(network))
+        found = tied(network, ranges(network, self.calibrator, calibration, _rows(network)))
+        everywhere = self.runtime == DEFAULT
         seen = {name: (np.float32(each.low), np.float32(each.high)) for name, each in found.items()}
         weights = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}[self.weights]
         quantizer = QDQQuantizer(
@@ -118,8 +145,12 @@ class StaticInt8(msgspec.Struct, frozen=True):
             TensorsData(CalibrationMethod.MinMax, seen),
             [],
             list(floats),
-            _kinds(),
-            {"ActivationSymmetric": False, "WeightSymmetric": self.weights == "s8"},
+            _kinds() if everywhere else list(LAYERS),
+            {
+                "ActivationSymmetric": False,
+                "WeightSymmetric": self.weights == "s8",
+                "OpTypesToExcludeOutputQuantization": [] if everywhere else list(LAYERS),
+            },
         )
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(str(target))
@@ -153,6 +184,16 @@ def _kinds() -> list[str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+
+def ready(network: onnx.ModelProto, kept: Sequence[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
+    """A copy in which every node has a name and pictures are folded; and what was done.
+
+    Args:
+        kept: nodes that stay float, and as they are.
+    """
+    own = named(network)
+    return own, folded(own, kept)
 
 
 def quantizable(network: onnx.ModelProto) -> list[str]:

@@ -14,6 +14,20 @@ from ..calibration import Calibration
 from ..candidate import Candidate, Made, NotApplicable
 
 
+def check_here(runtime: str) -> str:
+    """What a runtime says of itself.
+
+    Raises:
+        NotApplicable: it is not installed, with the command that installs it.
+    """
+    try:
+        engine: Runtime = plugins.load("runtimes", runtime)()
+        return engine.describe()
+    except ModelportError as problem:
+        hint = f"; {problem.hint}" if problem.hint else ""
+        raise NotApplicable(f"{problem.message}{hint}") from problem
+
+
 class OnRuntime(msgspec.Struct, frozen=True):
     """Another engine, or other settings of the same."""
 
@@ -32,10 +46,10 @@ class OnRuntime(msgspec.Struct, frozen=True):
         return f"on {self.runtime}" + (f" ({', '.join(said)})" if said else "")
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        about = check_here(self.runtime)
+        engine: Runtime = plugins.load("runtimes", self.runtime)()
         try:
-            engine: Runtime = plugins.load("runtimes", self.runtime)()
             check_settings(self.runtime, self.settings, engine.settings)
-            about = engine.describe()
             engine.open(network.SerializeToString(), settings=self.settings).close()
         except ModelportError as problem:
             hint = f"; {problem.hint}" if problem.hint else ""

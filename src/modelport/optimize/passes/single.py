@@ -12,7 +12,7 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
     """`network` with the layer computed from what `quantized` gives it; None where it does not quantize it.
 
     Args:
-        network: in float; nodes named as in `quantized`.
+        network: in float, as `int8.ready` gives it; nodes named as in `quantized`.
         quantized: the same network in QDQ form.
         layer: a node's name.
     """
@@ -31,6 +31,8 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
         if back is None or back.op_type != "DequantizeLinear":
             continue
         there = made_by.get(back.input[0])
+        if there is not None and there.op_type == "SpaceToDepth":
+            there = made_by.get(there.input[0])  # of what is folded after it was rounded
         value = f"{layer}/quantized_{place}"
         if there is not None and there.op_type == "QuantizeLinear":
             added.append(helper.make_node("QuantizeLinear", [plain, *there.input[1:]], [value]))

@@ -1,0 +1,173 @@
+"""How 8-bit values are placed: folded pictures, one scale around what moves values, OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from modelport.errors import Unsupported
+from modelport.optimize.calibration import Calibration
+from modelport.optimize.candidate import NotApplicable
+from modelport.optimize.explain import fused
+from modelport.optimize.passes.fold import FoldPixels, folded
+from modelport.optimize.passes.int8 import StaticInt8, ready
+from modelport.optimize.passes.single import only
+from modelport.optimize.passes.ties import tied
+from modelport.optimize.ranges import Range
+from modelport.optimize.sensitivity import layers
+from modelport.runtimes.onnxruntime import OnnxRuntime
+from modelport.runtimes.openvino import OpenVinoRuntime
+from modelport.tensors import Array
+
+
+def stem(size: int, kernel: int, pads: list[int], *, swish: bool = False) -> onnx.ModelProto:
+    """A convolution of stride 2 over a picture, and another one behind it."""
+    random = np.random.default_rng(kernel)
+    weights = {
+        "w": random.normal(0, 0.2, (8, 3, kernel, kernel)).astype(np.float32),
+        "b": random.normal(0, 0.2, 8).astype(np.float32),
+        "v": random.normal(0, 0.3, (8, 8, 1, 1)).astype(np.float32),
+    }
+    between = [helper.make_node("Relu", ["a"], ["r"], name="relu")]
+    if swish:
+        between = [
+            helper.make_node("Sigmoid", ["a"], ["s"], name="sigmoid"),
+            helper.make_node("Mul", ["a", "s"], ["r"], name="mul"),
+        ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["a"], name="stem", strides=[2, 2], pads=pads),
+        *between,
+        helper.make_node("Conv", ["r", "v"], ["y"], name="next"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stem",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, size, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8, "h", "w"])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def items(size: int, count: int = 8) -> Calibration:
+    random = np.random.default_rng(0)
+    prepared = tuple({"x": random.random((3, size, size), np.float32)} for _ in range(count))
+    return Calibration(tuple(map(str, range(count))), (), prepared)
+
+
+def answer(network: onnx.ModelProto, batch: Array) -> Array:
+    return OnnxRuntime().open(network.SerializeToString()).run({"x": batch})["y"]
+
+
+@pytest.mark.parametrize("size", [16, 17])
+@pytest.mark.parametrize(
+    ("kernel", "pads"),
+    [(6, [2] * 4), (3, [0] * 4), (3, [1] * 4), (3, [0, 0, 1, 1]), (7, [3] * 4), (5, [2] * 4)],
+)
+def test_folded_pixels_give_the_same_sums(kernel: int, pads: list[int], size: int) -> None:
+    network = stem(size, kernel, pads)
+    before = network.SerializeToString()
+    made = FoldPixels().apply(network, items(size))
+    assert network.SerializeToString() == before
+    onnx.checker.check_model(made.network)
+    assert "at stride 2 is one of 12x" in made.notes[0]
+    batch = np.random.default_rng(1).random((2, 3, size, size), np.float32)
+    np.testing.assert_allclose(answer(made.network, batch), answer(network, batch), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_folded_is_left_alone() -> None:
+    assert folded(stem(16, 3, [1] * 4), kept=["stem"]) == []
+    left_out = stem(17, 2, [0] * 4)
+    assert folded(left_out) == []  # of 17 pixels the last is not looked at
+    older = stem(16, 3, [1] * 4)
+    older.opset_import[0].version = 12
+    assert folded(older) == []
+    unknown = stem(16, 3, [1] * 4)
+    unknown.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(NotApplicable, match="a picture of a known size"):
+        FoldPixels().apply(unknown, items(16))
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_eight_bits_are_folded_after_they_are_rounded(size: int) -> None:
+    network, calibration = stem(size, 3, [1] * 4), items(size)
+    made = StaticInt8().apply(network, calibration)
+    kinds = [node.op_type for node in made.network.graph.node]
+    moved = ["Pad"] * (size % 2) + ["SpaceToDepth"]
+    assert kinds[kinds.index(moved[0]) - 1] == "QuantizeLinear"
+    assert kinds[kinds.index(moved[0]) :][: len(moved)] == moved
+    whole = fused(made.network.SerializeToString())
+    assert (whole.integer, whole.floating, whole.pairs) == (2, (), 2)  # the picture's and the answer's
+    batch = np.stack([item["x"] for item in calibration.prepared])
+    want = answer(network, batch)
+    assert float(np.abs(answer(made.network, batch) - want).max()) < 0.05 * float(np.abs(want).max())
+    own, _ = ready(network)
+    alone = only(own, made.network, "stem")
+    assert alone is not None
+    assert float(np.abs(answer(alone, batch) - want).max()) < 0.05 * float(np.abs(want).max())
+    assert {layer.name for layer in layers(network, made.network, calibration)} == {"stem", "next"}
+
+
+def test_one_scale_around_what_moves_values_unless_one_is_much_smaller() -> None:
+    nodes = [
+        helper.make_node("Concat", ["a", "b"], ["ab"], axis=1),
+        helper.make_node("MaxPool", ["ab"], ["p"], kernel_shape=[2, 2]),
+        helper.make_node("Concat", ["p", "small"], ["all"], axis=1),
+        helper.make_node("Add", ["all", "other"], ["y"]),
+    ]
+    network = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    seen = {
+        "a": Range(-1, 2),
+        "b": Range(0, 3),
+        "ab": Range(-1, 3),
+        "p": Range(0, 3),
+        "small": Range(0, 0.5),
+        "all": Range(0, 3),
+        "other": Range(0, 9),
+        "y": Range(0, 12),
+    }
+    found = tied(network, seen)
+    assert {name for name in seen if found[name] == Range(-1, 3)} == {"a", "b", "ab", "p"}
+    assert all(found[name] == seen[name] for name in ("small", "all", "other", "y"))
+
+
+def test_for_openvino_activations_stay_with_their_layer() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'modelport[openvino]'")
+    network, calibration = stem(16, 3, [1] * 4, swish=True), items(16)
+    step = StaticInt8(runtime="openvino")
+    made = step.apply(network, calibration)
+    assert (step.id, made.runtime, made.machine_bound) == (
+        "static-int8-minmax-u8s8-openvino",
+        "openvino",
+        True,
+    )
+    made_by = {name: node for node in made.network.graph.node for name in node.output}
+    assert made_by["s"].op_type == "Sigmoid" and made_by["s"].input[0] == "a"
+    session = OpenVinoRuntime().open(made.network.SerializeToString(), profile=True)
+    batch = np.stack([item["x"] for item in calibration.prepared])
+    want = answer(network, batch)
+    assert float(np.abs(session.run({"x": batch})["y"] - want).max()) < 0.05 * float(np.abs(want).max())
+    kernels = {kernel for _, kind, kernel, _ in session.profile() if kind == "Convolution"}
+    assert kernels and all(kernel.endswith("I8") for kernel in kernels)
+    with pytest.raises(NotApplicable, match="no other placing"):
+        step.apply(stem(16, 3, [1] * 4), calibration)
+
+
+def test_without_openvino_there_is_nothing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe(self: OpenVinoRuntime) -> str:
+        raise Unsupported("openvino is not installed here", hint="pip install 'modelport[openvino]'")
+
+    monkeypatch.setattr(OpenVinoRuntime, "describe", describe)
+    with pytest.raises(NotApplicable, match=r"not installed here; pip install 'modelport\[openvino\]'"):
+        StaticInt8(runtime="openvino").apply(stem(16, 3, [1] * 4, swish=True), items(16))
+
+
+def test_the_tests_network_is_not_folded_by_accident(tmp_path: Path) -> None:
+    """Its convolutions have stride 1."""
+    from .networks import network
+
+    assert folded(network()) == []
