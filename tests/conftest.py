@@ -8,6 +8,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# A process that begins one of these near the end is alone with it, and the others have nothing to do.
+LONGEST = (
+    *("examples/test_frameworks.py", "docs/test_docs.py", "importers/test_tensorflow.py"),
+    *("importers/test_huggingface.py", "importers/test_keras.py", "importers/test_tflite.py"),
+    *("importers/test_jax.py", "isolation/test_sklearn_models.py", "browser/detector/test_answers.py"),
+    *("serve/attacks/test_fuzz.py", "conformance/test_suite.py", "examples/test_digits.py"),
+    *("examples/test_detection.py", "importers/test_torch_files.py", "importers/test_torch_transforms.py"),
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes the longest files come first, then those with frameworks."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        return places.get(item.path, len(places)), item.get_closest_marker("frameworks") is None
+
+    # By file and not by test: the tests of a file keep their order.
+    first: dict[Path, tuple[int, bool]] = {}
+    for item in items:
+        first[item.path] = min(place(item), first.get(item.path, place(item)))
+    items.sort(key=lambda item: first[item.path])
 
 
 @pytest.fixture(scope="session")
