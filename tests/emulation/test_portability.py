@@ -20,7 +20,7 @@ from modelport.emulation import machine as machines
 from modelport.isolation import environments
 from modelport.runtimes.machine import machine_class
 from modelport.verify.emulated import same_bits
-from modelport.verify.portability import Replay, everywhere, portable, replay
+from modelport.verify.portability import Replay, badged, everywhere, portable, replay
 
 from .native import Native
 from .networks import FULL, REDUCED, packed
@@ -187,6 +187,25 @@ def test_all_machines_from_the_command_line(full: Bundle, capsys: pytest.Capture
     assert report["portable"] == sorted(["here", machine_class()])
     assert run(["verify", str(full.path), "--on", "all", "--cases", "1"]) in (0, 1)
     assert "every stage gives the same bits" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("native")
+def test_the_badge_is_written_into_a_new_version(
+    full: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "2"
+    run(["verify", str(full.path), "--on", "all", "--cases", "1", "--out", str(out)])
+    assert "the same bits on here" in capsys.readouterr().err
+    made = Bundle.open(out)
+    assert made.manifest.version == "2"
+    assert made.manifest.portable == ("here", machine_class())
+    assert made.manifest.lineage.parent == full.digest
+    assert run(["inspect", str(out)]) == 0
+    assert "the same bits on" in capsys.readouterr().out
+    net = full.manifest.graphs.net.file
+    both = full.derive(tmp_path / "3", {}, version="3", variants=(Variant("one", net), Variant("two", net)))
+    again = badged(both, "two", ["wasm"], tmp_path / "4", "4")
+    assert [each.portable for each in again.manifest.variants] == [(), ("wasm",)]
 
 
 def test_without_tools_the_command_line_says_what_to_install(

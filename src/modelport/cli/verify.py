@@ -50,6 +50,12 @@ STAGE_NAMES = {
     type=click.FloatRange(1),
     help="With --on: time for each machine, after which no item is begun.",
 )
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(),
+    help="With --on: the new version to write, a folder, whose manifest says where the bits are the same.",
+)
 @trust_option
 @json_option
 def command(
@@ -60,6 +66,7 @@ def command(
     data: str | None,
     cases: int,
     seconds: float,
+    out: str | None,
     trust: bool,
     as_json: bool,
 ) -> int:
@@ -75,10 +82,10 @@ def command(
     if machines:
         from . import verify_on
 
-        asked = verify_on.Asked(machines, variant, data, cases, seconds)
+        asked = verify_on.Asked(machines, variant, data, cases, seconds, out)
         return verify_on.run(bundle, asked, as_json=as_json)
-    if variant is not None or data is not None:
-        raise click.UsageError("--variant and --data are for --on MACHINE")
+    if not (variant is data is out is None):
+        raise click.UsageError("--variant, --data and --out are for --on MACHINE")
     from ..verify.replay import verify
 
     report = verify(bundle, threads=threads, runtime=runtime_of(trust))

@@ -10,7 +10,7 @@ import click
 from ..bundle.store import Bundle
 from ..emulation.machine import ALL, machine, machines
 from ..errors import NotFound, Unsupported
-from ..verify.portability import Replay, everywhere, portable, replay
+from ..verify.portability import Replay, badged, everywhere, portable, replay
 from .render import console, grid, write_json
 
 SCHEMA = "modelport.portability/1"
@@ -25,6 +25,7 @@ class Asked(NamedTuple):
     data: str | None
     cases: int
     seconds: float
+    out: str | None = None
 
 
 def run(path: str, asked: Asked, *, as_json: bool) -> int:
@@ -56,6 +57,8 @@ def run(path: str, asked: Asked, *, as_json: bool) -> int:
                 tell=lambda step: click.echo(f"  {step}", err=True),
             )
         )
+    if asked.out is not None:
+        _write(bundle, found, Path(asked.out))
     if as_json:
         write_json(_report(bundle, found))
     else:
@@ -82,6 +85,15 @@ def _report(bundle: Bundle, found: list[Replay]) -> dict[str, object]:
         "everywhere": everywhere(same),
         "machines": [each.to_dict() for each in found],
     }
+
+
+def _write(bundle: Bundle, found: list[Replay], out: Path) -> None:
+    """A new version that says where the bits are the same, which is called as its folder is."""
+    if same := portable(found):
+        made = badged(bundle, found[0].variant, same, out, out.name)
+        click.echo(f"wrote {made.path}: the same bits on {', '.join(same)}", err=True)
+    else:
+        click.echo(f"no machine gives the same bits, so {out} was not written", err=True)
 
 
 def _print(bundle: Bundle, found: list[Replay]) -> None:

@@ -6,6 +6,7 @@ and what the network gives there goes on to the answer there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -131,6 +132,26 @@ def portable(replays: Iterable[Replay]) -> tuple[str, ...]:
 def everywhere(classes: Iterable[str]) -> bool:
     """Whether these are all that can be emulated, which earns a pipeline the badge."""
     return {each.machine for each in EMULATORS} <= set(classes)
+
+
+def badged(
+    bundle: Bundle, variant: str, classes: Sequence[str], out: str | os.PathLike[str], version: str
+) -> Bundle:
+    """A new version at `out` whose manifest says on which classes of machines the bits are the same.
+
+    Args:
+        variant: the form that was replayed; "" for the network as packed.
+
+    Raises:
+        UsageError: the same version, or `out` exists.
+    """
+    if not variant:
+        return bundle.derive(out, {}, version=version, portable=tuple(classes))
+    variants = tuple(
+        msgspec.structs.replace(each, portable=tuple(classes)) if each.name == variant else each
+        for each in bundle.manifest.variants
+    )
+    return bundle.derive(out, {}, version=version, variants=variants)
 
 
 def replay(
