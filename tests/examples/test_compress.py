@@ -108,7 +108,8 @@ def test_pruning_dead_channels_changes_no_output_in_pytorch() -> None:
     whole = channels.multiply_adds(model, inputs[:1])
     (pruned,) = channels.fewer_channels(model, inputs[:1], None, 3.5)
     assert whole / channels.multiply_adds(pruned, inputs[:1]) >= 3.5
-    assert all(width <= full for width, full in zip(channels.widths(pruned), (16, 16, 16, 32), strict=False))
+    full = channels.widths(networks.resnet8())
+    assert all(0.5 <= left / was <= 1 for left, was in zip(channels.widths(pruned), full, strict=True))
     with torch.no_grad():
         assert torch.allclose(pruned(inputs), before, atol=1e-5)
 
@@ -164,7 +165,8 @@ def test_pruning_dead_filters_changes_no_output_in_keras() -> None:
     assert whole == 144 * 27 * 8 + 36 * 72 * 16 + 144 * 4
     (pruned,) = channels.fewer_filters(model, channels.sizes_of_weights, 2.4)
     assert whole / channels.multiply_adds(pruned) >= 2.4
-    assert [layer.filters for layer in pruned.layers if isinstance(layer, layers.Conv2D)] < [8, 16]
+    first, second = (layer.filters for layer in pruned.layers if isinstance(layer, layers.Conv2D))
+    assert 4 <= first <= 8 and 8 <= second < 16  # no filter that lives is gone
     assert np.allclose(pruned(pictures), model(pictures), atol=1e-4)
 
     weights = loaded("keras/weights")

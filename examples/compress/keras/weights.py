@@ -26,7 +26,7 @@ def masks_of_fewer(
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
     for turn in range(1, rounds + 1):
         wanted = share * (1 - (1 - turn / rounds) ** 3)
-        sizes = [np.abs(keras.ops.convert_to_numpy(kernel)) for kernel in kernels]
+        sizes = [np.abs(kernel.value.numpy()) for kernel in kernels]
         limit = np.quantile(np.concatenate([size.ravel() for size in sizes]), wanted)
         masks = [
             (kernel, tf.constant((size > limit).astype(np.float32)))
@@ -39,5 +39,5 @@ def masks_of_fewer(
 
 def zeros(model: keras.Model) -> float:
     """The share of the weights of convolutions and matrices that are zero."""
-    found = [keras.ops.convert_to_numpy(each) for each in model.trainable_variables if each.name == "kernel"]
+    found = [each.value.numpy() for each in model.trainable_variables if each.name == "kernel"]
     return float(sum((each == 0).sum() for each in found) / sum(each.size for each in found))

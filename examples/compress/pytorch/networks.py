@@ -3,6 +3,7 @@ side]."""
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def resnet8(widths: Sequence[int] = FULL, classes: int = 10, channels: int = 3) 
 def saved(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
     """Write `model`, which takes pictures of `shape` (side, side, channels), as TorchScript."""
     side, _, channels = shape
-    model = model.to(memory_format=torch.contiguous_format).eval()
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
     partial = path.with_suffix(".part")
     torch.jit.trace(model, torch.zeros(2, channels, side, side)).save(str(partial))
     partial.replace(path)

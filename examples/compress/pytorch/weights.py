@@ -22,6 +22,8 @@ def fewer_weights(model: nn.Module, share: float, *, rounds: int = 1) -> Iterato
     along the cubic curve of Zhu and Gupta, "To prune, or not to prune" (2017). When the iterator ends the
     masks are part of the weights.
     """
+    # PyTorch's pruning takes weights in the plain memory order only.
+    model.to(memory_format=torch.contiguous_format)
     layers = [(module, "weight") for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     gone = 0.0
     for turn in range(1, rounds + 1):
