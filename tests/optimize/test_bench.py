@@ -26,11 +26,15 @@ from modelport.optimize.bench.forms import forms_of
 from modelport.optimize.bench.noise import Look, disturbed, swinging
 from modelport.optimize.bench.outcome import STAGES, Bench, StageProfile
 from modelport.optimize.bench.plot import plot
+from modelport.optimize.bench.profilers import OnnxProfiled
 from modelport.optimize.bench.run import bench
-from modelport.optimize.bench.timing import Configuration, Turns, staged
+from modelport.optimize.bench.timing import Configuration, Turns, settle, staged
 from modelport.optimize.items import items_of, read_items
+from modelport.runtimes.form import form_of
+from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.runtimes.pipeline import Pipeline
 from modelport.runtimes.session import Session
+from modelport.steps.lowering import TRIALS
 
 from ..boxes import pack_boxes
 from ..tables.conftest import pack_tables
@@ -399,3 +403,24 @@ def test_openvino_is_measured_beside_onnxruntime(bundle: Bundle) -> None:
     net = next(stage for stage in found.profiles[1].stages if stage.stage == "net")
     assert {node.nodes for node in net.nodes} >= {("first",), ("second",)}
     assert all(node.calls == 1 and node.implementation for node in net.nodes)
+
+
+def test_what_a_pipeline_tries_out_is_over_before_it_is_timed(bundle: Bundle, tmp_path: Path) -> None:
+    """The first pictures of every size are prepared by the graph and natively, and compared."""
+    items = []
+    for side in (10, 11, 40, 90):
+        file = io.BytesIO()
+        Image.new("RGB", (side, side), (200, 10, 10)).save(file, "PNG")
+        items.append(file.getvalue())
+    form = form_of(bundle, "")
+    pre = OnnxProfiled(bundle.graph("pre"), 1, {}, tmp_path)
+    net, post = (OnnxRuntime().open(bundle.graph(name)) for name in ("net", "post"))
+    with Pipeline(bundle, pre, net, post, form=form) as pipeline:
+        settle(pipeline, items)
+        assert pre.runs == 3 * TRIALS, "10 and 11 pixels count as one size"
+        before = pre.runs
+        staged(pipeline, items)
+        each = pre.runs - before
+        staged(pipeline, items)
+        assert pre.runs - before == 2 * each
+        pre.ran(0)

@@ -216,7 +216,7 @@ def _operators(
 
 
 def _type(each: Operator) -> list[str]:
-    return [f"  {_kind(each)}", f"{each.calls:g}", _number(each.ms), f"{each.share:.1%}"]
+    return [f"  {_kind(each)}", f"{each.calls:.3g}", _number(each.ms), f"{each.share:.1%}"]
 
 
 def _node(each: Operator) -> list[str]:
@@ -224,7 +224,7 @@ def _node(each: Operator) -> list[str]:
     return [
         f"  {each.name}",
         _kind(each),
-        f"{each.calls:g}",
+        f"{each.calls:.3g}",
         _number(each.ms),
         f"{each.share:.1%}",
         origin if origin != each.name else "",

@@ -22,7 +22,7 @@ from ...tensors import Array
 from .origins import Origins
 from .outcome import STAGES, Operator, Profile, StageProfile
 from .profilers import PROFILERS, Profiled, Ran
-from .timing import Stopped, staged
+from .timing import Stopped, settle, staged
 
 SECONDS = 2.0
 """Of profiling one form, at most."""
@@ -93,6 +93,7 @@ def _called(
     stopped: Stopped,
 ) -> tuple[dict[str, int], Array]:
     """How often each graph ran before the calls that count; their seconds by stage: float64[calls, 4]."""
+    settle(pipeline, items)
     warm: dict[str, int] = {}
     times: list[Array] = []
     begun = time.perf_counter()
