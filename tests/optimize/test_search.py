@@ -18,9 +18,10 @@ from modelport.errors import UsageError
 from modelport.evaluate.run import evaluate
 from modelport.optimize import search as searching
 from modelport.optimize.calibration import Calibration
-from modelport.optimize.candidate import Made, Pass
+from modelport.optimize.candidate import START, Candidate, Made, Pass, apply
 from modelport.optimize.choose import settled
-from modelport.optimize.judge import Judgement, agreement, alike, judged, needed
+from modelport.optimize.clock import Told, silent
+from modelport.optimize.judge import ByAgreement, ByLabels, Judgement, alike, judged, needed
 from modelport.optimize.measure import Figures, Interval
 from modelport.optimize.outcome import Entry
 from modelport.optimize.passes.int8 import StaticInt8
@@ -76,6 +77,12 @@ class Slow(msgspec.Struct, frozen=True):
         return Made(own)
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks alone: other runtimes and settings take time, and have a test of their own."""
+    monkeypatch.setattr(searching, "ways", lambda candidate: iter(()))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("search")
@@ -92,11 +99,11 @@ def data(place: Path) -> Path:
 
 
 def test_wrong_and_slow_on_purpose_are_refused(
-    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: None
 ) -> None:
     tried: list[Pass] = [Broken(), Slow(), StaticInt8()]
-    monkeypatch.setattr(searching.Search, "passes", lambda self: iter(tried))
-    search = Search(start, data, data, tmp_path, Plan(gate="estimate", margin=2.0), lambda text: None)
+    monkeypatch.setattr(Search, "passes", lambda self: iter(tried))
+    search = Search(start, data, data, tmp_path, Plan(gate="estimate", margin=2.0), silent)
     entries, _ = search.run()
     entries, _ = settled(entries)
     by_id = {entry.id: entry for entry in entries}
@@ -108,12 +115,12 @@ def test_wrong_and_slow_on_purpose_are_refused(
 
 
 def test_an_interrupted_search_goes_on_where_it_was(
-    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: None
 ) -> None:
-    monkeypatch.setattr(searching.Search, "passes", lambda self: iter([StaticInt8(), Slow()]))
+    monkeypatch.setattr(Search, "passes", lambda self: iter([StaticInt8(), Slow()]))
 
-    def interrupted(text: str) -> None:
-        if text.startswith("slow on purpose: making"):
+    def interrupted(told: Told) -> None:
+        if told.text.startswith("slow on purpose: making"):
             raise KeyboardInterrupt
 
     plan = Plan(gate="estimate", margin=2.0)
@@ -127,7 +134,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
         return original(self, network, calibration)
 
     monkeypatch.setattr(StaticInt8, "apply", counted)
-    entries, _ = Search(start, data, data, tmp_path, plan, lambda text: None).run()
+    entries, _ = Search(start, data, data, tmp_path, plan, silent).run()
     assert not made  # it was there already
     assert {entry.id for entry in entries} >= {"static-int8-minmax-u8s8", "slow"}
     start.verify_files()
@@ -189,13 +196,34 @@ def test_the_gate_holds_the_whole_interval(start: Bundle, data: Path) -> None:
     assert needed(strict, 1.0) is None
 
 
-def test_agreement_without_labels_is_called_that(start: Bundle, data: Path, tmp_path: Path) -> None:
+def test_agreement_without_labels_is_called_that(start: Bundle, data: Path) -> None:
     from modelport.optimize.calibration import read_calibration
 
-    items = read_calibration(start, data)
-    found = agreement(start, start, items, 5.0)
-    assert (found.by, found.value, found.verdict) == ("agreement", 1.0, "passes")
-    assert agreement(start, start, items, 0.5).verdict == "undecided"  # 90 items cannot show half a point
+    items = read_calibration(start, data).items
+    same = Candidate(START, "as it is", start, ())
+    found = ByAgreement(same, items, 5.0, "interval").judge(same)
+    assert (found.by, found.value, found.verdict, found.items) == ("agreement", 1.0, "passes", 90)
+    # 90 items cannot show half a point
+    assert ByAgreement(same, items, 0.5, "interval").judge(same).verdict == "undecided"
+
+
+def test_what_is_hopeless_is_asked_a_part(start: Bundle, data: Path, tmp_path: Path) -> None:
+    from modelport.optimize.calibration import read_calibration
+
+    calibration = read_calibration(start, data)
+    same = Candidate(START, "as it is", start, ())
+    broken = apply(Broken(), start, calibration, tmp_path)
+    found = ByAgreement(same, calibration.items, 0.5, "interval").judge(broken)
+    assert (found.verdict, found.part, found.items) == ("fails", True, 40)
+    more = pictures(tmp_path / "more", 150)
+    kept = tmp_path / "start.json"
+    judge = ByLabels(same, more, kept, {}, 0.5, "interval")
+    found = judge.judge(broken)
+    assert (found.verdict, found.part, found.items) == ("fails", True, 40) and found.low > 0.5
+    assert judge.judge(same).items == 150
+    written = kept.stat().st_mtime_ns
+    assert ByLabels(same, more, kept, {}, 0.5, "interval").start.items == 150
+    assert kept.stat().st_mtime_ns == written  # read, and not made again
 
 
 def test_objects_are_alike_by_class_and_place() -> None:
@@ -289,3 +317,11 @@ def test_the_command_says_what_it_found(
     assert (
         run(["optimize", str(start.path), "--data", str(data), "--budget", "soon", "-o", str(tmp_path)]) == 2
     )
+
+
+def test_the_report_s_schema_is_published() -> None:
+    """To renew it: `print(json.dumps(report_schema(), indent=2))`."""
+    from modelport.optimize.outcome import report_schema
+
+    published = Path(__file__).parents[2] / "docs" / "reference" / "optimize-report.schema.json"
+    assert published.read_text() == json.dumps(report_schema(), indent=2) + "\n"

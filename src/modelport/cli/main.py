@@ -26,6 +26,7 @@ VERBS = {
     "track": "Follow the objects of a video or stream; count them at lines and in zones.",
     "evaluate": "Say how good a bundle is on data with known answers.",
     "optimize": "Search for a smaller and faster form of a bundle that is still right.",
+    "repeat": "Measure a candidate of an optimize report again.",
     "bench": "Measure a bundle here: latency, throughput, stages, operators.",
     "serve": "Serve bundles over HTTP and gRPC, with a page for each.",
     "rollout": "Show and change which version of a model gets the traffic.",

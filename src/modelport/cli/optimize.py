@@ -12,6 +12,9 @@ from ..errors import UsageError
 from .render import console, grid, json_option, progress, write_json
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ..optimize.clock import Told
     from ..optimize.outcome import Entry, Report
 
 
@@ -62,13 +65,20 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
             labelled=given["labelled"],
             plan=plan,
             new_version=given["model_version"],
-            tell=lambda text: bar.update(bar.task_ids[0], description=text),
+            tell=lambda told: show(bar, told),
         )
     if as_json:
         write_json(report.to_dict())
     else:
         _print(report, given["out"])
     return 0 if report.written else 1
+
+
+def show(bar: Progress, told: Told) -> None:
+    """What is being done, and how long it will be."""
+    minutes, seconds = divmod(int(told.left), 60)
+    text = f"{told.text} (at most {minutes}:{seconds:02d} more)"
+    bar.update(bar.task_ids[0], description=text, completed=told.done, total=told.of)
 
 
 def _print(report: Report, out: str) -> None:

@@ -10,16 +10,15 @@ import msgspec
 import numpy as np
 
 from ..bundle.store import Bundle
-from ..errors import InputError, ModelportError, NotFound
-from ..importers.golden import ARRAYS, PICTURES
+from ..errors import InputError
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
+from .items import Items, read_items
 
 MOST = 128
 """Items that are read: more change the ranges little and cost minutes."""
 LEAST = 8
 """Fewer items say too little of the ranges that a network works in."""
-SHOWN = 3
 
 
 class Calibration(msgspec.Struct, frozen=True, eq=False):
@@ -46,51 +45,32 @@ class Calibration(msgspec.Struct, frozen=True, eq=False):
 
 
 def read_calibration(bundle: Bundle, data: Path, *, most: int = MOST) -> Calibration:
-    """Items of a folder or of one file, at most `most`, evenly picked.
+    """Items of a folder or of one file, at most `most`, evenly picked: pictures, arrays, rows, texts.
 
     Raises:
         NotFound: nothing there. InputError: too few items can be read, or they are all alike.
     """
-    paths = _files(bundle, data)
-    chosen = [paths[place * len(paths) // min(most, len(paths))] for place in range(min(most, len(paths)))]
-    names, items, prepared, faults = [], [], [], []
-    with Pipeline.open(bundle) as pipeline:
-        taken = {spec.name for spec in bundle.manifest.graphs.net.signature.inputs}
-        for path in chosen:
-            try:
-                encoded = path.read_bytes()
-                made = pipeline.pre(pipeline.decode(encoded))
-            except (ModelportError, OSError) as problem:
-                faults.append(f"{path.name}: {problem}")
-                continue
-            names.append(path.name)
-            items.append(encoded)
+    found = read_items(bundle, data, most=most)
+    taken = {spec.name for spec in bundle.manifest.graphs.net.signature.inputs}
+    with Pipeline.open(bundle, variant="") as pipeline:
+        prepared = []
+        for item in found.encoded:
+            made = pipeline.pre(pipeline.decode(item))
             prepared.append({name: array for name, array in made.items() if name in taken})
-    _check(data, names, prepared, faults)
-    notes = [f"calibrated on {len(names)} of {len(paths)} items"] if len(names) < len(paths) else []
-    if faults:
-        notes.append(f"{len(faults)} items could not be read: {'; '.join(faults[:SHOWN])}")
-    return Calibration(tuple(names), tuple(items), tuple(prepared), tuple(notes))
+    _check(data, found, prepared)
+    return Calibration(found.names, found.encoded, tuple(prepared), found.notes)
 
 
-def _files(bundle: Bundle, data: Path) -> list[Path]:
-    if data.is_file():
-        return [data]
-    if not data.is_dir():
-        raise NotFound(f"no such file or directory: {data}")
-    endings = PICTURES if bundle.manifest.decode.kind == "image" else ARRAYS
-    found = sorted(path for path in data.rglob("*") if path.suffix.lower() in endings and path.is_file())
-    if not found:
-        raise NotFound(f"no file in {data} ends in one of {', '.join(endings)}")
-    return found
-
-
-def _check(data: Path, names: list[str], prepared: list[dict[str, Array]], faults: list[str]) -> None:
-    if len(names) < LEAST:
+def _check(data: Path, found: Items, prepared: list[dict[str, Array]]) -> None:
+    if len(prepared) < LEAST:
         raise InputError(
-            f"{data}: {len(names)} items could be read, and at least {LEAST} are needed"
-            + (f"; {len(faults)} could not: {'; '.join(faults[:SHOWN])}" if faults else ""),
-            hint="give pictures like those that the model will see: 100 are good, 500 are plenty",
+            "; ".join(
+                [
+                    f"{data}: {len(prepared)} items could be read, and at least {LEAST} are needed",
+                    *found.notes,
+                ]
+            ),
+            hint="give items like those that the model will see: 100 are good, 500 are plenty",
         )
     first = prepared[0]
     if all(
@@ -101,8 +81,8 @@ def _check(data: Path, names: list[str], prepared: list[dict[str, Array]], fault
         for item in prepared[1:]
     ):
         raise InputError(
-            f"{data}: all {len(names)} items are alike to the network",
-            hint="ranges measured on one picture are wrong for every other one; give different ones",
+            f"{data}: all {len(prepared)} items are alike to the network",
+            hint="ranges measured on one item are wrong for every other one; give different ones",
         )
 
 

@@ -98,10 +98,16 @@ def gate_reason(judgement: Judgement, margin: float) -> str:
     if judgement.by == "agreement":
         said = f"{judgement.value:.1%} of {judgement.items} answers are the START's"
         worst = f"up to {judgement.high:.2g} % may differ"
+        if judgement.part:
+            return (
+                f"{said}: at least {judgement.low:.2g} % differ, beyond {margin:g}; the others were not asked"
+            )
     else:
         change = f"{judgement.start:.4g} became {judgement.value:.4g}"
         said = f"{judgement.metric} {change} on {judgement.items} items"
         worst = f"a loss of {judgement.loss:.2g} points ({judgement.low:.2g} to {judgement.high:.2g})"
+    if judgement.part:
+        return f"{said}: {worst}, surely beyond {margin:g}; the other items were not asked"
     if judgement.verdict == "passes":
         return f"{said}: {worst}, within {margin:g}"
     if judgement.verdict == "fails":

@@ -7,23 +7,30 @@ is not taken. The interval is two-sided at 90 %, so that its lower end is the us
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 
-from ..bundle.store import Bundle
-from ..evaluate.compare import compare
+from ..client.many import in_order
+from ..engine.settings import usable_cores
+from ..errors import InputError, ModelportError
+from ..evaluate.compare import Paired
 from ..evaluate.matching import overlaps
 from ..evaluate.run import evaluate
-from ..evaluate.values import Evaluation, Resampling
-from ..runtimes.pipeline import Pipeline
+from ..evaluate.values import Comparison, Evaluation, Resampling, read, write
 from ..tensors import Array
-from .calibration import Calibration
+from .candidate import Candidate, opened
 
 LEVEL = 0.90
-REPLICATES = 2000
+REPLICATES = 1000
+PART = 40
+"""Items that are asked first."""
+SURE = 0.98
+"""The interval's level there: one good candidate of a hundred is dropped too early."""
 ROUNDING = 1e-9
 """Points: one item of 200 is half a point, whatever binary fractions make of it."""
 LESS_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
@@ -49,36 +56,112 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The interval of the loss."""
     verdict: Verdict
     items: int
+    part: bool = False
+    """Whether that was a part of the items, which left no doubt, so that the rest was not asked."""
+    only_start: int | None = None
+    """Items that the START alone has right; for classifiers."""
+    only_candidate: int | None = None
     p_value: float | None = None
-    """McNemar's, for classifiers: how probable such a split is by chance alone."""
+    """McNemar's: how probable such a split is by chance alone."""
 
 
-def evaluated(bundle: Bundle, data: Path, settings: dict[str, Any]) -> Evaluation:
-    """The whole bundle on labelled data."""
-    return evaluate(bundle, data, **{**settings, "replicates": 0})
+class Judge(Protocol):
+    """Holds candidates against the START."""
+
+    def judge(self, candidate: Candidate) -> Judgement:
+        """How the candidate's answers stand to the START's.
+
+        Raises:
+            ModelportError: it does not run.
+        """
+        ...
+
+
+class ByLabels:
+    """On labelled data: the main metric of `evaluate`, paired item by item.
+
+    A part of the items is asked first. A candidate that is surely beyond the margin there is not asked the
+    rest.
+
+    Args:
+        start: the START.
+        data: what is known of which items.
+        kept: where the START's evaluation is, or is put.
+        settings: of `evaluate`.
+        margin: the loss that is accepted, in points.
+    """
+
+    def __init__(
+        self, start: Candidate, data: Path, kept: Path, settings: dict[str, Any], margin: float, gate: Gate
+    ) -> None:
+        self._data, self._settings = data, settings
+        self._margin, self._gate = margin, gate
+        evaluation = _read(kept)
+        if evaluation is None:
+            evaluation = self._evaluated(start)
+            write(evaluation, kept)
+        self._whole = Paired(evaluation, Resampling(REPLICATES, 0, LEVEL))
+        self._part = Paired(evaluation, Resampling(REPLICATES, 0, SURE))
+        self._screened = len(evaluation.outcomes) >= 3 * PART
+
+    @property
+    def start(self) -> Evaluation:
+        """The START's own."""
+        return self._whole.first
+
+    def judge(self, candidate: Candidate) -> Judgement:
+        """See `Judge`."""
+        if self._screened:
+            seen = self._part.compare(self._evaluated(candidate, PART))
+            found = judgement_of(seen, self.start.main, self._margin, self._gate)
+            if found.low > self._margin + ROUNDING:
+                return msgspec.structs.replace(found, verdict="fails", part=True)
+        whole = self._whole.compare(self._evaluated(candidate))
+        return judgement_of(whole, self.start.main, self._margin, self._gate)
+
+    def _evaluated(self, candidate: Candidate, limit: int | None = None) -> Evaluation:
+        how: dict[str, Any] = {"runtime": candidate.runtime, "settings": candidate.settings, "variant": ""}
+        how |= {**self._settings, "replicates": 0}
+        if limit is not None:
+            how["limit"] = limit
+        return evaluate(candidate.bundle, self._data, **how)
+
+
+def _read(kept: Path) -> Evaluation | None:
+    if not kept.is_file():
+        return None
+    with contextlib.suppress(InputError):
+        return read(kept)
+    return None  # it was cut off
 
 
 def judged(start: Evaluation, candidate: Evaluation, margin: float, gate: Gate = "interval") -> Judgement:
-    """A candidate against the START on the same labelled items.
+    """A candidate against the START on the same labelled items; see `judgement_of`."""
+    compared = Paired(start, Resampling(REPLICATES, 0, LEVEL)).compare(candidate)
+    return judgement_of(compared, start.main, margin, gate)
+
+
+def judgement_of(compared: Comparison, metric: str, margin: float, gate: Gate) -> Judgement:
+    """What a comparison says of the second of the two.
 
     Args:
         gate: what has to be within the margin.
-        margin: the loss that is accepted, in points of the main metric (0.5: half a hundredth); for errors
-            such as rmse in hundredths of the START's.
+        margin: the loss that is accepted, in points of the metric (0.5: half a hundredth); for errors such
+            as rmse in hundredths of the START's.
     """
-    compared = compare(start, candidate, Resampling(REPLICATES, 0, LEVEL))
-    change = compared.changes[start.main]
+    change = compared.changes[metric]
     before, after = change.first or 0.0, change.second or 0.0
     scale = -100.0
-    if start.main in LESS_IS_BETTER:
+    if metric in LESS_IS_BETTER:
         scale = 100.0 / before if before else 100.0
     ends = sorted(
         scale * (end if end is not None else after - before) + 0.0 for end in (change.low, change.high)
     )
     loss = scale * (after - before) + 0.0  # no minus before a zero
+    test = compared.mcnemar
     return Judgement(
         by="accuracy",
-        metric=start.main,
+        metric=metric,
         start=before,
         value=after,
         loss=loss,
@@ -86,32 +169,52 @@ def judged(start: Evaluation, candidate: Evaluation, margin: float, gate: Gate =
         high=ends[1],
         verdict=_verdict(loss, ends[1], margin, gate),
         items=compared.items,
-        p_value=compared.mcnemar.p_value if compared.mcnemar else None,
+        only_start=test.only_first if test else None,
+        only_candidate=test.only_second if test else None,
+        p_value=test.p_value if test else None,
     )
 
 
-def agreement(
-    start: Bundle, candidate: Bundle, items: Calibration, margin: float, gate: Gate = "interval"
-) -> Judgement:
+class ByAgreement:
     """Without labels: the share of items with the START's answer, which says nothing of who is right."""
-    with Pipeline.open(start) as first, Pipeline.open(candidate) as second:
-        same = [
-            alike(first.answer(first.decode(item)), second.answer(second.decode(item)))
-            for item in items.items
-        ]
-    share = float(np.mean(same))
-    loss, high = 100 * (1 - share), 100 * (1 - _lower(sum(same), len(same)))
-    return Judgement(
-        by="agreement",
-        metric="agreement",
-        start=1.0,
-        value=share,
-        loss=loss,
-        low=0.0,
-        high=high,
-        verdict=_verdict(loss, high, margin, gate),
-        items=len(same),
-    )
+
+    def __init__(self, start: Candidate, items: Sequence[bytes], margin: float, gate: Gate) -> None:
+        self._items, self._margin, self._gate = items, margin, gate
+        self._answers = list(_answers(start, items))
+
+    def judge(self, candidate: Candidate) -> Judgement:
+        """See `Judge`; it ends where the share is surely too small."""
+        same: list[float] = []
+        for one, other in zip(self._answers, _answers(candidate, self._items), strict=False):
+            same.append(alike(one, other))
+            if len(same) == PART and 100 * (1 - _upper(sum(same), PART)) > self._margin:
+                break
+        share, part = float(np.mean(same)), len(same) < len(self._items)
+        loss, high = 100 * (1 - share), 100 * (1 - _lower(sum(same), len(same)))
+        return Judgement(
+            by="agreement",
+            metric="agreement",
+            start=1.0,
+            value=share,
+            loss=loss,
+            low=100 * (1 - _upper(sum(same), len(same))),
+            high=high,
+            verdict="fails" if part else _verdict(loss, high, self._margin, self._gate),
+            items=len(same),
+            part=part,
+        )
+
+
+def _answers(candidate: Candidate, items: Sequence[bytes]) -> Iterator[dict[str, Array]]:
+    """All cores at work, an item on each."""
+    with opened(candidate) as pipeline:
+
+        def answer(item: bytes) -> dict[str, Array] | ModelportError:
+            return pipeline.answer(pipeline.decode(item))
+
+        for found in in_order(answer, items, usable_cores(), raises=True):
+            assert isinstance(found, dict)  # what fails is raised
+            yield found
 
 
 def alike(one: dict[str, Array], other: dict[str, Array]) -> float:
@@ -172,7 +275,18 @@ def _verdict(loss: float, worst: float, margin: float, gate: Gate) -> Verdict:
 
 def _lower(hits: float, of: int) -> float:
     """Wilson's lower bound of a share at one-sided 95 %."""
+    middle, spread = _wilson(hits, of)
+    return middle - spread
+
+
+def _upper(hits: float, of: int) -> float:
+    middle, spread = _wilson(hits, of)
+    return middle + spread
+
+
+def _wilson(hits: float, of: int) -> tuple[float, float]:
+    """The middle of a share's interval at two-sided 90 %, and half its width."""
     z, share = 1.6449, hits / of
     middle = share + z * z / (2 * of)
     spread = z * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
-    return (middle - spread) / (1 + z * z / of)
+    return middle / (1 + z * z / of), spread / (1 + z * z / of)

@@ -1,7 +1,7 @@
-"""What bundles cost end to end: decode, pre, network, post; by turns, so that noise hits all alike.
+"""What candidates cost end to end: decode, pre, network, post; by turns, so that noise hits all alike.
 
-A round asks every bundle the same items, in an order that is drawn anew. Ratios to the START are made round
-by round, and their interval by the bootstrap over rounds: what both share goes out.
+A round asks every candidate the same items, in an order that is drawn anew. Ratios to the START are made
+round by round, and their interval by the bootstrap over rounds: what both share goes out.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..bundle.store import Bundle
 from ..engine.settings import usable_cores
 from ..errors import ModelFailed
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
+from .candidate import Candidate, opened
 
 ITEMS = 4
 """Items of a round."""
-ROUNDS = 15
+ROUNDS, LEAST_ROUNDS = 15, 5
 BATCHES = (1, 4, 16)
 TURNS = 8
 """Runs of one core at batch 1 in a round; fewer at larger ones."""
@@ -46,7 +46,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one bundle costs on this machine."""
+    """What one candidate costs on this machine."""
 
     p50_ms: float
     """Of one item at a time, end to end, with all cores."""
@@ -71,29 +71,34 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def latencies(
-    bundles: Mapping[str, Bundle],
+    candidates: Mapping[str, Candidate],
     items: Sequence[bytes],
     *,
     rounds: int = ROUNDS,
+    seconds: float = float("inf"),
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Latency]:
-    """Every bundle's times, measured by turns.
+    """Every candidate's times, measured by turns.
 
     Args:
-        bundles: by id.
+        candidates: by id.
         items: encoded.
-        rounds: each asks every bundle `ITEMS` items.
+        rounds: each asks every candidate `ITEMS` items.
+        seconds: after these no further round begins, if there were `LEAST_ROUNDS`.
         tick: called after each turn.
     """
     random = np.random.default_rng(0)
     taken = [items[place * len(items) // ITEMS] for place in range(ITEMS)]
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in bundles}
-    with contextlib.ExitStack() as opened:
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in candidates}
+    begun = time.monotonic()
+    with contextlib.ExitStack() as entered:
         pipelines = {
-            name: opened.enter_context(Pipeline.open(bundle, threads=usable_cores()))
-            for name, bundle in bundles.items()
+            name: entered.enter_context(opened(candidate, usable_cores()))
+            for name, candidate in candidates.items()
         }
         for turn in range(rounds + 1):
+            if turn > LEAST_ROUNDS and time.monotonic() - begun > seconds:
+                break
             for name in random.permutation(sorted(pipelines)):
                 times = tuple(_seconds(pipelines[name], item) for item in taken)
                 tick()
@@ -115,31 +120,35 @@ def ratio(latency: Latency, start: Latency, seed: int = 0) -> Interval:
 
 
 def throughputs(
-    bundles: Mapping[str, Bundle],
+    candidates: Mapping[str, Candidate],
     items: Sequence[bytes],
     *,
     rounds: int = 3,
+    seconds: float = float("inf"),
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, tuple[float, int]]:
     """Items a second with a network of one thread on every core, at the best of `BATCHES`; and that batch.
 
-    Medians of rounds in which all bundles take turns.
+    Medians of rounds in which all candidates take turns. After `seconds` no further round begins, if there
+    was one.
     """
-    cores = usable_cores()
-    rates: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in bundles}
-    with contextlib.ExitStack() as opened:
-        pool = opened.enter_context(ThreadPoolExecutor(cores))
+    cores, begun = usable_cores(), time.monotonic()
+    rates: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in candidates}
+    with contextlib.ExitStack() as entered:
+        pool = entered.enter_context(ThreadPoolExecutor(cores))
         pipelines = {
-            name: [opened.enter_context(Pipeline.open(bundle, threads=1)) for _ in range(cores)]
-            for name, bundle in bundles.items()
+            name: [entered.enter_context(opened(candidate, 1)) for _ in range(cores)]
+            for name, candidate in candidates.items()
         }
-        for turn in range(rounds + 1):
+        for own in pipelines.values():
+            _rate(pool, own, items, 1)  # warms up
+        for turn in range(rounds):
+            if turn and time.monotonic() - begun > seconds:
+                break
             for batch in BATCHES:
                 for name, own in pipelines.items():
-                    rate = _rate(pool, own, items, batch)
+                    rates[name][batch].append(_rate(pool, own, items, batch))
                     tick()
-                    if turn:
-                        rates[name][batch].append(rate)
     return {
         name: max((float(np.median(found)), batch) for batch, found in by_batch.items())
         for name, by_batch in rates.items()
@@ -160,16 +169,18 @@ def _rate(
     return turns * len(pipelines) * batch / (time.perf_counter() - begun)
 
 
-def start_up(bundle: Bundle, item: bytes) -> tuple[float, int]:
+def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
     """Seconds from a new process to its first answer, and the most memory that it had.
 
     Raises:
         ModelFailed: the process ended with an error.
     """
+    bundle = candidate.bundle
+    how = json.dumps({"runtime": candidate.runtime, "settings": dict(candidate.settings)})
     with tempfile.TemporaryDirectory(prefix="modelport-start-") as folder:
         place = Path(folder, "item")
         place.write_bytes(item)
-        command = [sys.executable, "-m", "modelport.optimize.startup", str(bundle.path), str(place)]
+        command = [sys.executable, "-m", "modelport.optimize.startup", str(bundle.path), str(place), how]
         begun = time.perf_counter()
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         seconds = time.perf_counter() - begun
@@ -180,16 +191,17 @@ def start_up(bundle: Bundle, item: bytes) -> tuple[float, int]:
 
 
 def figures(
-    bundle: Bundle,
+    candidate: Candidate,
     latency: Latency,
     start: Latency,
     best: tuple[float, int],
     item: bytes,
 ) -> Figures:
-    """All that one bundle costs; its latency and its throughput were measured beside the others."""
+    """All that one candidate costs; its latency and its throughput were measured beside the others."""
     times = np.array(latency.rounds).ravel() * 1e3
     rate, batch = best
-    seconds, peak = start_up(bundle, item)
+    seconds, peak = start_up(candidate, item)
+    manifest = candidate.bundle.manifest
     return Figures(
         p50_ms=round(float(np.percentile(times, 50)), 3),
         p95_ms=round(float(np.percentile(times, 95)), 3),
@@ -198,7 +210,7 @@ def figures(
         batch=batch,
         peak_bytes=peak,
         start_seconds=round(seconds, 3),
-        size_bytes=bundle.manifest.files[bundle.manifest.graphs.net.file].size,
+        size_bytes=manifest.files[manifest.graphs.net.file].size,
     )
 
 

@@ -14,6 +14,30 @@ SCHEMA = "modelport.optimize/1"
 Status = Literal["start", "chosen", "kept", "tie", "dominated", "slower", "refused", "undecided", "skipped"]
 
 
+class Recipe(msgspec.Struct, frozen=True):
+    """What makes a candidate again: `modelport repeat` reads it."""
+
+    step: str
+    """The pass's name."""
+    fields: dict[str, Any]
+    """Its settings."""
+    base: str
+    """The id of the candidate that it works on."""
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candidate answers on other machines, emulated here."""
+
+    changes: bool
+    """Whether answers are others on some machine."""
+    portable: tuple[str, ...]
+    """Classes of machines on which every stage gives the same bits."""
+    replays: tuple[dict[str, Any], ...]
+    """Each machine's, as `modelport verify --on` gives it."""
+    said: tuple[str, ...]
+    """The same in words, with the machines that could not be asked."""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate, tried or not."""
 
@@ -22,16 +46,34 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     reason: str
     """Why it has this status, in a sentence."""
+    recipe: Recipe | None = None
     passes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     explained: str = ""
     """What ONNX Runtime makes of it here: which layers run in 8 bits, what did not fuse."""
     judgement: Judgement | None = None
     figures: Figures | None = None
+    command: str = ""
+    """What measures its figures again."""
+    elsewhere: Elsewhere | None = None
+    """Of the candidate that was chosen."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The question, in full: `modelport repeat` asks it again."""
+
+    bundle: str
+    data: str
+    labelled: str
+    """Empty where agreement with the START had to do."""
+    gate: str
+    portable: bool
+    seconds: float
+    evaluation: dict[str, Any] = {}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole search."""
+    """A whole search. Each candidate's `command` measures its figures again."""
 
     bundle: str
     version: str
@@ -45,6 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     labelled: str
     """The name of the labelled data; empty where agreement with the START had to do."""
     margin: float
+    asked: Asked
     entries: tuple[Entry, ...]
     chosen: str
     """The id of the best candidate; `start` where none is better."""
@@ -59,3 +102,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values for JSON, with the schema's name."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return {"schema": SCHEMA, **plain}
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of `report.json`."""
+    schema: dict[str, Any] = msgspec.json.schema(Report)
+    whole = schema["$defs"]["Report"]
+    whole["properties"] = {"schema": {"const": SCHEMA}, **whole["properties"]}
+    whole["required"] = ["schema", *whole["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "report.json of modelport optimize",
+        **schema,
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import Unsupported
 from .front import front
+from .judge import Judgement
 from .outcome import Entry, Report
 
 _STYLE = """
@@ -71,7 +72,19 @@ def _row(entry: Entry) -> str:
             f"{own.size_bytes / 1e6:.2f}",
         ]
     lost = f"{judgement.loss:.2f} ({judgement.low:.2f}–{judgement.high:.2f})" if judgement else ""
-    why = "; ".join(filter(None, [entry.reason, *entry.notes, entry.explained]))
+    there = entry.elsewhere.said if entry.elsewhere is not None else ()
+    why = "; ".join(filter(None, [entry.reason, _paired(judgement), *entry.notes, entry.explained, *there]))
     numbers = "".join(f"<td class=n>{escape(cell)}" for cell in [*cells, lost])
     name = f"<td><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
-    return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{escape(why)}'
+    again = f"<br><code>{escape(entry.command)}</code>" if entry.command else ""
+    return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{escape(why)}{again}'
+
+
+def _paired(judgement: Judgement | None) -> str:
+    """McNemar's test in words; empty where there are no classes."""
+    if judgement is None or judgement.p_value is None:
+        return ""
+    return (
+        f"{judgement.only_start} items that the START alone has right, {judgement.only_candidate} that this "
+        f"one alone has: p {judgement.p_value:.2g} (McNemar)"
+    )

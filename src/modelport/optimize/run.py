@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
-import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,14 +16,17 @@ from .._version import __version__
 from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..engine.settings import usable_cores
-from ..errors import UsageError
+from ..errors import Unavailable, UsageError
+from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
 from .candidate import START, Candidate
-from .choose import machine_note, settled
+from .choose import machine_note
+from .clock import Tell, silent
+from .elsewhere import settled_everywhere
 from .judge import needed
-from .outcome import Entry, Report
+from .outcome import Asked, Entry, Report
 from .report import write_report
-from .search import Plan, Search, Tell
+from .search import Plan, Search
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
@@ -42,7 +43,7 @@ def optimize(
     labelled: str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     new_version: str | None = None,
-    tell: Tell = lambda text: None,
+    tell: Tell = silent,
 ) -> Report:
     """Search for a smaller and faster form of the bundle's network, and write it as a new version.
 
@@ -59,7 +60,6 @@ def optimize(
         InputError: data that says nothing. UsageError: the version exists. NotFound: no such bundle or data.
     """
     plan = plan or Plan()
-    begun = time.monotonic()
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     name, repository = opened.manifest.name, Path(out)
     target = repository / name / (new_version or _next(opened.manifest.version, repository / name))
@@ -69,25 +69,27 @@ def optimize(
                 f"{place} exists; a bundle is never changed", hint="give another --model-version"
             )
     truth = Path(labelled) if labelled is not None else None
-    search = Search(opened, Path(data), truth, repository / name / WORK, plan, tell)
-    entries, made = search.run()
-    settled_entries, best = settled(entries)
-    report = msgspec.structs.replace(
-        _report(search, settled_entries, best),
-        command=_command(opened, data, labelled, out, plan),
-        seconds=round(time.monotonic() - begun, 1),
-    )
-    if best != START:
-        _write(opened, target, settled_entries, made, best)
-        report = msgspec.structs.replace(report, written=f"{name}/{target.name}")
-    write_report(_report_folder(target), report)
-    shutil.rmtree(search.folder, ignore_errors=True)
-    if not any(search.folder.parent.iterdir()):
-        search.folder.parent.rmdir()
+    try:
+        search = Search(opened, Path(data), truth, repository / name / WORK, plan, tell)
+        entries, made = search.run()
+        items = search.calibration.items
+        entries, best = settled_everywhere(entries, made, items, search.clock, plan.portable)
+        entries = [_repeatable(entry, _report_folder(target)) for entry in entries]
+        report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
+        if best != START:
+            _write(opened, target, entries, made, best)
+            report = msgspec.structs.replace(report, written=f"{name}/{target.name}")
+        write_report(_report_folder(target), report)
+    except OSError as problem:
+        raise Unavailable(
+            f"cannot write what was found: {problem.strerror or problem} ({problem.filename or repository})",
+            hint="make room there (or set TMPDIR), and run the same again: it goes on where it was",
+        ) from problem
+    search.found.forget()
     return report
 
 
-def _report(search: Search, entries: list[Entry], best: str) -> Report:
+def _report(search: Search, entries: list[Entry], best: str, command: str) -> Report:
     """What was found, and under what circumstances."""
     figures = {entry.id: entry.figures for entry in entries if entry.figures is not None}
     notes = (*search.calibration.notes, machine_note(figures), *_advice(entries, search.plan))
@@ -102,9 +104,32 @@ def _report(search: Search, entries: list[Entry], best: str) -> Report:
         items=len(search.calibration.items),
         labelled=search.labelled.name if search.labelled is not None else "",
         margin=search.plan.margin,
+        asked=_asked(search),
         entries=tuple(entries),
         chosen=best,
+        command=command,
         notes=tuple(filter(None, notes)),
+        seconds=round(search.clock.spent, 1),
+    )
+
+
+def _repeatable(entry: Entry, folder: Path) -> Entry:
+    if entry.figures is None and entry.judgement is None:
+        return entry
+    command = shlex.join(["modelport", "repeat", str(folder), entry.id])
+    return msgspec.structs.replace(entry, command=command)
+
+
+def _asked(search: Search) -> Asked:
+    plan = search.plan
+    return Asked(
+        bundle=str(search.bundle.path),
+        data=str(search.data),
+        labelled=str(search.labelled or ""),
+        gate=plan.gate,
+        portable=plan.portable,
+        seconds=plan.seconds,
+        evaluation=plan.evaluation,
     )
 
 
@@ -114,16 +139,58 @@ def _write(
     """The new version: the network as it was, and what is worth keeping as variants, the best one chosen."""
     files: dict[str, bytes | None] = {variant.file: None for variant in start.manifest.variants}
     variants = []
-    for entry in entries:
-        if entry.status not in ("chosen", "kept"):
-            continue
-        file = f"net.{entry.id}.onnx"
-        files[file] = made[entry.id].bundle.read(start.manifest.graphs.net.file)
-        figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
-        figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
-        machine = ANY if entry.id.startswith(PORTABLE) else machine_class()
-        variants.append(Variant(entry.id, file, figures, machine=machine, chosen=entry.id == best))
+    taken = (best, _without_its_runtime(entries, made, best))
+    for entry in sorted(entries, key=lambda each: each.id != best):
+        if entry.status in ("chosen", "kept") or entry.id in taken:
+            variants.append(_variant(start, entry, made[entry.id], files, entry.id in taken))
     return start.derive(target, files, version=target.name, variants=tuple(variants))
+
+
+def _without_its_runtime(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> str:
+    """The fastest that every installation runs, where the best needs another runtime; empty where none is."""
+    if made[best].runtime == DEFAULT:
+        return ""
+    faster = [
+        entry
+        for entry in entries
+        if entry.status in ("kept", "tie", "dominated")
+        and entry.figures is not None
+        and entry.figures.ratio.high < 1
+        and made[entry.id].runtime == DEFAULT
+    ]
+    key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
+    return min(key, key=lambda name: key[name], default="")
+
+
+def _variant(
+    start: Bundle, entry: Entry, candidate: Candidate, files: dict[str, bytes | None], chosen: bool
+) -> Variant:
+    """What a reader takes in the network's place; its file is added to `files` unless it is there already."""
+    net = candidate.bundle.manifest.graphs.net.file
+    data = candidate.bundle.read(net)
+    alike = [name for name, known in files.items() if known == data]
+    if data == start.read(start.manifest.graphs.net.file):
+        file = start.manifest.graphs.net.file
+    elif alike:
+        file = alike[0]
+    else:
+        file = f"net.{entry.id}.onnx"
+        files[file] = data
+    figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
+    figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
+    there = entry.elsewhere
+    proven = there is not None and bool(there.replays) and not there.changes
+    bound = candidate.machine_bound or not (proven or entry.id.startswith(PORTABLE))
+    return Variant(
+        entry.id,
+        file,
+        figures,
+        machine=machine_class() if bound else ANY,
+        chosen=chosen,
+        runtime=candidate.runtime,
+        settings=dict(candidate.settings),
+        portable=there.portable if there is not None else (),
+    )
 
 
 def _advice(entries: list[Entry], plan: Plan) -> list[str]:
@@ -168,4 +235,6 @@ def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> 
     words += ["--eval", str(labelled)] if labelled is not None else []
     words += ["--max-drop", f"{plan.margin:g}", "--gate", plan.gate]
     words += ["--portable"] if plan.portable else []
+    words += ["--budget", f"{plan.seconds:g}s"]
+    words += ["--split", str(plan.evaluation["split"])] if "split" in plan.evaluation else []
     return shlex.join([*words, "-o", str(out)])

@@ -6,36 +6,47 @@ where it was.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ..bundle.store import Bundle
-from ..errors import InputError, ModelFailed, ModelportError, Unsupported
-from ..evaluate.values import Evaluation
+from ..errors import ModelportError, Unsupported
+from ..runtimes.form import DEFAULT
 from . import measure
 from .calibration import Calibration, read_calibration
 from .candidate import START, Candidate, NotApplicable, Pass, apply, network_of
 from .choose import gate_reason
+from .clock import Clock, Tell
 from .explain import fused
-from .judge import Gate, Judgement, agreement, evaluated, judged
-from .outcome import Entry
-from .passes.half import Half
-from .passes.int8 import DynamicInt8, StaticInt8
+from .found import Found, key_of
+from .items import read_items
+from .judge import ByAgreement, ByLabels, Gate, Judge, Judgement
+from .mixed import fewest, most
+from .outcome import Entry, Recipe, Status
+from .passes import catalogue
+from .passes.int8 import StaticInt8
+from .passes.runtime import OnRuntime
 from .passes.simplify import Simplify
 from .sensitivity import layers
+from .ways import ways
 
-SHARE_OF_MAKING = 0.75
-"""Of the time budget; the rest is for measuring."""
-FLOAT_STEPS = (1, 2, 4, 8, 16, 32)
-"""Layers that are put back to float, until the gate passes."""
+AGREEING = 1000
+"""Items whose answers are compared where nothing is labelled: half a point needs about 600."""
+SHARE_OF_LATENCY = 0.45
+"""Of the time that is left for measuring."""
+QUICK_ROUNDS = 5
+GAIN = 0.97
+"""Of the latency of the same network run in the usual way: another way with less is looked at closely."""
+OPEN = 4
+"""Undecided candidates that are measured, those that lose least."""
+PREPARED_WAYS = 2
+"""Networks that are run in other ways: the fastest that are right."""
 
-Tell = Callable[[str], None]
+STATUSES: dict[str, Status] = {"passes": "kept", "undecided": "undecided", "fails": "refused"}
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,202 +63,236 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Search:
-    """One search in one work folder."""
+    """One search in one work folder.
+
+    Args:
+        work: where it keeps what it found; one folder for each question in it.
+        tell: told at each step.
+    """
 
     def __init__(
         self, bundle: Bundle, data: Path, labelled: Path | None, work: Path, plan: Plan, tell: Tell
     ) -> None:
-        self.bundle = bundle
-        self.data = data
-        self.plan = plan
-        self.tell = tell
-        self.labelled = labelled
-        self._begun = time.monotonic()
-        self._work = work / _key(bundle, data, labelled, plan)
-        self._work.mkdir(parents=True, exist_ok=True)
-        self.start = self._opened(START, lambda place: _plain(bundle, place))
-        self.calibration: Calibration = read_calibration(self.start, data)
-        self._truth: Evaluation | None = None
-        self._seen: dict[str, str] = {}
+        self.bundle, self.plan = bundle, plan
+        self.data, self.labelled = data, labelled
+        self.clock = Clock(plan.seconds, tell)
+        asked = (bundle.digest, data.resolve(), labelled and labelled.resolve())
+        how = (plan.margin, plan.gate, plan.evaluation)
+        self.found = Found(work / key_of(*asked, *how))
+        self.start = Candidate(
+            START, "as it is", self.found.bundle(START, lambda place: _plain(bundle, place)), ()
+        )
+        self.clock.say("reading the items")
+        self.calibration: Calibration = read_calibration(self.start.bundle, data)
+        self.entries: list[Entry] = []
+        self.made: dict[str, Candidate] = {}
+        self._judge: Judge | None = None
+        self._seen = {_identity(self.start): START}
 
-    @property
-    def folder(self) -> Path:
-        """Where the candidates are."""
-        return self._work
+    def bases(self) -> Iterator[Pass]:
+        """Passes whose results the others work on, each on that of the one before, where that is right."""
+        yield Simplify()
 
     def passes(self) -> Iterator[Pass]:
-        """What is tried, the likeliest first."""
-        yield Half()
-        yield DynamicInt8()
-        if not self.plan.portable:
-            for calibrator in ("minmax", "percentile", "entropy"):
-                yield StaticInt8(calibrator=calibrator)
-        yield StaticInt8(reduced=True)
-        yield StaticInt8(weights="u8", per_channel=False)
+        """What is tried on the base, the likeliest first."""
+        yield from catalogue(self.plan)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
         """Every candidate with its judgement, the START first; those that pass are measured."""
-        base, simplified = self._simplified()
-        entries: list[Entry] = [simplified] if simplified is not None else []
-        made: dict[str, Candidate] = {}
-        if simplified is not None and simplified.status == "kept":
-            made[simplified.id] = self._candidate(Simplify(), self.start)
-        for step in self.passes():
-            entry, candidate = self._tried(step, base)
-            entries.append(entry)
-            if candidate is not None:
-                made[entry.id] = candidate
-        mixed = self._mixed(base, entries, made)
-        entries += mixed
-        return self._measured(entries, made), made
+        bases, steps = list(self.bases()), list(self.passes())
+        self.clock.expect(len(bases) + len(steps))
+        base = self.start
+        for step in bases:
+            entry = self.tried(step, base)
+            if entry.judgement is not None and _harmless(entry.judgement):
+                base = self.made[entry.id]
+        for step in steps:
+            self.tried(step, base)
+        self._mix(steps, base)
+        self._other_ways()
+        return self._measured(), self.made
 
-    def _simplified(self) -> tuple[Bundle, Entry | None]:
-        """What the other passes work on: the simplified network where that passes the gate."""
-        entry, candidate = self._tried(Simplify(), self.start)
-        if candidate is not None and entry.status == "kept":
-            return candidate.bundle, entry
-        return self.start, entry
+    def tried(self, step: Pass, base: Candidate) -> Entry:
+        """What one pass makes of `base`, made and judged; added to the entries."""
+        entry = self._tried(step, base)
+        self.entries.append(entry)
+        self.clock.step()
+        return entry
 
-    def _tried(self, step: Pass, base: Bundle) -> tuple[Entry, Candidate | None]:
-        if self.spent() > SHARE_OF_MAKING * self.plan.seconds:
-            return self._skipped(step, "not tried: the time budget was spent"), None
-        self.tell(f"{step.title}: making it")
+    def _tried(self, step: Pass, base: Candidate) -> Entry:
+        recipe = Recipe(step.name, msgspec.to_builtins(step), base.id)
+        if self.clock.over:
+            return self._skipped(step, "not tried: the time budget was spent", recipe)
+        self.clock.say(f"{step.title}: making it")
         try:
-            candidate = self._candidate(step, base)
-        except (NotApplicable, Unsupported) as problem:
-            reason = (
-                f"{problem.message}; {problem.hint}" if isinstance(problem, Unsupported) else str(problem)
+            candidate = self.found.candidate(
+                step.id, lambda folder: apply(step, base.bundle, self.calibration, folder)
             )
-            return self._skipped(step, reason), None
-        if (twin := self._twin(candidate)) is not None:
-            return self._skipped(step, f"the same network as {twin}, byte for byte"), None
-        self.tell(f"{step.title}: comparing its answers")
+        except NotApplicable as problem:
+            return self._skipped(step, str(problem), recipe)
+        except Unsupported as problem:
+            return self._skipped(step, f"{problem.message}; {problem.hint}", recipe)
+        return self._weighed(candidate, recipe)
+
+    def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
+        """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
+        twin = self._seen.setdefault(_identity(candidate), candidate.id)
+        if twin != candidate.id:
+            return self._skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
+        self.clock.say(f"{candidate.title}: comparing its answers")
         try:
-            judgement = self._judged(candidate)
-        except (ModelFailed, InputError, ModelportError) as problem:
-            reason = f"it does not run: {problem}"
-            return Entry(id=step.id, title=step.title, status="refused", reason=reason), None
-        status = {"passes": "kept", "undecided": "undecided", "fails": "refused"}[judgement.verdict]
-        entry = Entry(
-            id=candidate.id,
-            title=candidate.title,
-            status=status,  # type: ignore[arg-type]
-            reason=gate_reason(judgement, self.plan.margin),
-            passes=candidate.passes,
-            notes=candidate.notes,
-            explained=fused(candidate.bundle.graph("net")).sentence(),
-            judgement=judgement,
+            judgement = known or self.found.judgement(candidate.id, lambda: self.judge.judge(candidate))
+        except ModelportError as problem:
+            return self._entry(candidate, recipe, "refused", f"it does not run: {problem}")
+        self.made[candidate.id] = candidate
+        entry = self._entry(
+            candidate, recipe, STATUSES[judgement.verdict], gate_reason(judgement, self.plan.margin)
         )
-        return entry, candidate
+        explained = fused(candidate.bundle.graph("net")).sentence() if candidate.runtime == DEFAULT else ""
+        return msgspec.structs.replace(entry, judgement=judgement, explained=explained)
 
-    def _twin(self, candidate: Candidate) -> str | None:
-        """The candidate with the same network that was there before; None where there is none."""
-        manifest = candidate.bundle.manifest
-        digest = manifest.files[manifest.graphs.net.file].sha256
-        first = self._seen.setdefault(digest, candidate.id)
-        return first if first != candidate.id else None
+    @property
+    def judge(self) -> Judge:
+        """Made when it is asked for: the START's answers cost time."""
+        if self._judge is None:
+            self.clock.say("asking the START")
+            margin, gate = self.plan.margin, self.plan.gate
+            if self.labelled is None:
+                items = read_items(self.start.bundle, self.data, most=AGREEING).encoded
+                self._judge = ByAgreement(self.start, items, margin, gate)
+            else:
+                kept, settings = self.found.evaluation, self.plan.evaluation
+                self._judge = ByLabels(self.start, self.labelled, kept, settings, margin, gate)
+        return self._judge
 
-    def _skipped(self, step: Pass, reason: str) -> Entry:
-        return Entry(id=step.id, title=step.title, status="skipped", reason=reason)
-
-    def _candidate(self, step: Pass, base: Bundle) -> Candidate:
-        kept = self._work / f"{step.id}.json"
-        place = self._work / step.id
-        if kept.is_file() and place.is_dir():
-            notes = msgspec.json.decode(kept.read_bytes(), type=tuple[str, ...])
-            return Candidate(step.id, step.title, Bundle.open(place), (step.id,), notes)
-        candidate = apply(step, base, self.calibration, self._work)
-        kept.write_bytes(msgspec.json.encode(candidate.notes))
-        return candidate
-
-    def _judged(self, candidate: Candidate) -> Judgement:
-        kept = self._work / f"{candidate.id}.judgement.json"
-        if kept.is_file():
-            with contextlib.suppress(msgspec.DecodeError):
-                return msgspec.json.decode(kept.read_bytes(), type=Judgement)
-        if self.labelled is None:
-            found = agreement(
-                self.start, candidate.bundle, self.calibration, self.plan.margin, self.plan.gate
-            )
-        else:
-            other = evaluated(candidate.bundle, self.labelled, self.plan.evaluation)
-            found = judged(self.truth(), other, self.plan.margin, self.plan.gate)
-        kept.write_bytes(msgspec.json.encode(found))
-        return found
-
-    def truth(self) -> Evaluation:
-        """The START on the labelled data."""
-        if self._truth is None:
-            assert self.labelled is not None
-            self.tell("evaluating the START")
-            self._truth = evaluated(self.start, self.labelled, self.plan.evaluation)
-        return self._truth
-
-    def _mixed(self, base: Bundle, entries: list[Entry], made: dict[str, Candidate]) -> list[Entry]:
+    def _mix(self, steps: list[Pass], base: Candidate) -> None:
         """The best 8-bit candidate that does not pass, with layers put back to float until it does."""
-        static = [entry for entry in entries if entry.id.startswith(StaticInt8.name) and entry.id in made]
-        if not static or any(entry.status == "kept" for entry in static):
-            return []
-        nearest = min(static, key=lambda entry: entry.judgement.loss if entry.judgement else 100.0)
-        step = next(each for each in self.passes() if each.id == nearest.id)
-        assert isinstance(step, StaticInt8)
-        self.tell(f"{nearest.title}: which layers lose the answers")
-        ranked = layers(network_of(base), network_of(made[nearest.id].bundle), self.calibration)
-        found: list[Entry] = []
-        for count in FLOAT_STEPS:
-            if count >= len(ranked):
-                break
-            kept = tuple(sorted(layer.name for layer in ranked[:count]))
-            entry, candidate = self._tried(msgspec.structs.replace(step, kept=kept), base)
-            found.append(entry)
-            if candidate is not None:
-                made[entry.id] = candidate
-            if entry.status == "kept" or entry.status == "skipped":
-                break
-        return found
-
-    def _measured(self, entries: list[Entry], made: dict[str, Candidate]) -> list[Entry]:
-        """The START and those that pass, measured by turns."""
-        bundles = {START: self.start}
-        bundles |= {entry.id: made[entry.id].bundle for entry in entries if entry.status == "kept"}
-        self.tell(f"measuring {len(bundles)} by turns")
-        items = self.calibration.items
-        times = measure.latencies(bundles, items)
-        rates = measure.throughputs(bundles, items)
-        figures = {
-            name: measure.figures(bundle, times[name], times[START], rates[name], items[0])
-            for name, bundle in bundles.items()
-        }
-        start = Entry(
-            id=START,
-            title="as it is",
-            status="start",
-            reason="what all is compared with",
-            figures=figures[START],
+        static = [step for step in steps if isinstance(step, StaticInt8) and step.id in self.made]
+        by_id = {entry.id: entry for entry in self.entries}
+        if not static or any(by_id[step.id].status == "kept" for step in static) or self.clock.over:
+            return
+        step = min(static, key=lambda each: _loss(by_id[each.id]))
+        self.clock.say(f"{step.title}: which layers lose the answers")
+        ranked = layers(
+            network_of(base.bundle),
+            network_of(self.made[step.id].bundle),
+            self.calibration,
+            self.clock.left / 4,
         )
-        return [start] + [
-            msgspec.structs.replace(entry, figures=figures[entry.id]) if entry.id in figures else entry
-            for entry in entries
+
+        def passes(count: int) -> bool:
+            kept = tuple(sorted(layer.name for layer in ranked[:count]))
+            self.clock.expect(1)
+            return self.tried(msgspec.structs.replace(step, kept=kept), base).status == "kept"
+
+        fewest(most(ranked), passes)
+
+    def _other_ways(self) -> None:
+        """The fastest networks that are right on other runtimes and with other settings."""
+        right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
+        if self.clock.over:
+            return
+        self.clock.say("a quick look at what is fastest")
+        items = self.calibration.items
+        quick = _medians({each.id: each for each in right}, items)
+        for source in sorted(right, key=lambda each: quick[each.id])[:PREPARED_WAYS]:
+            self._looked_at(source, list(ways(source)))
+
+    def _looked_at(self, source: Candidate, steps: list[OnRuntime]) -> None:
+        """Those of a network's other ways that are faster at a quick look are judged."""
+        by_id: dict[str, Candidate] = {source.id: source}
+        able: dict[str, Recipe] = {}
+        for step in steps:
+            candidate = step.of(source)
+            recipe = Recipe(step.name, msgspec.to_builtins(step), source.id)
+            try:
+                step.apply(network_of(source.bundle), self.calibration)
+            except NotApplicable as problem:
+                self.entries.append(self._skipped(candidate, str(problem), recipe))
+                continue
+            able[candidate.id] = recipe
+            by_id[candidate.id] = candidate
+        if not able or self.clock.over:
+            return
+        quick = _medians(by_id, self.calibration.items)
+        self.clock.expect(len(able))
+        for name, recipe in able.items():
+            candidate, share = by_id[name], quick[name] / quick[source.id]
+            if share > GAIN:
+                reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
+                self.entries.append(self._entry(candidate, recipe, "dominated", reason))
+            else:
+                alike = self._judgement(source.id) if candidate.runtime == source.runtime else None
+                self.entries.append(self._weighed(candidate, recipe, alike))
+            self.clock.step()
+
+    def _judgement(self, name: str) -> Judgement | None:
+        """What is known of another candidate: the same runtime answers alike with other threads or memory."""
+        return next((entry.judgement for entry in self.entries if entry.id == name), None)
+
+    def _measured(self) -> list[Entry]:
+        """The START and those that pass, or may, measured by turns."""
+        undecided = sorted((entry for entry in self.entries if entry.status == "undecided"), key=_loss)
+        chosen = [entry.id for entry in self.entries if entry.status == "kept"]
+        chosen += [entry.id for entry in undecided[:OPEN]]
+        candidates = {START: self.start} | {name: self.made[name] for name in chosen}
+        self.clock.say(f"measuring {len(candidates)} by turns")
+        items, left = self.calibration.items, self.clock.left
+
+        def tick() -> None:
+            self.clock.say(f"measuring {len(candidates)} by turns")
+
+        times = measure.latencies(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
+        rates = measure.throughputs(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
+        figures = {
+            name: measure.figures(candidate, times[name], times[START], rates[name], items[0])
+            for name, candidate in candidates.items()
+        }
+        start = Entry(id=START, title="as it is", status="start", reason="what all is compared with")
+        return [
+            msgspec.structs.replace(entry, figures=figures.get(entry.id)) for entry in (start, *self.entries)
         ]
 
-    def spent(self) -> float:
-        """Seconds since the search began."""
-        return time.monotonic() - self._begun
+    def _entry(self, candidate: Candidate, recipe: Recipe, status: Status, reason: str) -> Entry:
+        return Entry(
+            id=candidate.id,
+            title=candidate.title,
+            status=status,
+            reason=reason,
+            recipe=recipe,
+            passes=candidate.passes,
+            notes=candidate.notes,
+        )
 
-    def _opened(self, name: str, make: Callable[[Path], Bundle]) -> Bundle:
-        place = self._work / name
-        return Bundle.open(place) if place.is_dir() else make(place)
+    def _skipped(self, step: Pass | Candidate, reason: str, recipe: Recipe) -> Entry:
+        return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
+
+
+def _harmless(judgement: Judgement) -> bool:
+    """Whether nothing is lost by a change that should change nothing."""
+    return judgement.verdict == "passes" or (judgement.verdict == "undecided" and judgement.loss <= 0)
+
+
+def _loss(entry: Entry) -> float:
+    return entry.judgement.loss if entry.judgement is not None else float("inf")
+
+
+def _medians(candidates: dict[str, Candidate], items: tuple[bytes, ...]) -> dict[str, float]:
+    """Seconds of one item, at a quick look by turns."""
+    times = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
+    return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}
+
+
+def _identity(candidate: Candidate) -> tuple[object, ...]:
+    """The same for candidates that compute the same in the same way."""
+    manifest = candidate.bundle.manifest
+    digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
+    return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))
 
 
 def _plain(bundle: Bundle, place: Path) -> Bundle:
     """The bundle without variants: the network as it was packed."""
     variants = {variant.file: None for variant in bundle.manifest.variants}
+    variants.pop(bundle.manifest.graphs.net.file, None)
     version = f"{bundle.manifest.version}-{START}"[:64]
     return bundle.derive(place, variants, version=version, variants=())
-
-
-def _key(bundle: Bundle, data: Path, labelled: Path | None, plan: Plan) -> str:
-    """The same for the same question, so that what was found before still holds."""
-    said = [bundle.digest, str(data.resolve()), str(labelled and labelled.resolve())]
-    said += [repr(plan.margin), plan.gate, repr(plan.evaluation)]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,11 +15,11 @@ import onnx
 from ..errors import BundleError
 from ..runtimes.onnxruntime import OnnxRuntime
 from .calibration import Calibration
-from .passes.int8 import named
+from .passes.int8 import ready
 from .passes.single import only
-from .tail import LAYERS
+from .tail import LAYERS, behind
 
-ITEMS = 16
+ITEMS, LEAST_ITEMS = 16, 2
 """Prepared items that the deviation is measured on."""
 RUNS = 5
 LEAST_MS = 0.001
@@ -44,13 +44,25 @@ def layers(
     network: onnx.ModelProto,
     quantized: onnx.ModelProto,
     calibration: Calibration,
-    tick: Callable[[], None] = lambda: None,
+    seconds: float = float("inf"),
 ) -> list[Layer]:
-    """Every layer that is quantized, the one most worth its time in float first."""
-    own = named(network)
+    """Every layer that is quantized, the one most worth its time in float first.
+
+    The deviation is that of what goes into the arithmetic behind the last layers, where there is any: boxes
+    in pixels would hide the scores.
+
+    Args:
+        seconds: fewer items are asked where all would take longer, at least `LEAST_ITEMS`.
+    """
+    own = _up_to_tail(ready(network)[0])
+    count = sum(node.op_type in LAYERS for node in own.graph.node)
     batches = [{name: array[None] for name, array in item.items()} for item in calibration.prepared[:ITEMS]]
-    wanted = _outputs(own, batches)
     times = _times(own, batches[0])
+    begun = time.monotonic()
+    _outputs(own, batches[:LEAST_ITEMS])
+    each = (time.monotonic() - begun) / LEAST_ITEMS
+    batches = batches[: max(LEAST_ITEMS, int(min(ITEMS, seconds / max(each * count, 1e-9))))]
+    wanted = _outputs(own, batches)
     found = []
     for node in own.graph.node:
         if node.op_type not in LAYERS:
@@ -62,9 +74,27 @@ def layers(
             got = _outputs(alone, batches)
         except BundleError:
             continue  # this ONNX Runtime has no such product by itself
-        tick()
         found.append(Layer(node.name, _deviation(got, wanted), times.get(node.name, 0.0)))
     return sorted(found, key=lambda layer: -layer.worth)
+
+
+def _up_to_tail(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The network without the float arithmetic behind its last layers, what goes into it as outputs."""
+    tail = set(behind(network))
+    rest = [node for node in network.graph.node if node.name not in tail]
+    made = {name for node in rest for name in node.output}
+    asked = {name for node in network.graph.node if node.name in tail for name in node.input}
+    ends = sorted(made & asked | made & {value.name for value in network.graph.output})
+    if not tail or not ends:
+        return network
+    own = onnx.ModelProto()
+    own.CopyFrom(network)
+    del own.graph.node[:], own.graph.output[:]
+    own.graph.node.extend(rest)
+    own.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ends
+    )
+    return own
 
 
 def _outputs(network: onnx.ModelProto, batches: list[dict[str, np.ndarray]]) -> list[np.ndarray]:

@@ -1,5 +1,5 @@
 """A process that answers one item and says how much memory it took: `python -m modelport.optimize.startup
-BUNDLE ITEM`."""
+BUNDLE ITEM HOW`, where HOW is JSON: `{"runtime": …, "settings": {…}}`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..isolation.child.memory import peak_bytes
 from ..runtimes.pipeline import Pipeline
 
 
-def main(bundle: str, item: str) -> None:
+def main(bundle: str, item: str, how: str) -> None:
     """Answer the file `item`, and print `{"peak_bytes": ...}`."""
-    with Pipeline.open(bundle) as pipeline:
+    with Pipeline.open(bundle, variant="", **json.loads(how)) as pipeline:
         pipeline.answer(pipeline.decode(Path(item).read_bytes()))
     print(json.dumps({"peak_bytes": peak_bytes() or 0}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])

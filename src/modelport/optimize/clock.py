@@ -1,0 +1,74 @@
+"""How long a search has been at it, and how long it will be: what progress shows and the budget bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+SHARE_OF_MAKING = 0.75
+"""Of the time budget; the rest is for measuring."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What is being done now."""
+
+    text: str
+    done: int
+    """Steps that are over."""
+    of: int
+    """Steps in all, as far as is known."""
+    left: float
+    """Seconds that it may still take: the mean of the steps so far, and never more than the budget."""
+
+
+Tell = Callable[[Told], None]
+
+
+def silent(told: Told) -> None:
+    """Nobody is told."""
+
+
+class Clock:
+    """The time of one search.
+
+    Args:
+        seconds: the budget.
+        tell: told at each step.
+    """
+
+    def __init__(self, seconds: float, tell: Tell) -> None:
+        self._seconds, self._tell = seconds, tell
+        self._begun = time.monotonic()
+        self._done, self._of = 0, 1
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the search began."""
+        return time.monotonic() - self._begun
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget; not below 0."""
+        return max(0.0, self._seconds - self.spent)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing further is to be made: what is left is for measuring."""
+        return self.spent > SHARE_OF_MAKING * self._seconds
+
+    def expect(self, steps: int) -> None:
+        """So many more steps will come."""
+        self._of += steps
+
+    def say(self, text: str) -> None:
+        """What is being done now, within a step."""
+        mean = self.spent / self._done if self._done else 0.0
+        left = min(self.left, mean * max(1, self._of - self._done)) if self._done else self.left
+        self._tell(Told(text, self._done, self._of, round(left, 1)))
+
+    def step(self) -> None:
+        """A step is over."""
+        self._done += 1
+        self._of = max(self._of, self._done)

@@ -1,0 +1,81 @@
+"""Are a candidate's answers the same on other processors? Asked of the chosen one, where time is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ..emulation.machine import machines
+from ..runtimes.form import DEFAULT
+from ..verify.portability import Replay, portable, replay
+from .candidate import START, Candidate
+from .choose import settled
+from .clock import Clock
+from .outcome import Elsewhere, Entry
+
+ITEMS = 8
+"""Of which so many are replayed as `replay` takes."""
+LEAST_SECONDS = 10.0
+"""With less time left no machine is asked."""
+
+
+def settled_everywhere(
+    entries: list[Entry],
+    made: Mapping[str, Candidate],
+    items: tuple[bytes, ...],
+    clock: Clock,
+    must: bool,
+) -> tuple[list[Entry], str]:
+    """The entries with their status and the id of the best, whose answers are replayed on other machines.
+
+    Args:
+        entries: judged and measured, the START's first.
+        made: the candidates, by id.
+        items: encoded.
+        clock: what bounds the replaying.
+        must: refuse the best where its answers change on some machine, and take the next.
+    """
+    while True:
+        found, best = settled(entries)
+        if best == START or made[best].runtime != DEFAULT:
+            return found, best
+        known = next(entry for entry in found if entry.id == best)
+        if known.elsewhere is None:
+            there = asked(made[best], items, clock)
+            found = [_with(entry, there) if entry.id == best else entry for entry in found]
+            entries = [_with(entry, there) if entry.id == best else entry for entry in entries]
+            if must and there.changes:
+                entries = [_refused(entry, there) if entry.id == best else entry for entry in entries]
+                continue
+        return found, best
+
+
+def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+    """What other machines that can be emulated here answer."""
+    replays: list[Replay] = []
+    left_out: list[str] = []
+    for machine in machines():
+        if not machine.available or not machine.ready:
+            left_out.append(f"{machine.title}: {machine.reason or 'it is fetched by verify --on, once'}")
+        elif clock.left < LEAST_SECONDS:
+            left_out.append(f"{machine.title}: the time budget was spent")
+        else:
+            clock.say(f"{candidate.title}: answering on {machine.title}")
+            replays.append(replay(candidate.bundle, "", machine, items=items[:ITEMS], seconds=clock.left / 3))
+    said = [f"on {each.machine} {each.sentence()}" for each in replays]
+    return Elsewhere(
+        changes=any(each.changes for each in replays),
+        portable=portable(replays),
+        replays=tuple(each.to_dict() for each in replays),
+        said=(*said, *left_out),
+    )
+
+
+def _with(entry: Entry, there: Elsewhere) -> Entry:
+    return msgspec.structs.replace(entry, elsewhere=there)
+
+
+def _refused(entry: Entry, there: Elsewhere) -> Entry:
+    reason = f"its answers change on another machine: {'; '.join(there.said)}"
+    return msgspec.structs.replace(entry, status="refused", reason=reason)

@@ -1,0 +1,144 @@
+"""`modelport repeat`: a candidate of a report is made, judged and measured again, beside the START."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..bundle.store import Bundle
+from ..errors import InputError, NotFound, did_you_mean
+from . import measure
+from .candidate import START, Candidate, Pass, apply
+from .clock import Tell, silent
+from .judge import Judgement
+from .measure import Figures
+from .outcome import SCHEMA, Entry, Recipe, Report
+from .passes.half import Half
+from .passes.int8 import DynamicInt8, StaticInt8
+from .passes.runtime import OnRuntime
+from .passes.simplify import Simplify
+from .search import Plan, Search
+
+MAX_BYTES = 64 << 20
+
+
+class Repeated(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate as the report has it, and as it is found now."""
+
+    id: str
+    judgement: Judgement | None
+    """None for the START."""
+    figures: Figures
+    before: Entry
+
+    @property
+    def holds(self) -> bool:
+        """Whether the verdict is the same one, and the two intervals of the latency meet."""
+        then = self.before
+        both = then.judgement, self.judgement
+        if None not in both and len({each.verdict for each in both if each is not None}) > 1:
+            return False
+        if then.figures is None:
+            return True
+        one, other = then.figures.ratio, self.figures.ratio
+        return one.low <= other.high and other.low <= one.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"schema": "modelport.repeat/1", "holds": self.holds, **msgspec.to_builtins(self)}
+
+
+def read_report(path: str | os.PathLike[str]) -> Report:
+    """A `report.json`.
+
+    Raises:
+        NotFound: no such file. InputError: it is something else.
+    """
+    place = Path(path)
+    place = place / "report.json" if place.is_dir() else place
+    try:
+        if place.stat().st_size > MAX_BYTES:
+            raise InputError(f"{place} has over {MAX_BYTES} bytes")
+        plain = msgspec.json.decode(place.read_bytes())
+        if not isinstance(plain, dict) or plain.pop("schema", None) != SCHEMA:
+            raise InputError(f"{place} is no report of optimize; expected the schema {SCHEMA!r}")
+        return msgspec.convert(plain, Report)
+    except OSError as problem:
+        raise NotFound(f"cannot read {str(place)!r}: {problem.strerror or problem}") from problem
+    except (msgspec.DecodeError, msgspec.ValidationError) as problem:
+        raise InputError(f"{place} is no report of optimize: {problem}") from problem
+
+
+def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> Repeated:
+    """Make, judge and measure one candidate of a report again, with the settings that the report tells.
+
+    Args:
+        report: of a search; its bundle and its data have to be where they were.
+        name: a candidate's id; None for the one that was chosen.
+
+    Raises:
+        NotFound: no such candidate, bundle or data. InputError: the bundle is another one now, or the
+        candidate was never made.
+    """
+    name = report.chosen if name is None else name
+    entries = {entry.id: entry for entry in report.entries}
+    if name not in entries:
+        raise NotFound(f"the report has no candidate {name!r}", hint=did_you_mean(name, list(entries)))
+    bundle = Bundle.open(report.asked.bundle)
+    if bundle.digest != report.digest:
+        digests = f"{bundle.digest[:12]}, and {report.digest[:12]} in the report"
+        raise InputError(f"{bundle.path} is another bundle now: {digests}")
+    asked = report.asked
+    plan = Plan(
+        margin=report.margin,
+        gate="interval" if asked.gate == "interval" else "estimate",
+        seconds=asked.seconds,
+        portable=asked.portable,
+        evaluation=asked.evaluation,
+    )
+    labelled = Path(asked.labelled) if asked.labelled else None
+    with tempfile.TemporaryDirectory(prefix="modelport-repeat-") as folder:
+        search = Search(bundle, Path(asked.data), labelled, Path(folder), plan, tell)
+        candidate = _made(search, entries, name)
+        judgement = search.judge.judge(candidate) if name != START else None
+        search.clock.say(f"{candidate.title}: measuring it beside the START")
+        both, items = {START: search.start, name: candidate}, search.calibration.items
+        times, rates = measure.latencies(both, items), measure.throughputs(both, items)
+        figures = measure.figures(candidate, times[name], times[START], rates[name], items[0])
+    return Repeated(id=name, judgement=judgement, figures=figures, before=entries[name])
+
+
+def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
+    """A candidate made as its recipe says, and before it what it was made of.
+
+    Raises:
+        InputError: it has no recipe, or what it asks does not apply any more.
+    """
+    if name == START:
+        return search.start
+    recipe = entries[name].recipe
+    if recipe is None or entries[name].status == "skipped":
+        raise InputError(f"{name} was never made: {entries[name].reason}")
+    base, step = _made(search, entries, recipe.base), _pass_of(search, recipe)
+    if isinstance(step, OnRuntime):
+        return step.of(base)
+    search.clock.say(f"{step.title}: making it")
+    return search.found.candidate(name, lambda folder: apply(step, base.bundle, search.calibration, folder))
+
+
+def _pass_of(search: Search, recipe: Recipe) -> Pass:
+    kinds: dict[str, type[Any]] = {
+        kind.name: kind for kind in (Simplify, Half, DynamicInt8, StaticInt8, OnRuntime)
+    }
+    kinds |= {step.name: type(step) for step in (*search.bases(), *search.passes())}
+    if recipe.step not in kinds:
+        raise InputError(f"this version has no pass {recipe.step!r}")
+    try:
+        found: Pass = msgspec.convert(recipe.fields, kinds[recipe.step])
+    except msgspec.ValidationError as problem:
+        raise InputError(f"this version's pass {recipe.step} has other settings: {problem}") from problem
+    return found
