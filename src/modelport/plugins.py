@@ -1,7 +1,8 @@
 """Names to code: which module answers for a runtime or an importer, without importing any of them.
 
-Built-in adapters and third-party ones (entry points in the groups `modelport.runtimes` and
-`modelport.importers`) go through the same table, so the plugin path is exercised on every run.
+Built-in adapters and third-party ones (entry points in the groups `modelport.runtimes`,
+`modelport.importers` and `modelport.passes`) go through the same table, so the plugin path is exercised on
+every run.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "lightgbm": "modelport.importers.lightgbm:LightGBMImporter",
         "catboost": "modelport.importers.catboost:CatBoostImporter",
     },
+    # What `modelport optimize` tries beside its own: classes that are made without arguments, see
+    # `modelport.optimize.candidate.Pass`.
+    "passes": {},
     # Modules with ROUTES and perhaps OPEN_ROUTES and ADMIN_ROUTES, mounted in this order.
     "dialects": {
         "v2": "modelport.serve:v2",

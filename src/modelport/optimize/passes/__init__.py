@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from ... import plugins
 from ..candidate import Pass
 from .half import Half
 from .int8 import DynamicInt8, StaticInt8
+from .low_rank import LowRank
+from .offline import Offline
+from .weights import WeightOnly
 
 
 class Asked(Protocol):
@@ -20,11 +24,20 @@ class Asked(Protocol):
 
 
 def catalogue(plan: Asked) -> Iterator[Pass]:
-    """What is tried on a network, the likeliest first."""
+    """What is tried on a network, the likeliest first; passes of third parties at the end."""
     if not plan.portable:
         for calibrator in ("minmax", "percentile", "entropy"):
             yield StaticInt8(calibrator=calibrator)
+        yield StaticInt8(runtime="openvino")
+        yield StaticInt8(calibrator="percentile", runtime="openvino")
     yield StaticInt8(reduced=True)
     yield StaticInt8(weights="u8", per_channel=False)
     yield DynamicInt8()
+    yield WeightOnly(bits=8)
+    yield WeightOnly(bits=4)
+    yield LowRank()
     yield Half()
+    yield Offline()
+    for name in plugins.table("passes"):
+        made: Pass = plugins.load("passes", name)()
+        yield made

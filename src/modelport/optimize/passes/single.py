@@ -31,7 +31,7 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
         if back is None or back.op_type != "DequantizeLinear":
             continue
         there = made_by.get(back.input[0])
-        if there is not None and there.op_type == "SpaceToDepth":
+        while there is not None and there.op_type in ("SpaceToDepth", "Pad"):
             there = made_by.get(there.input[0])  # of what is folded after it was rounded
         value = f"{layer}/quantized_{place}"
         if there is not None and there.op_type == "QuantizeLinear":

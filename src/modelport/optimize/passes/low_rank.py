@@ -1,0 +1,120 @@
+"""Large matrices as products of two thin ones, where that is less to multiply (SVD; Denton et al. 2014)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..calibration import Calibration
+from ..candidate import Made, NotApplicable
+
+LEAST = 1 << 14
+"""Weights of a layer, below which two layers cost more than one."""
+GAIN = 0.75
+"""Of a layer's multiply-adds, that its two are to have at most."""
+
+
+class LowRank(msgspec.Struct, frozen=True):
+    """Gemm, MatMul and 1x1 convolutions of constant weights, cut to the rank that keeps `energy`.
+
+    `energy`: the share of the squared weights that is kept in each layer.
+    """
+
+    name: ClassVar[str] = "low-rank"
+    energy: float = 0.99
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{self.energy:g}"
+
+    @property
+    def title(self) -> str:
+        return f"layers of low rank ({self.energy:.1%} of the weights' energy)"
+
+    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        own = onnx.ModelProto()
+        own.CopyFrom(network)
+        weights = {tensor.name: tensor for tensor in own.graph.initializer}
+        before = after = 0
+        count, large = 0, 0
+        for node in list(own.graph.node):
+            matrix = _matrix(node, weights)
+            if matrix is None:
+                continue
+            large += 1
+            rank = self._rank(matrix)
+            inputs, outputs = matrix.shape
+            before += inputs * outputs
+            if rank * (inputs + outputs) > GAIN * inputs * outputs:
+                after += inputs * outputs
+                continue
+            after += rank * (inputs + outputs)
+            count += 1
+            _split(own.graph, node, matrix, rank)
+        if not count:
+            raise NotApplicable(
+                f"none of {large} large matrices has a rank at which two are less work than one"
+                if large
+                else f"no matrix product or 1x1 convolution has {LEAST} weights or more"
+            )
+        used = {name for node in own.graph.node for name in node.input}
+        for tensor in [tensor for tensor in own.graph.initializer if tensor.name not in used]:
+            own.graph.initializer.remove(tensor)
+        share = after / before
+        return Made(own, (f"{count} of {large} large matrices, {share:.0%} of their multiply-adds",))
+
+    def _rank(self, matrix: np.ndarray) -> int:
+        values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
+        kept = np.cumsum(values**2) / max(float((values**2).sum()), 1e-300)
+        return int(np.searchsorted(kept, self.energy)) + 1
+
+
+def _matrix(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> np.ndarray | None:
+    """The weights as [inputs, outputs]; None for what is no large matrix."""
+    if node.op_type not in ("Gemm", "MatMul", "Conv") or node.input[1] not in weights:
+        return None
+    tensor = weights[node.input[1]]
+    if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST:
+        return None
+    array = numpy_helper.to_array(tensor)
+    settings = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if node.op_type == "Conv":
+        plain = settings.get("group", 1) == 1 and array.ndim == 4 and array.shape[2:] == (1, 1)
+        return array[:, :, 0, 0].T if plain else None
+    if array.ndim != 2 or settings.get("transA", 0) or settings.get("alpha", 1.0) != 1.0:
+        return None
+    return array.T if settings.get("transB", 0) else array
+
+
+def _split(graph: onnx.GraphProto, node: onnx.NodeProto, matrix: np.ndarray, rank: int) -> None:
+    """Two nodes in place of one: to `rank` values, and from them."""
+    left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+    root = np.sqrt(values[:rank])
+    first = (left[:, :rank] * root).astype(np.float32)
+    second = (root[:, None] * right[:rank]).astype(np.float32)
+    name = node.name or node.output[0]
+    between = f"{name}/rank"
+    if node.op_type == "Conv":
+        arrays = first.T[:, :, None, None], second.T[:, :, None, None]
+        # What the layer does to the picture's size is done first: fewer places are left to compute.
+        steps = [each for each in node.attribute if each.name in ("strides", "pads", "auto_pad")]
+    else:
+        arrays, steps = (first, second), []
+    for array, side in zip(arrays, ("first", "second"), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{side}"))
+    kind = "MatMul" if node.op_type == "Gemm" else node.op_type
+    thin = helper.make_node(kind, [node.input[0], f"{name}/first"], [between], name=between)
+    thin.attribute.extend(steps)
+    wide = helper.make_node(
+        node.op_type, [between, f"{name}/second", *node.input[2:]], list(node.output), name=node.name
+    )
+    if node.op_type == "Gemm":
+        wide.attribute.extend(each for each in node.attribute if each.name == "beta")
+    place = list(graph.node).index(node)
+    graph.node.remove(node)
+    for offset, each in enumerate((thin, wide)):
+        graph.node.insert(place + offset, each)
