@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import Unsupported
+from ..isolation.installing import OFFLINE
 from . import places, qemu
 
 VARIABLE = "MODELPORT_AARCH64_SYSROOT"
@@ -207,6 +208,12 @@ def _run(
     done = subprocess.run(
         command, cwd=place, capture_output=True, text=True, errors="replace", env=environment, check=False
     )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-3:]
-        raise Unsupported(f"{problem}: {' | '.join(said)[:300] or done.returncode}", hint=hint or None)
+    if not done.returncode:
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if any(OFFLINE.search(line) for line in lines):
+        raise Unsupported(
+            f"{problem}: no server is reached", hint="go on line and try again, or name a mirror"
+        )
+    said = [line for line in lines if line.upper().startswith(("E:", "ERROR"))] or lines
+    raise Unsupported(f"{problem}: {' | '.join(said[-2:])[:300] or done.returncode}", hint=hint or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -67,10 +68,11 @@ def _install(folder: Path) -> None:
     package = {"private": True, "dependencies": {PACKAGE: VERSION}}
     (folder / "package.json").write_text(json.dumps(package))
     command = [shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+    command += ["--fetch-retries=1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "npm ERR" in line or "npm error" in line]
+        said = re.findall(r"npm (?:error|ERR!) code (\w+)", done.stderr)
         raise Unsupported(
-            f"npm could not install {PACKAGE} {VERSION}: {' '.join(said)[:300] or done.returncode}",
+            f"npm could not install {PACKAGE} {VERSION}: {said[0] if said else done.returncode}",
             hint="go on line and try again, or point npm at a mirror (npm config set registry …)",
         )
