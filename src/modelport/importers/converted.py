@@ -57,7 +57,7 @@ class ConvertedImporter:
     environment: str
     """The private environment's name, taken where the current one lacks what its table needs."""
     converter: str
-    """The module in `isolation.child`."""
+    """The module in `isolation.child`; of a plugin the absolute path of a file with a `Converter` in it."""
     what: str
     """The source in a few words, for messages: `a Caffe network`."""
     takes: frozenset[str] = frozenset()

@@ -46,7 +46,7 @@ def open_worker(
     """A confined process with a converter, in the current environment or in a private one.
 
     Args:
-        converter: the module in `isolation.child`.
+        converter: the module in `isolation.child`, or a plugin's file.
         environment: the private environment's name.
         permission: whether one may be made, and who is asked.
         limits: memory and time.

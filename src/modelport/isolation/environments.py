@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from . import installing
 VARIABLE = "MODELPORT_ENVIRONMENTS"
 """Where they are kept, in place of the user's cache."""
 MARKER = "modelport-environment.json"
+GROUP = "modelport.environments"
 
 Note = Callable[[str], None]
 
@@ -91,22 +92,48 @@ def root() -> Path:
 
 
 def table(name: str) -> Table:
-    """The pinned set of one environment.
+    """The pinned set of one environment, Modelport's own or a plugin's.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: there is none of this name. Unsupported: a plugin's that does not load.
     """
-    known = names()
-    if name not in known:
-        raise NotFound(f"no environment is called {name!r}", hint=did_you_mean(name, known))
+    own, added = _own(), _plugins()
+    if name not in own and name in added:
+        return _plugin_table(added[name])
+    if name not in own:
+        raise NotFound(f"no environment is called {name!r}", hint=did_you_mean(name, names()))
     data = tomllib.loads((files(__package__) / "tables" / f"{name}.toml").read_text())
     return msgspec.convert({"name": name, **data}, Table)
 
 
 def names() -> list[str]:
     """All environments that there are tables for."""
+    return sorted({*_own(), *_plugins()})
+
+
+def _own() -> list[str]:
     tables = (files(__package__) / "tables").iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in tables if entry.name.endswith(".toml"))
+    return [entry.name.removesuffix(".toml") for entry in tables if entry.name.endswith(".toml")]
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """Tables of plugins: entry points of the group `modelport.environments`, each a `Table` of that name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _plugin_table(point: EntryPoint) -> Table:
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as problem:
+        raise Unsupported(
+            f"the environment {point.name!r} of a plugin ({point.value}) does not load: {problem}"
+        ) from problem
+    if not isinstance(found, Table) or found.name != point.name:
+        raise Unsupported(
+            f"the environment {point.name!r} of a plugin ({point.value}) is no Table of this name",
+            hint="modelport.isolation.environments.Table(name=…, needs=…, install=…)",
+        )
+    return found
 
 
 def lacks(wanted: Table) -> list[str]:

@@ -78,7 +78,7 @@ def start(
 
     Args:
         python: the interpreter: this one, or that of a private environment.
-        converter: the name of its module in `child`.
+        converter: the name of its module in `child`, or a plugin's file, absolute and ending in `.py`.
         limits: memory and time.
         private: whether it is a private environment, which the user's settings of Python do not reach.
         holding: a file descriptor that the process keeps open while it lives.

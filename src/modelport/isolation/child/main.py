@@ -34,7 +34,7 @@ def main(folder: str, converter: str, memory_bytes: int, seconds: int) -> None:
     frames = importlib.import_module(f"{PACKAGE}.frames")
     memory = importlib.import_module(f"{PACKAGE}.memory")
     frames.write_frame(answers, {"ok": True, "confined": confined}, {})
-    work = importlib.import_module(f"{PACKAGE}.{converter}").Converter()
+    work = _converter(converter).Converter()
     while (request := frames.read_frame(requests, MAX_REQUEST_BYTES)) is not None:
         fields, arrays = request
         try:
@@ -55,6 +55,18 @@ def _tell(frames: Any, answers: Any, problem: BaseException) -> None:
     reason = lines[0][:500] if lines else type(problem).__name__
     fields = {"ok": False, "kind": kind, "reason": reason, "hint": getattr(problem, "hint", None)}
     frames.write_frame(answers, fields, {})
+
+
+def _converter(name: str) -> Any:
+    """One of this folder's modules, or the file of a plugin's, which imports from this folder as they do."""
+    if not name.endswith(".py"):
+        return importlib.import_module(f"{PACKAGE}.{name}")
+    spec = importlib.util.spec_from_file_location(f"{PACKAGE}.plugin", name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _package() -> None:
