@@ -24,11 +24,24 @@ def front(report: Report) -> bytes:
         raise Unsupported(
             "the picture needs matplotlib", hint="pip install 'modelport[optimize]'"
         ) from problem
-    page = Figure(figsize=(8, 4.8), layout="constrained", dpi=150)
+    page = Figure(figsize=(9.6, 4.8), layout="constrained", dpi=150)
     axes = page.add_subplot()
     shown = [entry for entry in report.entries if entry.figures is not None]
-    for entry in shown:
-        _point(axes, entry, report)
+    shown.sort(key=lambda entry: entry.figures.ratio.value if entry.figures is not None else 0.0)
+    for number, entry in enumerate(shown, 1):
+        _point(axes, entry, report, number)
+    legend = axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        frameon=False,
+        fontsize=7,
+        handlelength=1,
+        handletextpad=0.8,
+        markerscale=0.6,
+        borderaxespad=0,
+    )
+    for entry, text in zip(shown, legend.get_texts(), strict=True):
+        text.set_color(COLOURS.get(entry.status, GREY))
     axes.axhline(report.margin, color=RED, linestyle="--", linewidth=1)
     axes.annotate(
         f"margin {report.margin:g}",
@@ -50,7 +63,7 @@ def front(report: Report) -> bytes:
     return file.getvalue()
 
 
-def _point(axes: object, entry: Entry, report: Report) -> None:
+def _point(axes: object, entry: Entry, report: Report, number: int) -> None:
     own = entry.figures
     assert own is not None
     judgement = entry.judgement
@@ -67,9 +80,16 @@ def _point(axes: object, entry: Entry, report: Report) -> None:
         alpha=0.4,
         linewidth=1,
     )
+    label = f"{number}  {'as it is' if entry.id == START else entry.id}"
     marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
-    axes.scatter([own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3)  # type: ignore[attr-defined]
-    label = START if entry.id == START else entry.id.removeprefix("static-")
+    axes.scatter(  # type: ignore[attr-defined]
+        [own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3, label=label
+    )
     axes.annotate(  # type: ignore[attr-defined]
-        label, (own.ratio.value, loss), textcoords="offset points", xytext=(6, 6), fontsize=7, color=colour
+        str(number),
+        (own.ratio.value, loss),
+        textcoords="offset points",
+        xytext=(5, 5 + 8 * (number % 2)),
+        fontsize=8,
+        color=colour,
     )

@@ -26,7 +26,7 @@ from .elsewhere import settled_everywhere
 from .judge import needed
 from .outcome import Asked, Entry, Report
 from .report import write_report
-from .search import Plan, Search
+from .search import Plan, Search, without_variants
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
@@ -137,12 +137,18 @@ def _write(
     start: Bundle, target: Path, entries: list[Entry], made: Mapping[str, Candidate], best: str
 ) -> Bundle:
     """The new version: the network as it was, and what is worth keeping as variants, the best one chosen."""
-    files: dict[str, bytes | None] = {variant.file: None for variant in start.manifest.variants}
-    variants = []
+    files, variants = without_variants(start), list[Variant]()
     taken = (best, _without_its_runtime(entries, made, best))
     for entry in sorted(entries, key=lambda each: each.id != best):
         if entry.status in ("chosen", "kept") or entry.id in taken:
             variants.append(_variant(start, entry, made[entry.id], files, entry.id in taken))
+    used = {variant.name for variant in variants}
+    for variant in start.manifest.variants:
+        if variant.machine != ANY or variant.name in used:
+            continue  # measured elsewhere, or made anew
+        for file in (variant.file, variant.post):
+            files.pop(file or "", None)
+        variants.append(variant)
     return start.derive(target, files, version=target.name, variants=tuple(variants))
 
 
@@ -166,16 +172,11 @@ def _variant(
     start: Bundle, entry: Entry, candidate: Candidate, files: dict[str, bytes | None], chosen: bool
 ) -> Variant:
     """What a reader takes in the network's place; its file is added to `files` unless it is there already."""
-    net = candidate.bundle.manifest.graphs.net.file
-    data = candidate.bundle.read(net)
-    alike = [name for name, known in files.items() if known == data]
-    if data == start.read(start.manifest.graphs.net.file):
-        file = start.manifest.graphs.net.file
-    elif alike:
-        file = alike[0]
-    else:
-        file = f"net.{entry.id}.onnx"
-        files[file] = data
+    graphs, own = candidate.bundle.manifest.graphs, start.manifest.graphs
+    file = _shared(start, own.net.file, candidate.bundle.read(graphs.net.file), f"net.{entry.id}.onnx", files)
+    post = _shared(
+        start, own.post.file, candidate.bundle.read(graphs.post.file), f"post.{entry.id}.onnx", files
+    )
     figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
     figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
     there = entry.elsewhere
@@ -190,7 +191,18 @@ def _variant(
         runtime=candidate.runtime,
         settings=dict(candidate.settings),
         portable=there.portable if there is not None else (),
+        post=post if post != own.post.file else None,
     )
+
+
+def _shared(start: Bundle, own: str, data: bytes, name: str, files: dict[str, bytes | None]) -> str:
+    """The file with these bytes: the START's, one that is written already, or a new one of this name."""
+    if data == start.read(own):
+        return own
+    known = next((each for each, there in files.items() if there == data), None)
+    if known is None:
+        files[name] = data
+    return known or name
 
 
 def _advice(entries: list[Entry], plan: Plan) -> list[str]:

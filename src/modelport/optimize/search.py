@@ -28,12 +28,14 @@ from .judge import ByAgreement, ByLabels, Gate, Judge, Judgement
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
+from .passes.heads import Heads
 from .passes.int8 import StaticInt8
 from .passes.runtime import OnRuntime
 from .passes.simplify import Simplify
 from .sensitivity import layers
 from .ways import ways
 
+DETECTION = "object-detection"
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
 SHARE_OF_LATENCY = 0.45
@@ -92,10 +94,15 @@ class Search:
     def bases(self) -> Iterator[Pass]:
         """Passes whose results the others work on, each on that of the one before, where that is right."""
         yield Simplify()
+        if self.bundle.manifest.task == DETECTION:
+            yield Heads(steps=self.bundle.manifest.steps.post)
+            yield Heads(steps=self.bundle.manifest.steps.post, channels_last=True)
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
         yield from catalogue(self.plan)
+        if self.bundle.manifest.task == DETECTION:
+            yield StaticInt8(heads=True, reduced=self.plan.portable)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
         """Every candidate with its judgement, the START first; those that pass are measured."""
@@ -292,7 +299,13 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
 
 def _plain(bundle: Bundle, place: Path) -> Bundle:
     """The bundle without variants: the network as it was packed."""
-    variants = {variant.file: None for variant in bundle.manifest.variants}
-    variants.pop(bundle.manifest.graphs.net.file, None)
     version = f"{bundle.manifest.version}-{START}"[:64]
-    return bundle.derive(place, variants, version=version, variants=())
+    return bundle.derive(place, without_variants(bundle), version=version, variants=())
+
+
+def without_variants(bundle: Bundle) -> dict[str, bytes | None]:
+    """The files that only variants have, as `Bundle.derive` leaves them out."""
+    graphs = bundle.manifest.graphs
+    own = {graphs.pre.file, graphs.net.file, graphs.post.file}
+    said = {file for each in bundle.manifest.variants for file in (each.file, each.post) if file is not None}
+    return dict.fromkeys(sorted(said - own))
