@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,36 +63,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that the recipes of all frameworks have."""
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", required=True, help="the pictures: see pictures.py")
-    add(
-        "--side", type=int, default=32, help="pictures in folders of classes are resized to this (default 32)"
-    )
+    add("--side", type=int, default=32, help="pictures in folders of classes become so large (default 32)")
+    add("--network", type=Path, metavar="FILE.py", help="yours: see own_network (default: one that fits)")
+    add("--teacher", type=Path, metavar="FILE", help="the first network, trained (default: it is trained)")
+    add("--teacher-epochs", type=int, default=6, help="of training it (default 6)")
+    add("--only", choices=KINDS, nargs="+", default=list(KINDS), help="what to make of it (default: all)")
     add("--fewer", type=float, default=4.5, help="times fewer multiply-adds for `pruned` (default 4.5)")
+    add("--importance", choices=("taylor", "magnitude"), default="taylor", help="of channels, for `pruned`")
+    add("--multiple", type=int, default=2, help="this many channels of a layer go at a time (default 2)")
+    add("--zeros", type=float, default=0.9, help="share of the weights, for `sparse` (default 0.9)")
     add("--rounds", type=int, default=3, help="of pruning, with training in between (default 3)")
-    add("--epochs", type=int, default=4, help="of training after the last round (default 4)")
-    add("--student-epochs", type=int, default=6, help="of training the student (default 6)")
-    add("--teacher-epochs", type=int, default=6, help="of training the first network (default 6)")
-    add(
-        "--zeros",
-        type=float,
-        default=0.9,
-        help="share of the weights that `sparse` sets to zero (default 0.9)",
-    )
+    add("--epochs", type=int, default=4, help="of training after the last round of `pruned` (default 4)")
+    add("--student-epochs", type=int, default=6, help="of training `student` (default 6)")
     add("--batch", type=int, default=128, help="pictures of a step (default 128)")
     add("--flip", action="store_true", help="mirror half of the training pictures (not for digits)")
-    add(
-        "--importance", choices=("taylor", "magnitude"), default="taylor", help="of channels (default taylor)"
-    )
-    add("--multiple", type=int, default=2, help="this many channels of a layer go at a time (default 2)")
-    add("--only", choices=KINDS, nargs="+", default=list(KINDS), help="what to make (default: all)")
     add("--threads", type=int, default=2, help="of training (default 2)")
     add("--seed", type=int, default=1, help="of every random choice (default 1)")
-    add(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("compressed"),
-        help="folder for what is made (default compressed)",
-    )
+    add("-o", "--out", type=Path, default=Path("compressed"), help="folder of all of it (default compressed)")
+
+
+def own_network(path: Path) -> Callable[[Sequence[int], int, tuple[int, int, int]], Any]:
+    """The function `network(widths, classes, shape)` of a Python file, which is run.
+
+    It makes a network that is not trained: of three widths, as wide as `widths` says, for pictures of
+    `shape` (side, side, channels), with raw logits [batch, classes].
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise SystemExit(f"error: expected a Python file at {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "network"):
+        raise SystemExit(f"error: expected a function network(widths, classes, shape) in {path}, found none")
+    return module.network
 
 
 def report(files: Mapping[str, Path], pictures: Pictures, out: Path) -> list[Row]:

@@ -180,6 +180,20 @@ def test_pruning_dead_filters_changes_no_output_in_keras() -> None:
         channels.multiply_adds(branches)
 
 
+OWN = """
+from torch import nn
+
+def network(widths, classes, shape):
+    first, second, third = widths
+    return nn.Sequential(
+        nn.Conv2d(shape[2], first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU(),
+        nn.Conv2d(first, second, 3, 1, 1, bias=False), nn.BatchNorm2d(second), nn.ReLU(),
+        nn.Conv2d(second, third, 3, 1, 1, bias=False), nn.BatchNorm2d(third), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(third, classes),
+    )
+"""
+
+
 @pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("framework", "suffix", "kinds"),
@@ -192,6 +206,9 @@ def test_a_recipe_makes_networks_that_are_small_pack_and_answer(
     data = write_pictures(tmp_path / "data", {"train": 40, "test": 5})
     few = "--side 16 --threads 1 --batch 12 --rounds 1 --fewer 4.2"
     few += " --epochs 2 --student-epochs 2 --teacher-epochs 2"
+    if framework == "pytorch":
+        (tmp_path / "own.py").write_text(OWN)
+        few += f" --network {tmp_path / 'own.py'}"
     script = str(FOLDER / framework / "compress.py")
     done = subprocess.run(
         [

@@ -40,8 +40,11 @@ NARROW = (8, 14, 28)
 """Of the student: a little more than four times fewer multiply-adds than `FULL`."""
 
 
-def network(pictures: Pictures, widths: tuple[int, ...]) -> keras.Model:
-    """The digits network for MNIST's pictures, one of six 3x3 convolutions for others; not trained."""
+def network(pictures: Pictures, widths: tuple[int, ...], own: Path | None = None) -> keras.Model:
+    """That of the file `own`; or the digits network for MNIST's pictures, six convolutions for others. Not
+    trained."""
+    if own:
+        return comparison.own_network(own)(widths, len(pictures.names), pictures.shape)
     if pictures.digits:
         return digits(widths)
     inputs = flow = keras.Input(pictures.shape, name="image")
@@ -81,7 +84,6 @@ def sparse(teacher: keras.Model, data: Lessons, args: argparse.Namespace) -> ker
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a Keras network smaller, and compare.")
     comparison.add_arguments(parser)
-    parser.add_argument("--teacher", type=Path, help=".keras file of the network as it is (else: trained)")
     args = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -97,7 +99,7 @@ def main() -> None:
             return pruned(teacher, data, args)
         if name == "sparse":
             return sparse(teacher, data, args)
-        model = network(pictures, NARROW)
+        model = network(pictures, NARROW, args.network)
         train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
         return model
 
@@ -107,7 +109,7 @@ def main() -> None:
         teacher = keras.models.load_model(first)
     else:
         print("teacher:")
-        teacher = network(pictures, FULL)
+        teacher = network(pictures, FULL, args.network)
         train(teacher, data, args.teacher_epochs, peak=0.15)
         teacher.save(first)
     files = {"teacher": first}

@@ -35,9 +35,14 @@ JUDGED = 256
 """Pictures, drawn anew for each step, that Taylor importances are taken from."""
 
 
-def network(pictures: Pictures, widths: tuple[int, ...]) -> nn.Module:
-    """The digits network for MNIST's pictures, ResNet-8 for others; not trained."""
-    made = digits(widths) if pictures.digits else resnet8(widths, len(pictures.names), pictures.shape[2])
+def network(pictures: Pictures, widths: tuple[int, ...], own: Path | None = None) -> nn.Module:
+    """That of the file `own`; or the digits network for MNIST's pictures, ResNet-8 for others. Not
+    trained."""
+    classes = len(pictures.names)
+    if own:
+        made = comparison.own_network(own)(widths, classes, pictures.shape)
+    else:
+        made = digits(widths) if pictures.digits else resnet8(widths, classes, pictures.shape[2])
     return made.to(memory_format=torch.channels_last)
 
 
@@ -72,7 +77,7 @@ def sparse(teacher: nn.Module, data: Lessons, args: argparse.Namespace) -> nn.Mo
 
 def student(teacher: nn.Module, data: Lessons, args: argparse.Namespace, pictures: Pictures) -> nn.Module:
     """A network with fewer channels from the start, trained by `teacher`."""
-    model = network(pictures, NARROW)
+    model = network(pictures, NARROW, args.network)
     train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
     return model
 
@@ -80,7 +85,6 @@ def student(teacher: nn.Module, data: Lessons, args: argparse.Namespace, picture
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a PyTorch network smaller, and compare.")
     comparison.add_arguments(parser)
-    parser.add_argument("--teacher", type=Path, help="TorchScript of the network as it is (else: trained)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     try:
@@ -98,7 +102,7 @@ def main() -> None:
             return sparse(teacher, data, args)
         return student(teacher, data, args, pictures)
 
-    teacher = network(pictures, FULL)
+    teacher = network(pictures, FULL, args.network)
     first = args.teacher or args.out / "teacher.pt"
     if first.is_file():
         teacher = written(first, teacher)
