@@ -106,7 +106,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
             return self.reason
         tail = f"; {self.reason}" if self.reason else ""
         if self.same:
-            return f"every stage gives the same bits, for {self.cases} items{tail}"
+            items = "1 item" if self.cases == 1 else f"{self.cases} items"
+            return f"every stage gives the same bits, for {items}{tail}"
         stage = self.stages[self.differs_at]
         said = f"{self.differs_at} differs by at most {stage.max_abs:.2g} ({stage.share:.2g} of its largest)"
         if self.labels_compared:
