@@ -59,7 +59,7 @@ class WeightOnly(msgspec.Struct, frozen=True):
 
 
 def _products(network: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str], list[str]]:
-    """A copy with names, and MatMul and Add in place of plain Gemms; its large products, and its small ones."""
+    """A copy with names, and MatMul and Add in place of plain Gemms; its large products, and the others."""
     own = onnx.ModelProto()
     own.CopyFrom(network)
     weights = {tensor.name: tensor for tensor in own.graph.initializer}
