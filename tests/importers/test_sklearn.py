@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -11,7 +12,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-import skops.io
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -45,6 +45,11 @@ class Attack:
         return os.system, ("echo attacked > attacked",)
 
 
+def skops_io() -> Any:
+    """Not imported above: it imports all of scikit-learn, and torch, in every process that collects tests."""
+    return importlib.import_module("skops.io")
+
+
 def pipeline(last: Any = None) -> Any:
     rows = table()
     columns = make_column_transformer(
@@ -63,7 +68,7 @@ def rows_file(folder: Path, count: int = 20) -> Path:
 
 
 def test_a_skops_file_needs_no_trust_and_gives_the_columns(tmp_path: Path) -> None:
-    skops.io.dump(pipeline(), tmp_path / "people.skops")
+    skops_io().dump(pipeline(), tmp_path / "people.skops")
     told: list[str] = []
     bundle = pack(
         tmp_path / "people.skops", out=tmp_path / "repo", golden=rows_file(tmp_path), progress=told.append
@@ -83,7 +88,7 @@ def test_the_packed_rows_are_answered_as_by_the_pipeline(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, file = pipeline(), rows_file(tmp_path)
-    skops.io.dump(model, tmp_path / "people.skops")
+    skops_io().dump(model, tmp_path / "people.skops")
     pack(tmp_path / "people.skops", out=tmp_path / "repo", golden=file)
     assert run(["predict", str(tmp_path / "repo" / "people"), str(file), "--json"]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -107,7 +112,7 @@ def test_a_fitted_object_is_packed(tmp_path: Path) -> None:
 def test_texts_are_told_apart(tmp_path: Path) -> None:
     texts = ["a good film", "a bad film", "good and warm", "dull and bad"] * 5
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, ["up", "down"] * 10)
-    skops.io.dump(model, tmp_path / "films.skops")
+    skops_io().dump(model, tmp_path / "films.skops")
     bundle = pack(tmp_path / "films.skops", out=tmp_path / "repo")
     assert bundle.manifest.task == "text-classification" and bundle.manifest.decode.kind == "text"
     assert Bundle.open(bundle.path).labels() == ("down", "up")
@@ -165,7 +170,7 @@ def test_what_is_no_fitted_model_is_said_in_one_line(name: str, tmp_path: Path) 
 def test_a_file_that_is_cut_short_is_damaged(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"model.{kind}"
     if kind == "skops":
-        skops.io.dump(pipeline(), path)
+        skops_io().dump(pipeline(), path)
     else:
         joblib.dump(pipeline(), path, compress=("gzip", 3))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -175,7 +180,7 @@ def test_a_file_that_is_cut_short_is_damaged(kind: str, tmp_path: Path) -> None:
 
 def test_an_archive_under_a_password_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
-    skops.io.dump(pipeline(), path)
+    skops_io().dump(pipeline(), path)
     data = bytearray(path.read_bytes())
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = data.find(mark)
@@ -190,7 +195,7 @@ def test_an_archive_under_a_password_is_said_to_be_one(tmp_path: Path) -> None:
 def test_types_that_skops_does_not_know_are_listed(tmp_path: Path) -> None:
     model = make_pipeline(FunctionTransformer(os.path.join), Ridge())
     model.steps[1][1].fit(np.eye(4), range(4))
-    skops.io.dump(model, tmp_path / "model.skops")
+    skops_io().dump(model, tmp_path / "model.skops")
     with pytest.raises(Unsupported, match=r"does not know to be harmless: posixpath\.join") as refused:
         pack(tmp_path / "model.skops", out=tmp_path / "repo")
     assert "--trust" in str(refused.value.hint)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .converter import NotConverted, Refused
@@ -51,8 +55,33 @@ def opened(path: str, trusted: bool) -> tuple[Any, str]:
         ) from problem
 
 
+class _Without(importlib.abc.MetaPathFinder):
+    """Packages that are as if they were not installed."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        """Raises ModuleNotFoundError for them; another finder finds the rest."""
+        if name in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    finder = _Without(*names)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 def _skops(path: str, trusted: bool) -> Any:
-    from skops import io
+    # skops lists scikit-learn's classes by importing all of its modules; one of them imports torch where it
+    # is there, which takes as long as the rest.
+    with _without("torch"):
+        from skops import io
 
     untrusted = io.get_untrusted_types(file=path)
     odd = [name for name in untrusted if not _harmless(name)]
