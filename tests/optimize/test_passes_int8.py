@@ -15,6 +15,7 @@ from modelport.optimize.candidate import NotApplicable
 from modelport.optimize.explain import fused
 from modelport.optimize.passes.fold import FoldPixels, folded
 from modelport.optimize.passes.int8 import StaticInt8, ready
+from modelport.optimize.passes.offline import rewritten
 from modelport.optimize.passes.single import only
 from modelport.optimize.passes.ties import tied
 from modelport.optimize.ranges import Range
@@ -155,6 +156,17 @@ def test_for_openvino_activations_stay_with_their_layer() -> None:
     assert kernels and all(kernel.endswith("I8") for kernel in kernels)
     with pytest.raises(NotApplicable, match="no other placing"):
         step.apply(stem(16, 3, [1] * 4), calibration)
+
+
+def test_planes_that_come_last_are_not_moved() -> None:
+    """8-bit convolutions have them last; the Transpose behind them goes away, the picture's stays."""
+    network, calibration = stem(16, 3, [1] * 4), items(16)
+    network.graph.node.append(helper.make_node("Transpose", ["y"], ["z"], name="turn", perm=[0, 2, 3, 1]))
+    network.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 8, 8, 8]))
+    made = StaticInt8().apply(network, calibration)
+    kinds = [node.op_type for node in rewritten(made.network, {}).graph.node]
+    assert kinds.count("Transpose") == 1
+    assert kinds.index("Transpose") < kinds.index("QLinearConv")
 
 
 def test_without_openvino_there_is_nothing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
