@@ -47,25 +47,9 @@ def fewer_channels(
     Yields:
         The model, after each round.
     """
-    kept = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
-    importance = (
-        torch_pruning.importance.GroupTaylorImportance()
-        if loss
-        else torch_pruning.importance.GroupMagnitudeImportance(p=2)
-    )
     before = multiply_adds(model, example)
     for turn in range(1, rounds + 1):
-        pruner = torch_pruning.pruner.BasePruner(
-            model,
-            example,
-            importance=importance,
-            global_pruning=True,
-            pruning_ratio=0.99,
-            max_pruning_ratio=LEAST,
-            iterative_steps=STEPS,
-            ignored_layers=kept,
-            round_to=multiple if multiple > 1 else None,
-        )
+        pruner = _pruner(model, example, judged=loss is not None, multiple=multiple)
         wanted = before / times ** (turn / rounds)
         for _ in range(STEPS):
             if multiply_adds(model, example) <= wanted:
@@ -80,6 +64,26 @@ def fewer_channels(
                 f"error: no layer loses more than {LEAST:.0%}: {times:g} times fewer is out of reach"
             )
         yield model
+
+
+def _pruner(
+    model: nn.Module, example: Tensor, *, judged: bool, multiple: int
+) -> torch_pruning.pruner.BasePruner:
+    """What takes channels out of `model`, the least important first, in `STEPS` steps to none."""
+    importances = torch_pruning.importance
+    return torch_pruning.pruner.BasePruner(
+        model,
+        example,
+        importance=importances.GroupTaylorImportance()
+        if judged
+        else importances.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=0.99,
+        max_pruning_ratio=LEAST,
+        iterative_steps=STEPS,
+        ignored_layers=[module for module in model.modules() if isinstance(module, nn.Linear)][-1:],
+        round_to=multiple if multiple > 1 else None,
+    )
 
 
 def multiply_adds(model: nn.Module, example: Tensor) -> int:
