@@ -77,7 +77,8 @@ class StaticInt8(msgspec.Struct, frozen=True):
     `activations` u8 with `weights` s8 is what VNNI multiplies; without VNNI two such products may overflow 16
     bits, which `reduced` (7-bit weights) or u8 weights keep from happening. What is behind the last layers
     stays float, with `heads` these layers too. `kept`: nodes left in float. `runtime` is what it is made for:
-    ONNX Runtime wants every operator between 8-bit values, OpenVINO what the layers take and no more.
+    ONNX Runtime wants every operator between 8-bit values and pictures folded; OpenVINO, where activations
+    are of several operators, what the layers take and no more.
     """
 
     name: ClassVar[str] = "static-int8"
@@ -114,8 +115,6 @@ class StaticInt8(msgspec.Struct, frozen=True):
             raise NotApplicable(f"it has none of {', '.join(LAYERS)}")
         check_here(self.runtime)
         own, folds = ready(network, self.kept) if self.runtime == DEFAULT else (named(network), [])
-        if self.runtime != DEFAULT and not any(kinds[kind] for kind in BETWEEN):
-            raise NotApplicable("its activations are of a kind that needs no other placing of 8-bit values")
         last = heads(own) if self.heads else ()
         if self.heads and not last:
             raise NotApplicable("one layer is the last: it has no heads")
@@ -133,7 +132,9 @@ class StaticInt8(msgspec.Struct, frozen=True):
 
         network = onnx.load_model(source)
         found = tied(network, ranges(network, self.calibrator, calibration, _rows(network)))
-        everywhere = self.runtime == DEFAULT
+        everywhere = self.runtime == DEFAULT or not any(
+            node.op_type in BETWEEN for node in network.graph.node
+        )
         seen = {name: (np.float32(each.low), np.float32(each.high)) for name, each in found.items()}
         weights = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}[self.weights]
         quantizer = QDQQuantizer(
