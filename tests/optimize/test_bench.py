@@ -9,27 +9,24 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 import modelport
 from modelport import plugins
-from modelport.bundle.manifest import Variant
 from modelport.bundle.store import Bundle
 from modelport.cli.main import run
 from modelport.engine.settings import usable_cores
-from modelport.errors import InputError, NotFound, Unsupported, UsageError
+from modelport.errors import Unsupported, UsageError
 from modelport.optimize.bench import timing
 from modelport.optimize.bench.forms import forms_of
 from modelport.optimize.bench.noise import Look, disturbed, swinging
-from modelport.optimize.bench.outcome import STAGES, Bench, StageProfile
+from modelport.optimize.bench.outcome import STAGES, Bench
 from modelport.optimize.bench.plot import plot
 from modelport.optimize.bench.profilers import OnnxProfiled
 from modelport.optimize.bench.run import bench
 from modelport.optimize.bench.timing import Configuration, Turns, settle, staged
-from modelport.optimize.items import items_of, read_items
+from modelport.optimize.items import items_of
 from modelport.runtimes.form import form_of
 from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.runtimes.pipeline import Pipeline
@@ -39,9 +36,12 @@ from modelport.steps.lowering import TRIALS
 from ..boxes import pack_boxes
 from ..tables.conftest import pack_tables
 from ..text import networks as texts
-from .networks import packed, pictures
+from .benched import QUICK, fixed, twice
 
-QUICK = {"runtimes": ("onnxruntime",), "batches": (1, 3), "threads": (1,), "seconds": 0.5}
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return twice(tmp_path_factory.mktemp("bench"))
 
 
 class Absent:
@@ -64,34 +64,8 @@ class Fails(Absent):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The colours, with a variant that is its network under another name."""
-    folder = tmp_path_factory.mktemp("bench")
-    start = packed(folder)
-    variants = (Variant("other", "other.onnx"),)
-    return start.derive(folder / "2", {"other.onnx": start.graph("net")}, version="2", variants=variants)
-
-
-@pytest.fixture(scope="module")
 def found(bundle: Bundle) -> Bench:
-    return bench(bundle, **QUICK, profile=True)
-
-
-def fixed(folder: Path) -> Bundle:
-    """Rows of tensors whose network takes two at a time: their shape depends on the values."""
-    nodes = [
-        helper.make_node("NonZero", ["x"], ["at"]),
-        helper.make_node("Cast", ["at"], ["y"], to=TensorProto.FLOAT),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "fixed",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, None])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "fixed.onnx")
-    return modelport.pack(folder / "fixed.onnx", out=folder / "repo", recipe="raw")
+    return bench(bundle, **QUICK)
 
 
 @pytest.fixture
@@ -194,52 +168,6 @@ def test_the_order_of_a_round_is_drawn_anew_and_by_the_seed(
     assert all(Counter(order) == Counter(wanted) for order in first)
 
 
-def test_operators_are_named_as_they_are_in_the_graph(found: Bench) -> None:
-    stages = {stage.stage: stage for stage in found.profiles[0].stages}
-    assert list(stages) == list(STAGES)
-    net = stages["net"]
-    assert sum(node.share for node in net.nodes) == pytest.approx(1)
-    assert sum(each.share for each in net.types) == pytest.approx(1)
-    assert net.operators_ms == pytest.approx(sum(each.ms for each in net.types))
-    assert [node.ms for node in net.nodes] == sorted((node.ms for node in net.nodes), reverse=True)
-    behind = {node.nodes for node in net.nodes}
-    assert ("first", "relu") in behind
-    assert ("second",) in behind
-    assert all(node.calls == 1 for node in net.nodes)
-    assert stages["decode"].note == "native code, no graph"
-    assert stages["post"].types
-
-
-def test_what_runs_within_a_branch_is_counted_once(tmp_path: Path) -> None:
-    """`If` lasts as long as what is in it, which the profiler names too."""
-    inner = [helper.make_node("MatMul", ["x", "w"], ["p"], name="inner")]
-    outer = helper.make_tensor_value_info("p", TensorProto.FLOAT, None)
-    branch = helper.make_graph(inner, "yes", [], [outer])
-    other = helper.make_graph([helper.make_node("Identity", ["x"], ["q"])], "no", [], [_float("q", None)])
-    nodes = [
-        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
-        helper.make_node("Greater", ["sum", "least"], ["yes"]),
-        helper.make_node("If", ["yes"], ["y"], name="whether", then_branch=branch, else_branch=other),
-    ]
-    weights = np.random.default_rng(0).random((256, 256), np.float32)
-    held = [onnx.numpy_helper.from_array(weights, "w")]
-    held.append(onnx.numpy_helper.from_array(np.array(-1e9, np.float32), "least"))
-    graph = helper.make_graph(nodes, "g", [_float("x", ["N", 256])], [_float("y", ["N", 256])], held)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, tmp_path / "branch.onnx")
-    own = modelport.pack(tmp_path / "branch.onnx", out=tmp_path / "repo", recipe="raw")
-    found = bench(own, **QUICK, profile=True)
-    net = next(stage for stage in found.profiles[0].stages if stage.stage == "net")
-    ms = {node.name: node.ms for node in net.nodes}
-    assert {"inner", "whether"} <= set(ms)
-    assert net.operators_ms == pytest.approx(sum(ms.values()))
-    assert net.operators_ms < net.ms * 1.2, "what is within the branch was counted twice"
-
-
-def _float(name: str, shape: list[int | str] | None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
 def test_only_finished_rounds_count_where_it_is_stopped(bundle: Bundle) -> None:
     ticks: list[tuple[int, int]] = []
     a_round = 4 if usable_cores() == 1 else 8
@@ -248,7 +176,7 @@ def test_only_finished_rounds_count_where_it_is_stopped(bundle: Bundle) -> None:
         if what == "measuring":
             ticks.append((done, whole))
 
-    found = bench(bundle, **QUICK | {"seconds": 30}, tick=tick, stopped=lambda: len(ticks) > 2 * a_round)
+    found = bench(bundle, **QUICK | {"seconds": 5}, tick=tick, stopped=lambda: len(ticks) > 2 * a_round)
     assert found.interrupted
     assert found.rounds == 2, "two whole rounds; the third was not finished"
     assert any("only 2 rounds" in note for note in found.notes)
@@ -300,43 +228,6 @@ def test_a_network_of_a_fixed_batch_takes_no_other(tmp_path: Path) -> None:
     assert "the network takes exactly 2 items a run" in found.notes
 
 
-def test_items_that_cannot_be_read_are_left_out(bundle: Bundle, tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "set", 6)
-    (folder / "broken.png").write_bytes(b"no picture")
-    items = read_items(bundle, folder)
-    assert len(items.encoded) == 6
-    assert "broken.png" in items.notes[0]
-    assert len(read_items(bundle, folder, most=2).encoded) <= 2
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    (alone / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="none of 1 items can be read") as raised:
-        read_items(bundle, alone)
-    assert "takes pictures" in (raised.value.hint or "")
-    (alone / "broken.png").rename(alone / "broken.txt")
-    with pytest.raises(NotFound, match="no file in"):
-        read_items(bundle, alone)
-
-
-def test_rows_and_arrays_count_one_by_one(tmp_path: Path) -> None:
-    houses = Bundle.open(pack_tables(tmp_path) / "houses")
-    lines = [
-        "rooms,age,income,near,garden",
-        "3,20,2.5,INLAND,true",
-        "4,x,2.5,INLAND,true",
-        "5,9,,ISLAND,false",
-    ]
-    (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
-    items = read_items(houses, tmp_path / "houses.csv")
-    assert items.names == ("houses.csv:2", "houses.csv:4")
-    assert "houses.csv:3" in items.notes[0]
-    own = fixed(tmp_path)
-    np.savez(tmp_path / "rows.npz", x=np.arange(12, dtype=np.float32).reshape(3, 4))
-    assert read_items(own, tmp_path / "rows.npz").names == tuple(f"rows.npz[{row}]" for row in range(3))
-    np.savez(tmp_path / "one.npz", x=np.arange(4, dtype=np.float32))
-    assert read_items(own, tmp_path / "one.npz").names == ("one.npz",)
-
-
 def test_intervals_hold_the_value_and_narrow_with_rounds() -> None:
     random = np.random.default_rng(0)
     few, many = (timing.interval(random.normal(10, 1, count)) for count in (5, 500))
@@ -386,23 +277,6 @@ def test_one_point_is_drawn_as_well(found: Bench) -> None:
     one = msgspec.structs.replace(found, points=found.points[:1])
     with Image.open(io.BytesIO(plot(one))) as picture:
         assert picture.format == "PNG"
-
-
-def test_a_stage_without_a_graph_says_so(found: Bench) -> None:
-    stage: StageProfile = found.profiles[0].stages[0]
-    assert (stage.stage, stage.types, stage.nodes) == ("decode", (), ())
-
-
-def test_openvino_is_measured_beside_onnxruntime(bundle: Bundle) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'modelport[openvino]'")
-    asked = {"runtimes": ("onnxruntime", "openvino"), "variants": ("packed",), "batches": (2,)}
-    found = bench(bundle, **QUICK | asked, profile=True)
-    assert [form.title for form in found.forms] == ["onnxruntime packed", "openvino packed"]
-    assert found.points[1].latency_ratio is not None
-    assert found.versions.keys() >= {"onnxruntime", "openvino"}
-    net = next(stage for stage in found.profiles[1].stages if stage.stage == "net")
-    assert {node.nodes for node in net.nodes} >= {("first",), ("second",)}
-    assert all(node.calls == 1 and node.implementation for node in net.nodes)
 
 
 def test_what_a_pipeline_tries_out_is_over_before_it_is_timed(bundle: Bundle, tmp_path: Path) -> None:
