@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelport.bundle.store import Bundle
+from modelport.engine.settings import usable_cores
 from modelport.evaluate.values import Outcome
 from modelport.optimize.calibration import read_calibration
 from modelport.runtimes.pipeline import Pipeline
@@ -53,14 +54,18 @@ def make(case: Case, data: Path, *, only: str, again: str, tell: Callable[[str],
             continue
         folder = _folder(case, contestant, bundle, calibration, labelled)
         known = read_json(made_path(case)).get(contestant.id, {})
-        fresh = known.get("folder") == folder.name and (folder / "answer.json").exists()
-        if fresh and "judged" in known and not (again and re.search(again, contestant.id)):
+        anew = bool(again and re.search(again, contestant.id))
+        there = (folder / "answer.json").exists() and not anew
+        if there and known.get("folder") == folder.name and "judged" in known:
             continue
         tell(f"{case.name}: {contestant.id}")
         if judge is None:
             judge = Judge(bundle, labelled.truth)
             start = judge.outcomes(_start(bundle).net)
-        told = _made(case, contestant, bundle, labelled, calibration, folder, data)
+        if there:  # what was cut short before it was judged
+            told = read_json(folder / "answer.json")
+        else:
+            told = _made(case, contestant, bundle, labelled, calibration, folder, data)
         if "error" not in told:
             told["judged"] = _judged(judge, start, bundle, contestant, folder, told)
         found = read_json(made_path(case)) | {contestant.id: {**told, "folder": folder.name}}
@@ -205,7 +210,7 @@ def chosen_bundle(bundle: Bundle, folder: Path, told: Told) -> Bundle:
 
 
 def _start(bundle: Bundle) -> Pipeline:
-    return Pipeline.open(bundle, variant="", threads=2)
+    return Pipeline.open(bundle, variant="", threads=usable_cores())
 
 
 def _judged(
@@ -214,13 +219,13 @@ def _judged(
     """The network's accuracy beside the START's, and its size."""
     if contestant.id == OURS:
         own = chosen_bundle(bundle, folder, told)
-        with Pipeline.open(own, threads=2) as pipeline:
+        with Pipeline.open(own, threads=usable_cores()) as pipeline:
             found = judge.outcomes(pipeline.net, around=pipeline)
             variant = next((each for each in own.manifest.variants if each.name == pipeline.variant), None)
         file = own.manifest.graphs.net.file if variant is None else variant.file
         size = own.manifest.files[file].size
     else:
-        network = opened(bundle, folder, told, threads=2)
+        network = opened(bundle, folder, told, threads=usable_cores())
         found = judge.outcomes(network.run)
         network.close()
         size = (folder / told["file"]).stat().st_size
