@@ -59,6 +59,40 @@ def pictures(
     return folder
 
 
+def detector(folder: Path, kind: str, own: Any) -> Path:
+    """A detector of a few kilobytes for three classes: `Yolos` or `RTDetr`."""
+    with transformers() as library:
+        import torch
+
+        torch.manual_seed(1)
+        names = {0: "cat", 1: "dog", 2: "yak"}
+        layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
+        if kind == "Yolos":
+            sizes: dict[str, Any] = layers | {"intermediate_size": 32, "image_size": [64, 64]}
+            sizes |= {"num_detection_tokens": 10, "use_mid_position_embeddings": False}
+        else:
+            stages = {"hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+            backbone = library.RTDetrResNetConfig(
+                embedding_size=8, out_features=["stage2", "stage3", "stage4"], **stages
+            )
+            sizes = {"backbone_config": backbone, "encoder_in_channels": [12, 16, 24], "d_model": 16}
+            sizes |= {"encoder_hidden_dim": 16, "decoder_in_channels": [16] * 3, "feat_strides": [8, 16, 32]}
+            sizes |= {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "encoder_attention_heads": 2}
+            sizes |= {"decoder_attention_heads": 2, "decoder_layers": 2, "num_queries": 10}
+            sizes |= {"num_denoising": 0, "anchor_image_size": None}
+        config = getattr(library, f"{kind}Config")(**sizes, id2label=names)
+        model = getattr(library, f"{kind}ForObjectDetection")(config).eval()
+        with torch.no_grad():
+            for name, weights in model.named_parameters():
+                if weights.dim() > 1 and kind == "RTDetr":
+                    # Its queries are the places with the highest scores, which must not be all alike.
+                    gain = 8 if "decoder" not in name or "head" in name else 1
+                    weights.copy_(torch.randn_like(weights) * (gain / weights[0].numel() ** 0.5))
+        model.save_pretrained(folder)
+        own.save_pretrained(folder)
+    return folder
+
+
 def texts(folder: Path, kind: str, tokenizer: Any, **config: Any) -> Path:
     """A text classifier of one layer: `Bert`, `DistilBert` or `Roberta`."""
     with transformers() as library:

@@ -190,6 +190,8 @@ def test_every_kernel_equals_its_reference(
         Resize(size=(20, 33), kernel="opencv-linear"),
         Resize(shorter=40, kernel="pillow-bicubic"),
         Resize(shorter=35, crop_fraction=0.875),
+        Resize(shorter=40, multiple=16),
+        Resize(shorter=40, longest=60, multiple=8),
         Resize(longer=20),
         Resize(longer=50, kernel="nearest"),
         Resize(shorter=30, kernel="fast"),

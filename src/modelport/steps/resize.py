@@ -36,6 +36,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         round(longest * short / long).
     `longer`: the longer side becomes this and the shorter longer * short / long, rounded half to even,
         but at least 1.
+    `multiple` takes what is over a multiple of it off each side that `shorter` or `longer` make, as YOLOS
+        has it; a side that would vanish keeps one.
 
     `kernel`:
     - "pillow-bilinear", "pillow-bicubic": Pillow's `Image.resize`, antialiased where it shrinks;
@@ -56,8 +58,11 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
     crop_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     longest: Side | None = None
     order: Literal["pillow-13", "width-first"] = "pillow-13"
+    multiple: Side | None = None
 
     def __post_init__(self) -> None:
+        if self.multiple is not None and self.size is not None:
+            raise ValueError("`multiple` goes with `shorter` or `longer`")
         if sum(wanted is not None for wanted in (self.size, self.shorter, self.longer)) != 1:
             raise ValueError("exactly one of `size`, `shorter` and `longer` is needed")
         if self.size is not None:
@@ -118,7 +123,11 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         else:
             new_long = self.longer or 1
             new_short = max(1, round(new_long * short / long))
+        new_short, new_long = self._cut(new_short), self._cut(new_long)
         return (new_short, new_long) if height <= width else (new_long, new_short)
+
+    def _cut(self, side: int) -> int:
+        return side if self.multiple is None else max(1, side // self.multiple) * self.multiple
 
     @property
     def _short(self) -> int | None:
@@ -129,7 +138,7 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
 
     def covers(self, height: int, width: int) -> bool:
         """Whether it is certain that the result has at least `height` rows and `width` columns."""
-        short = 0 if self.longest is not None else self._short or 0
+        short = 0 if self.longest is not None or not self._short else self._cut(self._short)
         least = both_sides(self.size) if self.size is not None else (short, short)
         return least[0] >= height and least[1] >= width
 
@@ -160,6 +169,13 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
 
     def _scaled(self, graph: Graph, side: str, height: str, width: str) -> str:
         """`target` of one side, int64[1], with the aspect kept."""
+        made = self._in_proportion(graph, side, height, width)
+        if self.multiple is None:
+            return made
+        unit = graph.constant([self.multiple], "int64")
+        return graph.op("Mul", graph.op("Max", graph.op("Div", made, unit), graph.constant([1], "int64")), unit)
+
+    def _in_proportion(self, graph: Graph, side: str, height: str, width: str) -> str:
         if self._short is not None and self.longest is not None:
             return self._bounded(graph, side, height, width)
         if self._short is not None:

@@ -37,13 +37,19 @@ def export(
     Raises:
         NotConverted: neither way makes ONNX of it; the message names the operator where torch does.
     """
+    made = None
     try:
-        return _dynamo(torch, network, example, axes, inputs, outputs, limits or {}), []
+        made, lost = _dynamo(torch, network, example, axes, inputs, outputs, limits or {})
+        if not lost:
+            return made, []
+        reason = f"it fixes the axis {lost[0]!r}, which is open"
     except Exception as problem:  # noqa: BLE001  # any step of the exporter; told in the note
         reason = _reason(problem)
     try:
         traced = _traced(torch, network, example, axes, inputs, outputs)
     except Exception as problem:  # whatever torch raises for an operator that it cannot write
+        if made is not None:
+            return made, [f"torch.export works, but {reason}; tracing fails: {_reason(problem)}"]
         raise NotConverted(
             f"torch.onnx makes no ONNX of it: {_reason(problem)} (torch.export: {reason})",
             "replace the operator, or export it to ONNX yourself and pack that",
@@ -59,7 +65,8 @@ def _dynamo(
     inputs: Sequence[str],
     outputs: Sequence[str],
     limits: dict[str, int],
-) -> Array:
+) -> tuple[Array, list[str]]:
+    """The network, and the names of open axes that it has of one size only."""
     names = sorted({name for each in axes for name in each.values()})
     dims = {name: torch.export.Dim(name, max=limits.get(name)) for name in names}
     open_axes = tuple({axis: dims[name] for axis, name in each.items()} for each in axes)
@@ -75,7 +82,15 @@ def _dynamo(
             opset_version=OPSET,
             verbose=False,
         )
-    return np.frombuffer(program.model_proto.SerializeToString(), np.uint8)
+    model = program.model_proto
+    given = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    lost = [
+        called
+        for name, each in zip(inputs, axes, strict=True)
+        for axis, called in each.items()
+        if not given[name][axis].dim_param
+    ]
+    return np.frombuffer(model.SerializeToString(), np.uint8), lost
 
 
 def _traced(

@@ -64,7 +64,10 @@ def _resized(name: str, told: dict[str, Any]) -> list[Step]:
             raise NotConverted(f"resizes to {height} x {width} by a fraction, for which there is no step")
         return [{"resize": {"shorter": int(height / told["crop_pct"]), "kernel": kernel}}]
     if short and size.get("longest_edge"):
-        return [{"resize": {"shorter": short, "longest": size["longest_edge"], "kernel": kernel}}]
+        bounds = {"shorter": short, "longest": size["longest_edge"]}
+        if name == "YolosImageProcessor":
+            bounds["multiple"] = 16
+        return [{"resize": {**bounds, "kernel": kernel}}]
     if short:
         return [{"resize": {"shorter": short, "kernel": kernel}}]
     return [{"resize": {"size": _sides(size), "kernel": kernel}}]
