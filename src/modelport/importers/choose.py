@@ -14,6 +14,7 @@ from .recognise import Recognised, recognise
 from .source import Declares, Importer, Reference
 
 Note = Callable[[str], None]
+DIGITS = 10
 
 
 def choose_recipe(
@@ -121,16 +122,21 @@ def _recognised(importer: Importer, source: Any, specs: Sequence[TensorSpec]) ->
 
 
 def _choice(signature: Signature | None, *, grey: bool) -> str:
-    """The recipes that a network may be packed with: those of classifiers, where it answers as one."""
-    outputs = signature.outputs if signature is not None else ()
-    scores = len(outputs) == 1 and len(outputs[0].shape) == 2
-    names = [name for name in recipe_names() if name != "raw"]
-    if scores:
-        task = "digit-classification" if grey else "image-classification"
-        names = [name for name in names if load_recipe(name).task == task]
-    return (
-        f"choose a recipe: --recipe {', '.join(names)}, raw (tensors as they are), or a .toml file, which "
-        "modelport fit-steps writes from your own preprocessing function"
+    """What a network that takes a picture may be packed with: recipes for what its outputs look like."""
+    shapes = [spec.shape for spec in signature.outputs] if signature is not None else []
+    task = ""
+    if len(shapes) == 1 and len(shapes[0]) == 2:
+        task = "image-classification" if not grey else "digit-classification" * (shapes[0][1] == DIGITS)
+    elif any(len(shape) == 3 for shape in shapes):
+        task = "object-detection"
+    known = [load_recipe(name) for name in recipe_names()]
+    fitting = [f"--recipe {one.name} ({one.description.rstrip('.')})" for one in known if one.task == task]
+    return "; ".join(
+        [
+            *fitting,
+            "--recipe FILE.toml, which modelport fit-steps writes from your own preprocessing function",
+            "--recipe raw (tensors as they are)",
+        ]
     )
 
 
