@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--target", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="Where it runs.")
 @click.option("--budget", default="10m", show_default=True, help="Time for the search: 90s, 10m, 1h.")
 @click.option("--split", metavar="NAME", help="A part of --eval: val, test, train.")
+@click.option("--column", metavar="NAME", help="The column of --eval with the right answers.")
 @click.option("--model-version", help="The version to write. [default: the next number]")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Model repository to write into.")
 @json_option
@@ -55,7 +56,9 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
         gate=given["gate"],
         seconds=_seconds(given["budget"]),
         portable=given["portable"],
-        evaluation={"split": given["split"]} if given["split"] else {},
+        evaluation={
+            name: value for name, value in (("split", given["split"]), ("target", given["column"])) if value
+        },
     )
     with progress(f"optimize {Path(bundle).name}", None) as bar:
         report = optimize(

@@ -31,7 +31,7 @@ from .search import Plan, Search, without_variants
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
 TOOLS = ("onnxruntime", "onnx", "onnxslim")
-PORTABLE = ("fp16", "simplify")
+PORTABLE = ("fp16", "simplify", "heads", "low-rank")
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
 
@@ -248,5 +248,6 @@ def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> 
     words += ["--max-drop", f"{plan.margin:g}", "--gate", plan.gate]
     words += ["--portable"] if plan.portable else []
     words += ["--budget", f"{plan.seconds:g}s"]
-    words += ["--split", str(plan.evaluation["split"])] if "split" in plan.evaluation else []
+    for option, name in (("--split", "split"), ("--column", "target")):
+        words += [option, str(plan.evaluation[name])] if name in plan.evaluation else []
     return shlex.join([*words, "-o", str(out)])
