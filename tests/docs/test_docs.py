@@ -78,16 +78,26 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+@pytest.fixture(scope="module")
+def of_frameworks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What only PyTorch and Keras can write, made for the first page that asks for it."""
+    folder = tmp_path_factory.mktemp("frameworks")
+    write_frameworks(folder)
+    return folder
+
+
 @pytest.mark.frameworks
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=page_id)
-def test_the_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     blocks = [block for block in blocks_of(page) if block.mode == "run"]
     if not shutil.which("curl"):
         pytest.skip("the pages use curl, which is not installed")
     write_onnx(tmp_path)
     write_photos(tmp_path / "photos")
     if any("frameworks" in block.about for block in blocks):
-        write_frameworks(tmp_path)
+        shutil.copytree(request.getfixturevalue("of_frameworks"), tmp_path, dirs_exist_ok=True)
     if any("detector" in block.about for block in blocks):
         write_detector(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
