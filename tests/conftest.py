@@ -14,7 +14,8 @@ LONGEST = (
     *("importers/test_huggingface.py", "importers/test_keras.py", "importers/test_tflite.py"),
     *("importers/test_jax.py", "isolation/test_sklearn_models.py", "browser/detector/test_answers.py"),
     *("serve/attacks/test_fuzz.py", "conformance/test_suite.py", "examples/test_digits.py"),
-    *("examples/test_detection.py", "importers/test_torch_files.py", "importers/test_torch_transforms.py"),
+    *("examples/test_detection.py", "examples/test_compress.py", "emulation/test_portability.py"),
+    *("importers/test_torch_files.py", "importers/test_torch_transforms.py", "optimize/test_search.py"),
 )
 
 
