@@ -154,10 +154,16 @@ def _run(command: list[str], folder: Path) -> Told:
             return {"error": f"not done after {SECONDS} s"}
     answer = folder / "answer.json"
     if not answer.exists():
-        lines = [line for line in (folder / "log").read_text().splitlines() if line.strip()]
-        return {"error": f"it ended with {done.returncode}: {lines[-1][:300] if lines else 'no output'}"}
+        return {"error": f"it ended with {done.returncode}: {last_words((folder / 'log').read_text())}"}
     told: Told = json.loads(answer.read_text())
     return told
+
+
+def last_words(log: str) -> str:
+    """What a process says of its end: its exception where there is one, its last line else."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (raised or lines or ["no output"])[-1][:300]
 
 
 def _ours(case: Case, bundle: Bundle, labelled: Labelled, folder: Path) -> Told:
@@ -177,7 +183,7 @@ def _ours(case: Case, bundle: Bundle, labelled: Labelled, folder: Path) -> Told:
     seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     (folder / "report.json").write_text(done.stdout)
     if done.returncode not in (0, 1):
-        return {"error": f"it ended with {done.returncode}: {(folder / 'log').read_text()[-300:]}"}
+        return {"error": f"it ended with {done.returncode}: {last_words((folder / 'log').read_text())}"}
     report = json.loads(done.stdout)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     told = {

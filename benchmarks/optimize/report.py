@@ -122,14 +122,17 @@ UNITS = {
 
 def row(each: Contestant, told: Told, figures: Told) -> list[str]:
     """One contestant's line."""
-    title = f"{each.title}: `{told['chosen']}`" if "chosen" in told else each.title
+    title, took = each.title, f"{told['processor_seconds']:.0f}" if each.id != START else ""
+    if "chosen" in told:
+        title = f"{title}: `{told['chosen']}`, of {told['tried']} candidates"
+        took = f"{took} ({told['seconds']:.0f} s)"
     return [
         each.peer,
         title,
         _loss(told),
         f"{told['judged']['bytes'] / 1e6:.2f}",
         *(_ratio(figures.get(what)) for what in ("whole rate", "whole", "net rate", "net")),
-        f"{told['processor_seconds']:.0f}" if each.id != START else "",
+        took,
     ]
 
 

@@ -18,6 +18,7 @@ from benchmarks.optimize import report
 from benchmarks.optimize.cases import CASES
 from benchmarks.optimize.contestants import MARGIN, OURS, START, contestants
 from benchmarks.optimize.environments import LINES
+from benchmarks.optimize.making import last_words
 from benchmarks.optimize.networks import InOnnxRuntime
 from benchmarks.optimize.places import PEERS, key, read_json, write_json
 from benchmarks.optimize.timing import _figures
@@ -78,6 +79,13 @@ def test_outputs_are_taken_by_position(tmp_path: Path) -> None:
     assert answer["scores"].tolist() == [[0.0, 2.0]]
 
 
+def test_the_last_words_of_a_peer_are_its_exception() -> None:
+    log = "working\npydantic.ValidationError: 3 errors\n  see https://example.com\n"
+    assert last_words(log) == "pydantic.ValidationError: 3 errors"
+    assert last_words("one\nKilled\n") == "Killed"
+    assert last_words("") == "no output"
+
+
 # --- ratios and tables
 
 
@@ -114,7 +122,7 @@ def times(ratio: float) -> dict[str, Any]:
 
 
 def test_the_best_peer_is_one_that_is_still_right() -> None:
-    networks = {START: made(0.0), OURS: {**made(0.2), "chosen": "static"}}
+    networks = {START: made(0.0), OURS: {**made(0.2), "chosen": "static", "tried": 9, "seconds": 61.0}}
     networks |= {"guide-default": made(35.0), "nncf-control": made(MARGIN), "olive-default": made(0.1)}
     figures = {START: times(1.0), OURS: times(2.5), "guide-default": times(4.0)}
     figures |= {"nncf-control": times(2.0), "olive-default": times(1.2)}
@@ -123,7 +131,11 @@ def test_the_best_peer_is_one_that_is_still_right() -> None:
 
 
 def test_the_page_says_who_failed_and_who_is_wrong() -> None:
-    networks = {START: made(0.0), OURS: {**made(0.2), "chosen": "static"}, "guide-default": made(35.0)}
+    networks = {
+        START: made(0.0),
+        OURS: {**made(0.2), "chosen": "static", "tried": 9, "seconds": 61.0},
+        "guide-default": made(35.0),
+    }
     networks["ultralytics-onnx"] = {"error": "it ended with 1: RuntimeError"}
     measured = {
         "rounds": 7,
@@ -133,14 +145,16 @@ def test_the_page_says_who_failed_and_who_is_wrong() -> None:
     page = report.page({CASE: (networks, measured)})
     lines = page.splitlines()
     assert any("**35.00** (34.00 to 36.00)" in line and "4.00x (3.90 to 4.10)" in line for line in lines)
-    assert any("`static`" in line and "2.50x" in line for line in lines)
+    assert any("`static`, of 9" in line and "2.50x" in line and "12 (61 s)" in line for line in lines)
     assert any(line.startswith("- Ultralytics") and "RuntimeError" in line for line in lines)
     assert "| yolov5n | 2x | 2.50x (2.40 to 2.60) | 0.20 | none |" in page
     assert "*tool 1.2.*" in page
 
 
 def test_a_page_without_times_has_its_accuracy() -> None:
-    page = report.page({CASE: ({START: made(0.0), OURS: {**made(0.2), "chosen": "static"}}, {})})
+    page = report.page(
+        {CASE: ({START: made(0.0), OURS: {**made(0.2), "chosen": "static", "tried": 9, "seconds": 61.0}}, {})}
+    )
     assert "0.20 (-0.80 to 1.20)" in page and "–" in page
 
 
