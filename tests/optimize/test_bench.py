@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import msgspec
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from modelport.engine.settings import usable_cores
 from modelport.errors import Unsupported, UsageError
 from modelport.optimize.bench import timing
 from modelport.optimize.bench.forms import forms_of
+from modelport.optimize.bench.memory import check_memory, free_memory
 from modelport.optimize.bench.noise import Look, disturbed, swinging
-from modelport.optimize.bench.outcome import STAGES, Bench
+from modelport.optimize.bench.outcome import STAGES, Bench, bench_schema
 from modelport.optimize.bench.plot import plot
 from modelport.optimize.bench.profilers import OnnxProfiled
 from modelport.optimize.bench.run import bench
@@ -143,6 +145,13 @@ def test_the_report_is_json_and_comes_back(found: Bench) -> None:
     data = msgspec.json.encode(found.to_dict())
     assert json.loads(data)["schema"] == "modelport.bench/1"
     assert msgspec.json.decode(data, type=Bench) == found
+    jsonschema.validate(json.loads(data), bench_schema())
+
+
+def test_the_schema_of_the_report_is_published() -> None:
+    """To renew it: `print(json.dumps(bench_schema(), indent=2))`."""
+    published = Path(__file__).parents[2] / "docs" / "reference" / "bench.schema.json"
+    assert published.read_text() == json.dumps(bench_schema(), indent=2) + "\n"
 
 
 def test_the_order_of_a_round_is_drawn_anew_and_by_the_seed(
@@ -168,7 +177,10 @@ def test_the_order_of_a_round_is_drawn_anew_and_by_the_seed(
     assert all(Counter(order) == Counter(wanted) for order in first)
 
 
-def test_only_finished_rounds_count_where_it_is_stopped(bundle: Bundle) -> None:
+def test_only_finished_rounds_count_where_it_is_stopped(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "TURN", 1e-6)
     ticks: list[tuple[int, int]] = []
     a_round = 4 if usable_cores() == 1 else 8
 
@@ -176,7 +188,7 @@ def test_only_finished_rounds_count_where_it_is_stopped(bundle: Bundle) -> None:
         if what == "measuring":
             ticks.append((done, whole))
 
-    found = bench(bundle, **QUICK | {"seconds": 5}, tick=tick, stopped=lambda: len(ticks) > 2 * a_round)
+    found = bench(bundle, **QUICK | {"seconds": 60}, tick=tick, stopped=lambda: len(ticks) > 2 * a_round)
     assert found.interrupted
     assert found.rounds == 2, "two whole rounds; the third was not finished"
     assert any("only 2 rounds" in note for note in found.notes)
@@ -226,6 +238,17 @@ def test_a_network_of_a_fixed_batch_takes_no_other(tmp_path: Path) -> None:
     found = bench(own, **QUICK | {"batches": ()})
     assert {point.batch for point in found.points} == {2}
     assert "the network takes exactly 2 items a run" in found.notes
+
+
+def test_what_does_not_fit_into_memory_is_refused_before(bundle: Bundle) -> None:
+    forms, _ = forms_of(bundle, ["onnxruntime"], [], trust=False)
+    wanted = [Configuration(form, 1, batch, 2) for form in (0, 1) for batch in (1, 4)]
+    check_memory(bundle, forms, wanted, None)
+    check_memory(bundle, forms, wanted, 1 << 30)
+    with pytest.raises(Unsupported, match="4 copies of the network would be loaded") as raised:
+        check_memory(bundle, forms, wanted, 1 << 10)
+    assert "--variant" in (raised.value.hint or "")
+    assert (free_memory() or 1) > 0
 
 
 def test_intervals_hold_the_value_and_narrow_with_rounds() -> None:

@@ -147,3 +147,16 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values for JSON, with the schema's name."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return {"schema": SCHEMA, **plain}
+
+
+def bench_schema() -> dict[str, Any]:
+    """The JSON schema of `bench.json`."""
+    schema: dict[str, Any] = msgspec.json.schema(Bench)
+    whole = schema["$defs"]["Bench"]
+    whole["properties"] = {"schema": {"const": SCHEMA}, **whole["properties"]}
+    whole["required"] = ["schema", *whole["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bench.json of modelport bench",
+        **schema,
+    }

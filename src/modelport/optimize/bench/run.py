@@ -20,6 +20,7 @@ from ...tensors import Array
 from ..items import Items, items_of
 from ..measure import BATCHES
 from .forms import forms_of, tried
+from .memory import check_memory, free_memory
 from .noise import disturbed, look, swinging
 from .operators import profile
 from .outcome import STAGES, Bench, Left, Point, Profile
@@ -107,6 +108,7 @@ def _wanted(bundle: Bundle, plan: Plan) -> tuple[list[Configuration], list[Form]
         Configuration(form, count, batch, max(1, cores // count))
         for form, count, batch in product(range(len(forms)), threads, batches)
     ]
+    check_memory(bundle, forms, wanted, free_memory())
     return wanted, forms, left, notes
 
 
