@@ -113,6 +113,34 @@ def test_eight_bits_are_folded_after_they_are_rounded(size: int) -> None:
     assert {layer.name for layer in layers(network, made.network, calibration)} == {"stem", "next"}
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_biases_take_off_what_rounding_adds(groups: int) -> None:
+    """Kernels with one large weight each lose the small ones: the means of what they gave come back."""
+    random = np.random.default_rng(2)
+    kernels = random.uniform(0.001, 0.003, (8, 8 // groups, 3, 3)).astype(np.float32)
+    kernels[:, 0, 0, 0] = 1.0
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv", group=groups)]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8, 10, 10])],
+        [numpy_helper.from_array(kernels, "w"), numpy_helper.from_array(np.zeros(8, np.float32), "b")],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    prepared = tuple({"x": random.random((8, 12, 12), np.float32) + 1} for _ in range(8))
+    calibration = Calibration(tuple(map(str, range(8))), (), prepared)
+    batch = np.stack([item["x"] for item in prepared])
+    made = StaticInt8().apply(network, calibration).network
+    plain = onnx.ModelProto()
+    plain.CopyFrom(made)
+    bias = next(tensor for tensor in plain.graph.initializer if tensor.name.startswith("b_quantized"))
+    bias.CopyFrom(numpy_helper.from_array(np.zeros(8, np.int32), bias.name))
+    want = answer(network, batch).mean(axis=(0, 2, 3))
+    lost = [float(np.abs(answer(each, batch).mean(axis=(0, 2, 3)) - want).max()) for each in (plain, made)]
+    assert lost[1] < 0.2 * lost[0]
+
+
 def test_one_scale_around_what_moves_values_unless_one_is_much_smaller() -> None:
     nodes = [
         helper.make_node("Concat", ["a", "b"], ["ab"], axis=1),

@@ -21,6 +21,7 @@ from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 from ..ranges import Calibrator, NotFinite, ranges
 from ..tail import LAYERS, behind, heads
+from .bias import corrected
 from .fold import folded, moves, quantized_first
 from .runtime import check_here
 from .ties import tied
@@ -154,6 +155,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
             },
         )
         quantizer.quantize_model()
+        corrected(onnx.load_model(source), quantizer.model.model, calibration)
         quantizer.model.save_model_to_file(str(target))
 
 
