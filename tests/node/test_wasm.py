@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
+import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +13,10 @@ import pytest
 
 from modelport.bundle.store import Bundle
 from modelport.cli.demo import DIGITS
+from modelport.emulation import machine
+from modelport.emulation.jobs import Job
+from modelport.errors import Unsupported
+from modelport.isolation import environments
 from modelport.steps.compile import (
     carried_by,
     compile_post,
@@ -33,7 +34,6 @@ from ..steps.detectors import SIGNATURES, detection_recipes, raw_outputs, settle
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
-HERE = Path(__file__).parent
 FLOATS: list[PreStep] = [
     Scale(divide=255.0),
     Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
@@ -63,57 +63,39 @@ SIZES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def node() -> str:
-    """The path of Node.js, with onnxruntime-web installed beside the runner; skips where it cannot be."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None or npm is None:
-        pytest.skip("Node.js and npm are needed")
-    if not (HERE / "node_modules" / "onnxruntime-web" / "package.json").is_file():
-        install = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(install, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            pytest.skip(f"npm install failed: {done.stderr.strip()[-300:]}")
-    return program
+@pytest.fixture(autouse=True)
+def wasm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-web in Node.js, where ./test puts it; skips where it is not and cannot be installed."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    monkeypatch.setenv(environments.VARIABLE, str(cache / "modelport-bench" / "environments"))
+    if reason := machine.machine("wasm").reason:
+        pytest.skip(reason)
+    try:
+        machine.make("wasm", lambda step: None)
+    except Unsupported as problem:
+        pytest.skip(str(problem))
 
 
-def run_in_wasm(
-    node: str, jobs: list[tuple[bytes, dict[str, Array]]], folder: Path
-) -> list[dict[str, Array]]:
+def run_in_wasm(jobs: list[tuple[bytes, dict[str, Array]]]) -> list[dict[str, Array]]:
     """The outputs of each job, a graph and its inputs, in one process of Node.js."""
-    described = []
-    for number, (graph, inputs) in enumerate(jobs):
-        place = folder / str(number)
-        place.mkdir()
-        model = folder / f"{abs(hash(graph)):x}.onnx"
-        model.write_bytes(graph)
-        tensors = {}
-        for index, (name, array) in enumerate(inputs.items()):
-            file = place / f"{index}.in"
-            file.write_bytes(array.tobytes())
-            tensors[name] = {"dtype": array.dtype.name, "shape": array.shape, "file": str(file)}
-        described.append({"model": str(model), "inputs": tensors, "folder": str(place)})
-    (folder / "jobs.json").write_text(json.dumps(described), encoding="utf-8")
-    command = [node, str(HERE / "run.mjs"), str(folder / "jobs.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
-    return [
-        {
-            name: np.frombuffer(Path(made["file"]).read_bytes(), made["dtype"]).reshape(made["shape"])
-            for name, made in answer["outputs"].items()
-        }
-        for answer in answers
-    ]
+    made = [Job(graph, inputs, outputs_of(graph)) for graph, inputs in jobs]
+    ran = machine.run("wasm", made, seconds=150, tell=lambda step: None)
+    assert len(ran.outputs) == len(jobs), f"{len(ran.outputs)} of {len(jobs)} in {ran.seconds} s"
+    return ran.outputs
+
+
+def outputs_of(graph: bytes) -> tuple[str, ...]:
+    """The names of what a graph gives."""
+    return tuple(value.name for value in onnx.load_from_string(graph).graph.output)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_wasm_gives_the_bytes_of_python_and_of_the_libraries(node: str, name: str, tmp_path: Path) -> None:
+def test_wasm_gives_the_bytes_of_python_and_of_the_libraries(name: str) -> None:
     steps = GRAPHS[name]
     graph = compile_pre(steps, "x").data
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    in_wasm = run_in_wasm(node, [(graph, {"image": image}) for image in images], tmp_path)
+    in_wasm = run_in_wasm([(graph, {"image": image}) for image in images])
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for image, made in zip(images, in_wasm, strict=True):
         in_python = session.run(None, {"image": image})[0]
@@ -123,19 +105,18 @@ def test_wasm_gives_the_bytes_of_python_and_of_the_libraries(node: str, name: st
         assert made["x"].tobytes() == reference_pre(steps, image).tobytes(), f"{image.shape}"
 
 
-def test_the_shipped_digits_bundle_reads_the_same_in_wasm(node: str, tmp_path: Path) -> None:
+def test_the_shipped_digits_bundle_reads_the_same_in_wasm() -> None:
     """Ink steps included: the tensors that the network gets are the recorded bytes, its digits the same."""
     bundle = Bundle.open(DIGITS)
     golden = bundle.manifest.golden
     assert golden is not None
     taps = [read_taps(bundle.read(case.taps), case.taps) for case in golden.cases]
-    pre = run_in_wasm(node, [(bundle.graph("pre"), tap["decoded"]) for tap in taps], tmp_path)
+    pre = run_in_wasm([(bundle.graph("pre"), tap["decoded"]) for tap in taps])
     for made, tap in zip(pre, taps, strict=True):
         for name, recorded in tap["pre"].items():
             assert made[name].tobytes() == recorded.tobytes()
     batches = [{name: array[None] for name, array in tap["pre"].items()} for tap in taps]
-    (tmp_path / "net").mkdir()
-    net = run_in_wasm(node, [(bundle.graph("net"), batch) for batch in batches], tmp_path / "net")
+    net = run_in_wasm([(bundle.graph("net"), batch) for batch in batches])
     for made, tap in zip(net, taps, strict=True):
         for name, recorded in tap["raw"].items():
             assert np.allclose(made[name], recorded, atol=1e-4)
@@ -151,7 +132,7 @@ def without_defaults(graph: bytes, names: Collection[str]) -> bytes:
     return model.SerializeToString()
 
 
-def test_detections_are_the_same_in_wasm(node: str, tmp_path: Path) -> None:
+def test_detections_are_the_same_in_wasm() -> None:
     """Heads, NMS and the way back, with other thresholds and with nothing found; and the placement."""
     jobs: list[tuple[bytes, dict[str, Array]]] = []
     expected: list[Tensors] = []
@@ -175,7 +156,7 @@ def test_detections_are_the_same_in_wasm(node: str, tmp_path: Path) -> None:
         jobs.append((pre.data, {"image": image}))
         beside = reference_carried(fitted.pre, image, ["placement"])
         expected.append({"x": reference_pre(fitted.pre, image)} | beside)
-    for made, want in zip(run_in_wasm(node, jobs, tmp_path), expected, strict=True):
+    for made, want in zip(run_in_wasm(jobs), expected, strict=True):
         assert made.keys() == want.keys()
         for key, array in want.items():
             if key in ("scores", "boxes"):

@@ -115,8 +115,10 @@ def _print(bundle: Bundle, found: list[Replay]) -> None:
     same = portable(found)
     if everywhere(same):
         said = "the same bits at every stage on every machine"
-    elif any(each.changes for each in found):
+    elif any(each.labels_changed for each in found):
         said = "answers change: see the machines marked DIFFERS"
+    elif any(each.changes for each in found):
+        said = "outputs differ by more than is allowed: see the machines marked DIFFERS"
     elif any(each.replayed for each in found):
         said = "no answer changes"
     else:
