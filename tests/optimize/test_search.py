@@ -141,9 +141,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
 
 
 def test_a_new_version_has_the_best_form_and_runs_it(start: Bundle, data: Path, tmp_path: Path) -> None:
-    report = optimize(
-        start, data, out=tmp_path, labelled=data, plan=Plan(gate="estimate", margin=2.0, seconds=120)
-    )
+    report = optimize(start, data, out=tmp_path, labelled=data, plan=Plan(gate="estimate", margin=2.0))
     folder = tmp_path / "colours" / "2.report"
     kept = json.loads((folder / "report.json").read_text())
     assert kept["schema"] == "modelport.optimize/1" and kept["chosen"] == report.chosen

@@ -42,6 +42,7 @@ class Clock:
         self._seconds, self._tell = seconds, tell
         self._begun = time.monotonic()
         self._done, self._of = 0, 1
+        self._last, self._longest = 0.0, 0.0
 
     @property
     def spent(self) -> float:
@@ -55,8 +56,8 @@ class Clock:
 
     @property
     def over(self) -> bool:
-        """Whether nothing further is to be made: what is left is for measuring."""
-        return self.spent > SHARE_OF_MAKING * self._seconds
+        """Whether nothing further is to be made: a step like the longest would take from the measuring."""
+        return self.spent + self._longest > SHARE_OF_MAKING * self._seconds
 
     def expect(self, steps: int) -> None:
         """So many more steps will come."""
@@ -70,5 +71,7 @@ class Clock:
 
     def step(self) -> None:
         """A step is over."""
+        now = self.spent
+        self._longest, self._last = max(self._longest, now - self._last), now
         self._done += 1
         self._of = max(self._of, self._done)

@@ -28,7 +28,7 @@ from .candidate import Candidate, opened
 
 ITEMS = 4
 """Items of a round."""
-ROUNDS, LEAST_ROUNDS = 15, 5
+ROUNDS, LEAST_ROUNDS = 15, 3
 BATCHES = (1, 4, 16)
 TURNS = 8
 """Runs of one core at batch 1 in a round; fewer at larger ones."""

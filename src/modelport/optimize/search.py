@@ -92,27 +92,33 @@ class Search:
         self._seen = {_identity(self.start): START}
 
     def bases(self) -> Iterator[Pass]:
-        """Passes whose results the others work on, each on that of the one before, where that is right."""
+        """Passes whose results the others work on, each on that of the one before, where that is right.
+
+        Of several of one name the first that is right is taken.
+        """
         yield Simplify()
         if self.bundle.manifest.task == DETECTION:
-            yield Heads(steps=self.bundle.manifest.steps.post)
             yield Heads(steps=self.bundle.manifest.steps.post, channels_last=True)
+            yield Heads(steps=self.bundle.manifest.steps.post)
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
-        yield from catalogue(self.plan)
         if self.bundle.manifest.task == DETECTION:
             yield StaticInt8(heads=True, reduced=self.plan.portable)
+        yield from catalogue(self.plan)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
         """Every candidate with its judgement, the START first; those that pass are measured."""
         bases, steps = list(self.bases()), list(self.passes())
         self.clock.expect(len(bases) + len(steps))
-        base = self.start
+        base, named = self.start, set[str]()
         for step in bases:
+            if step.name in named:
+                continue
             entry = self.tried(step, base)
             if entry.judgement is not None and _harmless(entry.judgement):
                 base = self.made[entry.id]
+                named.add(step.name)
         for step in steps:
             self.tried(step, base)
         self._mix(steps, base)
