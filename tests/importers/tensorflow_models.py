@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MAKE = """
 import pathlib, sys
+sys.modules |= dict.fromkeys(("sklearn", "pandas", "matplotlib"))  # Keras would import them
 import keras, numpy as np, tensorflow as tf
 from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -79,29 +86,41 @@ lite("float.tflite")
 lite("int8.tflite", whole=tf.int8)
 lite("uint8.tflite", whole=tf.uint8)
 
+wide = layers.GlobalAveragePooling2D()(layers.Conv2D(32, 3, 2, activation="relu")(picture))
+wide = keras.Model(picture, layers.Dense(8)(layers.Dense(64, activation="relu")(wide)))
+converter = tf.lite.TFLiteConverter.from_keras_model(wide)
+converter.optimizations = [tf.lite.Optimize.DEFAULT]
+(out / "dynamic.tflite").write_bytes(converter.convert())
+
 converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [tf.function(lambda x: tf.raw_ops.Roll(input=x, shift=[1], axis=[1])).get_concrete_function(
         tf.TensorSpec([1, 4], tf.float32))])
 converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
 (out / "select.tflite").write_bytes(converter.convert())
-
-def sequential(*own):
-    tail = [layers.Conv2D(4, 3, 2), layers.GlobalAveragePooling2D(), layers.Dense(4, activation="softmax")]
-    return keras.Sequential([keras.Input((16, 16, 3)), *own, *tail])
-
-sequential(layers.RandomFlip(), layers.Rescaling(1 / 255)).save(out / "rescaling.keras")
-sequential(layers.Rescaling(2.0)).save(out / "doubling.keras")
-sequential(layers.Normalization(mean=[120, 118, 105], variance=[3600] * 3)).save(out / "normalization.h5")
-keras.Sequential(
-    [keras.Input((4,)), layers.Lambda(lambda x: tf.nn.relu(x) * 2, name="twice")]
-).save(out / "lambda.keras")
 """
 
 
-def make(folder: Path) -> Path:
-    """The models, in `folder`."""
+def made(factory: pytest.TempPathFactory) -> Path:
+    """The folder of the models, made once for all processes that run tests together."""
+    if importlib.util.find_spec("tf2onnx") is None:
+        pytest.skip("tf2onnx is not installed")
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "tensorflow-models"
+    with (shared / ".tensorflow-models.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
+    begun = folder.with_name(f".{folder.name}")
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir()
     result = subprocess.run(
-        [sys.executable, "-c", MAKE, str(folder)], capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", MAKE, str(begun)], capture_output=True, text=True, timeout=280
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    return folder
+    begun.rename(folder)

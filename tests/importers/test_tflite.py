@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from modelport.importers.tflite import TFLiteImporter
 from modelport.isolation.child.tflite_metadata import metadata_of
 from modelport.runtimes.onnxruntime import OnnxRuntime
 
-from .tensorflow_models import make
+from .tensorflow_models import made
 
 pytestmark = pytest.mark.frameworks
 REAL = "mobilenet_v2_tflite/mobilenet_v2_1.0_224_quant.tflite"
@@ -25,8 +27,7 @@ REAL = "mobilenet_v2_tflite/mobilenet_v2_1.0_224_quant.tflite"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("tf2onnx")
-    return make(tmp_path_factory.mktemp("tflite"))
+    return made(tmp_path_factory)
 
 
 def loaded(path: Path) -> Imported:
@@ -63,6 +64,16 @@ def test_quantised_networks_give_the_same_whole_numbers(models: Path, dtype: str
     got, want = OnnxRuntime().open(imported.onnx).run(feeds), imported.reference(feeds)
     for name in want:
         np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_weights_of_8_bits_alone_are_packed_with_a_word_on_what_is_rounded(
+    models: Path, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    bundle = pack(models / "dynamic.tflite", out=tmp_path, recipe="raw", progress=notes.append)
+    assert any("FULLY_CONNECTED have weights of 8 bits and take floats" in note for note in notes)
+    golden = bundle.manifest.golden
+    assert golden is not None and golden.net.relative == 1e-2
 
 
 def test_pixels_are_the_numbers_of_an_unsigned_input(models: Path, tmp_path: Path) -> None:
@@ -122,10 +133,23 @@ def test_mobilenet(shared_data: Path) -> None:
         np.testing.assert_array_equal(got[name], want[name])
 
 
+def tflite_schema() -> Any:
+    """TensorFlow's module of this name, without the seconds that TensorFlow itself takes to import."""
+    tensorflow = importlib.util.find_spec("tensorflow")
+    assert tensorflow is not None and tensorflow.origin is not None
+    path = Path(tensorflow.origin).parent / "lite" / "python" / "schema_py_generated.py"
+    spec = importlib.util.spec_from_file_location("schema_py_generated", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def with_metadata(source: Path, target: Path, mean: float, std: float, labels: list[str]) -> Path:
     """The model with metadata as TensorFlow Lite's own writer adds it."""
     import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
+
+    schema = tflite_schema()
 
     def table(builder: flatbuffers.Builder, fields: int, **offsets: int) -> int:
         builder.StartObject(fields)

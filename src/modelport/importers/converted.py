@@ -136,6 +136,7 @@ class ConvertedImporter:
             ),
             labels=_texts(opened.about, "labels", limit=None),
             cost=_cost(opened.about),
+            quantised=opened.about.get("quantised") is True,
         )
 
     def open(self, source: Any, inputs: Sequence[TensorSpec] | None = None) -> Opened:

@@ -61,8 +61,16 @@ class Converter:
         notes = []
         if sums := exact_sums(model):
             notes.append(f"{sums} sums of quantised numbers are computed in whole numbers, as XNNPACK does")
+        rounded = _rounds_as_it_goes(self.interpreter)
+        if rounded:
+            notes.append(
+                f"{', '.join(rounded)} have weights of 8 bits and take floats (dynamic range quantisation): "
+                "TensorFlow Lite rounds these to 8 bits on the way, for each input anew; the packed network "
+                "computes in floats, so that its golden cases allow 1 % of the largest value"
+            )
         metadata = metadata_of(data)
         about = {
+            "quantised": bool(rounded),
             "kind": "tflite",
             "framework": f"tensorflow lite {tf.__version__}",
             "notes": notes,
@@ -175,14 +183,30 @@ def _quantisation(details: Mapping[str, Any]) -> dict[str, Any]:
     return {"dtype": dtype, "scale": float(scale), "zero_point": int(zero)}
 
 
+def _operators(interpreter: Any) -> list[dict[str, Any]]:
+    """The operators in order; none where the interpreter does not tell."""
+    try:
+        # A delegate's own node comes behind the operators that it stands for.
+        return [each for each in interpreter._get_ops_details() if each["op_name"] != "DELEGATE"]
+    except (AttributeError, ValueError):
+        return []
+
+
+def _rounds_as_it_goes(interpreter: Any) -> list[str]:
+    """The kinds of operators that take floats and have 8-bit weights."""
+    dtypes = {each["index"]: np.dtype(each["dtype"]).name for each in interpreter.get_tensor_details()}
+    found: set[str] = set()
+    for each in _operators(interpreter):
+        taken = [dtypes.get(int(index), "") for index in each["inputs"][:2]]
+        if each["op_name"] != "QUANTIZE" and taken[:1] == ["float32"] and taken[1:] in (["int8"], ["uint8"]):
+            found.add(str(each["op_name"]))
+    return sorted(found)
+
+
 def _last_operator(interpreter: Any) -> str:
     """The operator that makes the first output, but for those that only store it in another way."""
     index = interpreter.get_output_details()[0]["index"]
-    try:
-        # A delegate's own node comes behind the operators that it stands for.
-        operators = [each for each in interpreter._get_ops_details() if each["op_name"] != "DELEGATE"]
-    except (AttributeError, ValueError):
-        return ""
+    operators = _operators(interpreter)
     name = ""
     for each in reversed(operators):
         if index in each["outputs"]:
