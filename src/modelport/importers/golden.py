@@ -221,13 +221,13 @@ def _check_outputs(outputs: Tensors, raw: Sequence[TensorSpec]) -> None:
             )
 
 
-def one_answer(cases: Sequence[Recorded]) -> str | None:
+def one_answer(cases: Sequence[Recorded], *, generated: bool = False) -> str | None:
     """A sentence of doubt where nearly all pictures got one answer, which a wrong recipe does.
 
     A replay cannot see it: it holds the bundle to its recipe, and not to what the network was trained with.
     """
     if all("boxes" in case.answer and "count" in case.answer for case in cases):
-        return _nothing_found(cases)
+        return _nothing_found(cases, generated=generated)
     best = [str(case.answer["labels"][0, 0]) for case in cases if "labels" in case.answer]
     best = best or [str(case.answer["indices"][0, 0]) for case in cases if "indices" in case.answer]
     if len(best) < 5:
@@ -241,10 +241,15 @@ def one_answer(cases: Sequence[Recorded]) -> str | None:
     )
 
 
-def _nothing_found(cases: Sequence[Recorded]) -> str | None:
+def _nothing_found(cases: Sequence[Recorded], *, generated: bool) -> str | None:
     """The same doubt about a detector: it found nothing at all."""
     if any(case.answer["count"].any() for case in cases):
         return None
+    if generated:
+        return (
+            f"nothing was found in the {len(cases)} made-up pictures, which says little: --golden PHOTOS "
+            "with something in them would show whether the recipe is the one of the training"
+        )
     return (
         f"nothing was found in {len(cases)} golden pictures: if there is something in them, the recipe is "
         "not the one that the network was trained with"

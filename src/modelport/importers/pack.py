@@ -253,7 +253,11 @@ def _proof(
     for note in notes:
         tell(note)
     pictures = prepared.items.decode.kind == "image"
-    if pictures and (not generated or prepared.detector) and (doubt := cases.one_answer(recorded)):
+    if (
+        pictures
+        and (not generated or prepared.detector)
+        and (doubt := cases.one_answer(recorded, generated=generated))
+    ):
         tell(doubt)
     named, files = cases.files_of(recorded)
     return msgspec.structs.replace(tolerances, cases=named), files, recorded

@@ -337,7 +337,8 @@ def _feeds(held: Held, example: Mapping[str, Array] | None, inputs: Sequence[Ten
         if not specs:
             raise UsageError(
                 f"nothing says what the network takes ({', '.join(held.names) or 'no inputs'})",
-                hint="--input 'x:float32[batch,3,224,224]', or a recipe that fixes it",
+                hint=f"--input '{next(iter(held.names), 'x')}:float32[batch,3,224,224]' with its own sizes, "
+                "or a recipe that fixes them",
             )
         signature = Signature(specs, ())
         example = made_up(signature, held.rows or 2, next(sizes_to_try(signature)))

@@ -192,7 +192,8 @@ def _own_labels(
         notes.append("the network does not say how many classes it has: no names without --labels")
         return ()
     if heads and classes == len(own):
-        notes.append(f"the network has {classes} classes and no names for them: the recipe's are used")
+        many = f"{classes} classes and no names for them" if classes != 1 else "one class and no name for it"
+        notes.append(f"the network has {many}: the recipe's {'are' if classes != 1 else 'is'} used")
     if classes in (None, len(own)):
         return own
     notes.append(f"the network has {classes} classes, so the recipe's {len(own)} labels are not used")

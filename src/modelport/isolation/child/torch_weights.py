@@ -106,9 +106,15 @@ def _imported(target: str) -> Any:
         try:
             return importlib.import_module(target)
         except Exception as problem:  # a package raises whatever it met
+            where = "install it into the environment that torch is in"
+            if target.partition(".")[0] == "torchvision":
+                import torch
+
+                release = torch.__version__.partition("+")[0]
+                where = f"pip install torchvision, in the release that goes with torch {release}"
             raise NotConverted(
                 f"{target} cannot be imported: {str(problem).splitlines()[0] if str(problem) else problem!r}",
-                "install it into the environment that torch is in, or give a file: --class FILE.py:NAME",
+                f"{where}; or give a file that builds the network: --class FILE.py:NAME",
             ) from problem
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
