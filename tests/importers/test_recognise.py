@@ -255,7 +255,7 @@ def test_golden_photos_in_which_nothing_is_found_raise_a_doubt(tmp_path: Path) -
         settings={"score_threshold": 1.0},
         progress=notes.append,
     )
-    assert any("nothing was found in 4 golden pictures" in note for note in notes)
+    assert any("nothing was found in the 4 made-up pictures" in note for note in notes)
 
 
 def told(source: Path, recipe: str | Path, out: Path) -> list[str]:

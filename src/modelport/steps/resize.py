@@ -173,7 +173,9 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         if self.multiple is None:
             return made
         unit = graph.constant([self.multiple], "int64")
-        return graph.op("Mul", graph.op("Max", graph.op("Div", made, unit), graph.constant([1], "int64")), unit)
+        return graph.op(
+            "Mul", graph.op("Max", graph.op("Div", made, unit), graph.constant([1], "int64")), unit
+        )
 
     def _in_proportion(self, graph: Graph, side: str, height: str, width: str) -> str:
         if self._short is not None and self.longest is not None:
