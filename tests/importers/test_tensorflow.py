@@ -14,15 +14,14 @@ from modelport.importers.savedmodel import SavedModelImporter
 from modelport.importers.source import Imported, SourceOptions, find_importer, parse_input
 from modelport.runtimes.onnxruntime import OnnxRuntime
 
-from .tensorflow_models import make
+from .tensorflow_models import made
 
 pytestmark = pytest.mark.frameworks
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("tf2onnx")
-    return make(tmp_path_factory.mktemp("tensorflow"))
+    return made(tmp_path_factory)
 
 
 def loaded(path: Path, *inputs: str, signature: str = "") -> Imported:
