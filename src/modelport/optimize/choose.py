@@ -13,6 +13,8 @@ from .outcome import Entry
 
 SMALLER = 0.9
 """Of the START's size: what counts as smaller."""
+NOT_SLOWER = 1.05
+"""Of the START's latency, the upper end of the interval: what is taken for its size alone."""
 FASTER = 1.02
 """Of the START's throughput."""
 
@@ -35,15 +37,24 @@ def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
     return found, best.id if best else START
 
 
+ORDER = ("start", "chosen", "kept", "tie", "dominated", "slower", "undecided", "refused", "skipped")
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """As they are shown: what is best first, what was not tried last."""
+    return sorted(entries, key=lambda entry: ORDER.index(entry.status))
+
+
 def _best(kept: Sequence[Entry], start: Figures) -> Entry | None:
-    """The fastest of those that are surely faster; else the smallest that is not slower."""
+    """The fastest of those that are surely faster; else the smallest that is surely not slower."""
     faster = [entry for entry in kept if _figures(entry).ratio.high < 1]
     if faster:
         return min(faster, key=lambda entry: _figures(entry).ratio.value)
     smaller = [
         entry
         for entry in kept
-        if _figures(entry).ratio.low <= 1 and _figures(entry).size_bytes < SMALLER * start.size_bytes
+        if _figures(entry).ratio.high <= NOT_SLOWER
+        and _figures(entry).size_bytes < SMALLER * start.size_bytes
     ]
     return min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
 
@@ -60,7 +71,7 @@ def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | N
     if better is not None:
         return _with(entry, "dominated", f"{better.id} is at least as good in everything: {times}")
     if best is not None and _overlap(own, _figures(best)):
-        return _with(entry, "tie", f"cannot be told from {best.id} by its latency: {times}")
+        return _with(entry, "tie", f"tie with {best.id}: the intervals meet")
     return _with(entry, "kept", times)
 
 

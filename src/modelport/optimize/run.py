@@ -11,26 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from .._version import __version__
 from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
+from ..emulation.machine import SATURATES
 from ..engine.settings import usable_cores
 from ..errors import Unavailable, UsageError
 from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
-from .candidate import START, Candidate
-from .choose import machine_note
+from .bench.outcome import STAGES
+from .bench.timing import settle, staged
+from .candidate import START, Candidate, opened
+from .choose import in_order, machine_note
 from .clock import Tell, silent
 from .elsewhere import settled_everywhere
 from .judge import needed
-from .outcome import Asked, Entry, Report
+from .outcome import Asked, Elsewhere, Entry, Report
 from .report import write_report
 from .search import Plan, Search, without_variants
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
 TOOLS = ("onnxruntime", "onnx", "onnxslim")
+ASKED, LITTLE = 4, 0.2
+"""Items that the network's share of a call is measured on, and the share that is called little."""
 PORTABLE = ("fp16", "simplify", "heads", "low-rank")
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
@@ -92,7 +98,12 @@ def optimize(
 def _report(search: Search, entries: list[Entry], best: str, command: str) -> Report:
     """What was found, and under what circumstances."""
     figures = {entry.id: entry.figures for entry in entries if entry.figures is not None}
-    notes = (*search.calibration.notes, machine_note(figures), *_advice(entries, search.plan))
+    notes = (
+        *search.calibration.notes,
+        machine_note(figures),
+        _share_note(search),
+        *_advice(entries, search.plan),
+    )
     return Report(
         bundle=search.bundle.manifest.name,
         version=search.bundle.manifest.version,
@@ -105,12 +116,27 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
         labelled=search.labelled.name if search.labelled is not None else "",
         margin=search.plan.margin,
         asked=_asked(search),
-        entries=tuple(entries),
+        entries=tuple(in_order(entries)),
         chosen=best,
         command=command,
         notes=tuple(filter(None, notes)),
         seconds=round(search.clock.spent, 1),
     )
+
+
+def _share_note(search: Search) -> str:
+    """A warning where the network is so little of a call that no form of it changes the latency."""
+    seconds = np.zeros(4)
+    with opened(search.start) as pipeline:
+        for item in search.calibration.items[:ASKED]:
+            settle(pipeline, [item])
+            seconds += np.array(staged(pipeline, [item])[1])
+    share = seconds[STAGES.index("net")] / seconds.sum()
+    if share >= LITTLE:
+        return ""
+    most, whole = STAGES[int(seconds.argmax())], float(seconds.max() / seconds.sum())
+    parts = f"the network is {share:.0%} of a call and {most} {whole:.0%}"
+    return f"{parts}: no form of the network changes the latency much"
 
 
 def _repeatable(entry: Entry, folder: Path) -> Entry:
@@ -180,8 +206,7 @@ def _variant(
     figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
     figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
     there = entry.elsewhere
-    proven = there is not None and bool(there.replays) and not there.changes
-    bound = candidate.machine_bound or not (proven or entry.id.startswith(PORTABLE))
+    bound = candidate.machine_bound or not (_proven(there) or entry.id.startswith(PORTABLE))
     return Variant(
         entry.id,
         file,
@@ -193,6 +218,13 @@ def _variant(
         portable=there.portable if there is not None else (),
         post=post if post != own.post.file else None,
     )
+
+
+def _proven(there: Elsewhere | None) -> bool:
+    """Whether no answer changes elsewhere, and the machine was asked on which 8-bit products saturate."""
+    if there is None or there.changes:
+        return False
+    return any(each["machine"] == SATURATES and each["cases"] for each in there.replays)
 
 
 def _shared(start: Bundle, own: str, data: bytes, name: str, files: dict[str, bytes | None]) -> str:
@@ -212,7 +244,9 @@ def _advice(entries: list[Entry], plan: Plan) -> list[str]:
     known = [count for count in counts if count is not None]
     if not open_ones:
         return []
-    more = f"about {min(known)} labelled items would show it for the nearest" if known else "more items would"
+    judged = [entry.judgement for entry in open_ones if entry.judgement is not None]
+    kind = "labelled items" if any(each.by == "accuracy" for each in judged) else "items"
+    more = f"about {min(known)} {kind} would show it for the nearest" if known else "more items would"
     return [
         f"{len(open_ones)} candidates lose no more than {plan.margin:g} points as far as can be seen, which "
         f"these items are too few to show; {more}, and --gate estimate takes them as they look"

@@ -24,7 +24,7 @@ from .clock import Clock, Tell
 from .explain import fused
 from .found import Found, key_of
 from .items import read_items
-from .judge import ByAgreement, ByLabels, Gate, Judge, Judgement
+from .judge import ByAgreement, ByLabels, Gate, Judge, Judgement, same
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
@@ -235,13 +235,15 @@ class Search:
                 reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
                 self.entries.append(self._entry(candidate, recipe, "dominated", reason))
             else:
-                alike = self._judgement(source.id) if candidate.runtime == source.runtime else None
+                alike = self._judgement(source) if candidate.runtime == source.runtime else None
                 self.entries.append(self._weighed(candidate, recipe, alike))
             self.clock.step()
 
-    def _judgement(self, name: str) -> Judgement | None:
+    def _judgement(self, source: Candidate) -> Judgement | None:
         """What is known of another candidate: the same runtime answers alike with other threads or memory."""
-        return next((entry.judgement for entry in self.entries if entry.id == name), None)
+        if source.id == START:
+            return same(len(self.calibration.items))
+        return next((entry.judgement for entry in self.entries if entry.id == source.id), None)
 
     def _measured(self) -> list[Entry]:
         """The START and those that pass, or may, measured by turns."""
