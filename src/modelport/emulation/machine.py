@@ -104,6 +104,8 @@ EMULATORS: tuple[Emulator, ...] = (
     Arm64("aarch64-dotprod", "an arm64 with dot products, as in a Graviton 2", "aarch64-dotprod", NEWER),
     Wasm(),
 )
+SATURATES = "haswell"
+"""Where 8-bit products of unsigned and signed numbers are cut off at 16 bits."""
 ALL = "all"
 
 
