@@ -12,10 +12,10 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-STEPS = 50
+STEPS = 100
 """Steps from the whole network to none; as many are taken as the wanted multiply-adds need."""
-LEAST = 0.9
-"""No layer loses more than this share of its channels."""
+MOST = 0.75
+"""No layer loses more than this share of the channels that it had at the start."""
 
 
 def fewer_channels(
@@ -48,8 +48,9 @@ def fewer_channels(
         The model, after each round.
     """
     before = multiply_adds(model, example)
+    # One for all rounds: it knows how wide the layers were.
+    pruner = _pruner(model, example, judged=loss is not None, multiple=multiple)
     for turn in range(1, rounds + 1):
-        pruner = _pruner(model, example, judged=loss is not None, multiple=multiple)
         wanted = before / times ** (turn / rounds)
         for _ in range(STEPS):
             if multiply_adds(model, example) <= wanted:
@@ -61,7 +62,7 @@ def fewer_channels(
         model.zero_grad()
         if multiply_adds(model, example) > wanted:
             raise SystemExit(
-                f"error: no layer loses more than {LEAST:.0%}: {times:g} times fewer is out of reach"
+                f"error: no layer loses more than {MOST:.0%}: {times:g} times fewer is out of reach"
             )
         yield model
 
@@ -79,7 +80,7 @@ def _pruner(
         else importances.GroupMagnitudeImportance(p=2),
         global_pruning=True,
         pruning_ratio=0.99,
-        max_pruning_ratio=LEAST,
+        max_pruning_ratio=MOST,
         iterative_steps=STEPS,
         ignored_layers=[module for module in model.modules() if isinstance(module, nn.Linear)][-1:],
         round_to=multiple if multiple > 1 else None,
