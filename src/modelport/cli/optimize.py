@@ -60,16 +60,20 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
             name: value for name, value in (("split", given["split"]), ("target", given["column"])) if value
         },
     )
-    with progress(f"optimize {Path(bundle).name}", None) as bar:
-        report = optimize(
-            bundle,
-            data,
-            out=given["out"],
-            labelled=given["labelled"],
-            plan=plan,
-            new_version=given["model_version"],
-            tell=lambda told: show(bar, told),
-        )
+    try:
+        with progress(f"optimize {Path(bundle).name}", None) as bar:
+            report = optimize(
+                bundle,
+                data,
+                out=given["out"],
+                labelled=given["labelled"],
+                plan=plan,
+                new_version=given["model_version"],
+                tell=lambda told: show(bar, told),
+            )
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on where it was", err=True)
+        raise
     if as_json:
         write_json(report.to_dict())
     else:
