@@ -102,14 +102,14 @@ def main() -> None:
             return sparse(teacher, data, args)
         return student(teacher, data, args, pictures)
 
+    torch.manual_seed(args.seed)
     teacher = network(pictures, FULL, args.network)
     first = args.teacher or args.out / "teacher.pt"
     if first.is_file():
         teacher = written(first, teacher)
     else:
         print("teacher:")
-        torch.manual_seed(args.seed)
-        train(teacher, data, args.teacher_epochs, peak=0.15)
+        train(teacher, data, args.teacher_epochs, peak=0.2)
         saved(teacher, pictures.shape, first)
     files = {"teacher": first}
     for name in args.only:
