@@ -28,7 +28,7 @@ from .parity import Parity
 from .replay import compared, end_to_end_tolerance
 
 MOST = 4
-"""Items that are replayed: an emulated processor takes ten to a hundred times as long."""
+"""Items that are replayed: an emulated processor takes hundreds of times as long."""
 SECONDS = 60.0
 ROUNDED = 0.01
 """With 8-bit numbers, as a share: one that lies between two is rounded up here and down there, and what that
