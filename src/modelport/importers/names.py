@@ -1,19 +1,22 @@
-"""Inputs and outputs of a network whose names the steps use themselves get others."""
+"""Names: a model's own, and others for inputs and outputs whose names the steps use themselves."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
+from typing import Any
 
 import msgspec
 import onnx
 
+from ..bundle.rules import NETWORK_SUFFIX
 from ..errors import UsageError
 from ..steps.compile import ANSWER_NAMES
 from ..steps.placement import PLACEMENT
 from ..tensors import Array, Signature, Tensors
 from .canonical import rename
 from .onnx import one_file
-from .source import Imported
+from .source import Imported, as_path, function_of
 
 
 def free_names(imported: Imported, own: Container[str], *, answers: bool) -> Imported:
@@ -74,3 +77,19 @@ def _unused(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def model_name(name: str | None, source: Any) -> str:
+    """The name given, or one from the source's, in the alphabet of names."""
+    if name is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+            raise UsageError(f"{name!r} is no model name", hint="letters, digits, '.', '_' and '-'")
+        if name.endswith(NETWORK_SUFFIX):
+            raise UsageError(
+                f"{name!r} is how servers call the network of {name.removesuffix(NETWORK_SUFFIX)!r}"
+            )
+        return name
+    path, named = as_path(source), function_of(source)
+    stem = named[1] if named else path.stem if path is not None else type(source).__name__
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
+    return cleaned.removesuffix(NETWORK_SUFFIX) or "model"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -17,7 +16,6 @@ import msgspec
 
 from .._version import __version__
 from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
-from ..bundle.rules import NETWORK_SUFFIX
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import ParityFailed, Unsupported, UsageError
 from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
@@ -35,17 +33,15 @@ from .ending import ending_early
 from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
-from .names import free_names
+from .names import free_names, model_name
 from .ranges import seen_in
 from .source import (
     Imported,
     Importer,
     Permission,
     SourceOptions,
-    as_path,
     describe,
     find_importer,
-    function_of,
     origin_of,
     parse_input,
     sha256_of,
@@ -121,7 +117,7 @@ def pack(
         UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
     """
     tell, doing = progress or _silent, stage or _silent
-    name, named = _name(name, source), _named_recipe(recipe)
+    name, named = model_name(name, source), _named_recipe(recipe)
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
     begun, specs = time.monotonic(), tuple(parse_input(text) for text in inputs or ())
@@ -131,17 +127,28 @@ def pack(
     doing("recording golden cases", 0.6)
     proof, files, recorded = _proof(prepared, golden, tell)
     manifest = _manifest(_described(prepared, golden), source, name, version, description, task, proof)
-    early = ending_early(prepared.imported, prepared.post_steps, prepared.labels, manifest, recorded)
-    if early is not None:
-        manifest = msgspec.structs.replace(manifest, variants=(early.variant,))
-        files |= early.files
-        tell(early.told)
+    manifest, files = _ending_early(prepared, manifest, recorded, files, tell)
     doing("proving that it is the same model", 0.8)
     bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
     if report is not None:
         report(conversion(prepared.imported, prepared.converted - begun, bundle, proof, replayed))
     doing("done", 1.0)
     return bundle
+
+
+def _ending_early(
+    prepared: Prepared,
+    manifest: Manifest,
+    recorded: Sequence[cases.Recorded],
+    files: dict[str, bytes],
+    tell: Note,
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the files with a variant that leaves its last layers out, where there is one."""
+    early = ending_early(prepared.imported, prepared.post_steps, prepared.labels, manifest, recorded)
+    if early is None:
+        return manifest, files
+    tell(early.told)
+    return msgspec.structs.replace(manifest, variants=(early.variant,)), files | early.files
 
 
 def _silent(*_: Any) -> None:
@@ -307,22 +314,6 @@ def _batched(imported: Imported) -> Imported:
         f"the first axis of every input and output must be the batch: {shown}",
         hint="; ".join(imported.notes) or None,
     )
-
-
-def _name(name: str | None, source: Any) -> str:
-    """The name given, or one from the source's, in the alphabet of names."""
-    if name is not None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
-            raise UsageError(f"{name!r} is no model name", hint="letters, digits, '.', '_' and '-'")
-        if name.endswith(NETWORK_SUFFIX):
-            raise UsageError(
-                f"{name!r} is how servers call the network of {name.removesuffix(NETWORK_SUFFIX)!r}"
-            )
-        return name
-    path, named = as_path(source), function_of(source)
-    stem = named[1] if named else path.stem if path is not None else type(source).__name__
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
-    return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
 
 
 def _described(prepared: Prepared, golden: Any) -> Prepared:
