@@ -54,7 +54,6 @@ EVERYWHERE = (
         "static int8, U8 activations, per channel",
         **{"pass": {"activation_type": "uint8", "per_channel": True}},
     ),
-    _olive("search", "its own search over the pass, 8 trials", search=8),
     _guide("default", "QDQ, its defaults (S8S8)"),
     _guide("u8s8", "QDQ, U8S8 per channel", **U8S8),
     _guide("entropy", "QDQ, U8S8 per channel, entropy", **U8S8, calibrate="Entropy"),
@@ -63,6 +62,7 @@ EVERYWHERE = (
     _nncf("mixed", "accuracy control, mixed preset", preset="MIXED"),
     Contestant("openvino", PLAIN, "nothing but converted", "openvino", "nncf_control", {"plain": True}),
 )
+CLASSIFIERS = (_olive("search", "its own search over the pass, 8 trials", search=8),)
 DETECTORS = (
     _guide("conv", "QDQ, U8S8 per channel, convolutions only", **U8S8, op_types=["Conv"]),
     Contestant(
@@ -81,4 +81,4 @@ DETECTORS = (
 
 def contestants(case: Case) -> list[Contestant]:
     """All that are measured on a case, the START first."""
-    return [*EVERYWHERE, *(DETECTORS if case.weights else ())]
+    return [*EVERYWHERE, *(DETECTORS if case.weights else CLASSIFIERS)]

@@ -1,4 +1,4 @@
-"""What Olive's configuration names: the calibration items, and the accuracy of what it tries."""
+"""What Olive's configuration names: the calibration items, and the labelled ones."""
 
 from __future__ import annotations
 
@@ -30,20 +30,28 @@ def calibration_items(path: str, **_: Any) -> Items:
     return Items(path)
 
 
-_judges: dict[str, Any] = {}
+class Labelled(torch.utils.data.Dataset):
+    """The labelled items of a classifier, prepared, and their classes."""
+
+    def __init__(self, bundle: str, truth: str) -> None:
+        from benchmarks.optimize.judging import Judge
+        from modelport.bundle.store import Bundle
+
+        held = Bundle.open(bundle)
+        self._judge = Judge(held, Path(truth))
+        spec = held.manifest.graphs.net.signature.outputs[0]
+        blank = {spec.name: np.zeros((1, *spec.shape[1:]), np.float32)}
+        self._truth = [each.truth[0] for each in self._judge.outcomes(lambda batch: blank)]
+
+    def __len__(self) -> int:
+        return len(self._truth)
+
+    def __getitem__(self, place: int) -> tuple[dict[str, torch.Tensor], int]:
+        arrays = self._judge.input(place)
+        return {name: torch.from_numpy(array[0]) for name, array in arrays.items()}, self._truth[place]
 
 
-def evaluate(
-    model: Any, device: Any = None, execution_providers: Any = None, **told: str
-) -> dict[str, float]:
-    """The main metric on the labelled items."""
-    from benchmarks.optimize.judging import Judge
-    from benchmarks.optimize.networks import InOnnxRuntime, outputs_of
-    from modelport.bundle.store import Bundle
-
-    bundle = Bundle.open(told["bundle"])
-    if told["bundle"] not in _judges:
-        _judges[told["bundle"]] = Judge(bundle, Path(told["truth"]))
-    judge = _judges[told["bundle"]]
-    network = InOnnxRuntime(Path(model.model_path), outputs_of(bundle), threads=2)
-    return {"score": judge.score(judge.outcomes(network.run))}
+@Registry.register_dataset()
+def labelled_items(bundle: str, truth: str, **_: Any) -> Labelled:
+    """By the name that the configuration gives."""
+    return Labelled(bundle, truth)
