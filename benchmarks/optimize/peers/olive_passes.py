@@ -95,7 +95,7 @@ def searching(job: Job, count: int) -> dict[str, Any]:
         "sampler_config": {"max_samples": count, "seed": 0},
     }
     return {
-        "evaluators": {"both": {"metrics": [accuracy, LATENCY]}},
+        "evaluators": {"both": {"type": "OnnxEvaluator", "metrics": [accuracy, LATENCY]}},
         "evaluator": "both",
         "search_strategy": sampler | {"output_model_num": 1},
     }
