@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .cases import CASES
+from .report import write_report
 
 
 def main() -> None:
@@ -23,8 +24,6 @@ def main() -> None:
     given = parser.parse_args()
     cases = [CASES[name] for name in given.case or CASES]
     if given.what == "report":
-        from .report import write_report
-
         print(write_report())
         return
     if given.data is None:
@@ -44,6 +43,7 @@ def main() -> None:
             measure(
                 case, given.data.resolve(), seconds=given.seconds / len(cases), only=given.only, tell=tell
             )
+        write_report()  # so the page is never behind the results
 
 
 if __name__ == "__main__":
