@@ -45,6 +45,7 @@ def make(job: Job) -> Answer:
                 "user_script": str(SCRIPT),
                 "load_dataset_config": loads,
                 "dataloader_config": {"type": "default_dataloader", "batch_size": 1},
+                "post_process_data_config": {"type": "best_class"},
             }
             for name, loads in given.items()
         ],

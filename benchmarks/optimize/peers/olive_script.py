@@ -55,3 +55,9 @@ class Labelled(torch.utils.data.Dataset):
 def labelled_items(bundle: str, truth: str, **_: Any) -> Labelled:
     """By the name that the configuration gives."""
     return Labelled(bundle, truth)
+
+
+@Registry.register_post_process()
+def best_class(output_data: torch.Tensor, **_: Any) -> torch.Tensor:
+    """Scores to classes."""
+    return output_data.argmax(1)
