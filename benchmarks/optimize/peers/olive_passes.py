@@ -98,7 +98,7 @@ def searching(job: Job, count: int) -> dict[str, Any]:
     return {
         "evaluators": {"both": {"type": "OnnxEvaluator", "metrics": [accuracy, LATENCY]}},
         "evaluator": "both",
-        "search_strategy": sampler | {"output_model_num": 1},
+        "search_strategy": sampler | {"output_model_num": 1, "max_iter": count},
     }
 
 
