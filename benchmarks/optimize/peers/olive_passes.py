@@ -63,10 +63,9 @@ def make(job: Job) -> Answer:
     best = output.get_best_candidate()
     if best is None:
         return {"error": "Olive's search found nothing that meets its goals"}
-    settings = best.model_config if hasattr(best, "model_config") else {}
     path = Path(best.model_path)
     (job.out / "net.onnx").write_bytes(path.read_bytes())
-    return {"file": "net.onnx", "runtime": "onnxruntime", "notes": [str(settings)[:2000]]}
+    return {"file": "net.onnx", "runtime": "onnxruntime"}
 
 
 def searching(job: Job, count: int) -> dict[str, Any]:
