@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -243,3 +245,31 @@ def test_a_candidate_is_opened_where_it_is_to_run(
 def test_doctor_lists_it() -> None:
     (found,) = [runtime for runtime in examine()["runtimes"] if runtime["name"] == "openvino"]
     assert found["ok"] and "CPU" in found["about"]
+
+
+TOGETHER = """
+import faulthandler, sys, threading
+import numpy as np
+from modelport.runtimes.openvino import OpenVinoRuntime
+faulthandler.dump_traceback_later(60, exit=True)
+sys.setswitchinterval(1e-6)
+session = OpenVinoRuntime().open(open(sys.argv[1], "rb").read())
+barrier = threading.Barrier(8)
+def run():
+    barrier.wait()
+    session.run({"x": np.ones((1, 3), np.float32)})
+threads = [threading.Thread(target=run) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_the_first_runs_of_a_process_may_come_together(tmp_path: Path, attempt: int) -> None:
+    """Once in some six processes two threads waited for each other for ever."""
+    (tmp_path / "double.onnx").write_bytes(written(DOUBLE))
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path / "double.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

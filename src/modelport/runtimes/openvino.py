@@ -263,6 +263,10 @@ def _openvino() -> tuple[Any, str]:
         raise Unsupported(f"openvino is not installed here ({problem})", hint=INSTALL) from problem
     with _CORES_LOCK:
         if not _CORES:
+            # Two threads that came to the first NumPy datatype together would wait for each other for ever:
+            # pybind11 lets go of the interpreter's lock while it holds its own.
+            openvino.Type.f32.to_dtype()
+            openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
             _CORES.append(openvino.Core())
     return _CORES[0], openvino.__version__.partition("-")[0]
 
