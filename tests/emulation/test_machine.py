@@ -65,8 +65,18 @@ def test_a_job_takes_the_first_rows_of_what_an_earlier_one_gives(native: Native)
 def test_no_job_is_begun_when_the_time_is_over(native: Native) -> None:
     job = Job(graph("Neg"), {"x": np.ones((1, 2), np.float32)}, ("the y",))
     assert machines.run("native", [job], seconds=1e-9 + 1e3, tell=said).outputs
-    with pytest.raises(ModelFailed, match="not one graph was run"):
+    with pytest.raises(ModelFailed, match="not one graph was run") as refusal:
         machines._ran([sys.executable, "-c", "import time; time.sleep(60)"], ".", 0.2)
+    assert "perhaps --seconds 1" in (refusal.value.hint or "")
+
+
+def test_jobs_are_counted_while_they_run_and_after_the_end_of_the_time() -> None:
+    program = "import time; print('ran'); print('ran', flush=True); time.sleep({})"
+    for rest, limit in ((0, 60.0), (60, 4.0)):
+        counted: list[int] = []
+        command = [sys.executable, "-c", program.format(rest)]
+        assert machines._ran(command, ".", limit, counted.append).split() == ["ran", "ran"]
+        assert counted == [2]
 
 
 def test_what_was_done_before_the_end_counts(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from modelport.cli.demo import DIGITS
 from modelport.cli.main import run
 from modelport.cli.verify_on import _code
 from modelport.emulation import machine as machines
+from modelport.emulation.machine import Ran
 from modelport.isolation import environments
 from modelport.runtimes.machine import machine_class
 from modelport.verify.emulated import same_bits
-from modelport.verify.portability import Replay, badged, everywhere, portable, replay
+from modelport.verify.portability import Replay, _too_short, badged, everywhere, portable, replay
 
 from .native import Native
 from .networks import FULL, REDUCED, packed
@@ -111,7 +112,11 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("native")
 def test_the_same_machine_gives_the_same_bits(full: Bundle, tmp_path: Path) -> None:
     told: list[str] = []
-    found = replay(full, "", "native", most=2, tell=told.append)
+    counted: list[tuple[int, int]] = []
+    found = replay(
+        full, "", "native", most=2, tell=told.append, count=lambda done, whole: counted.append((done, whole))
+    )
+    assert counted[-1] == (2, 2)
     assert (found.verdict, found.cases, found.asked) == ("equal", 2, 2)
     assert told == ["nothing to do"]
     with_items = replay(full, "", "native", items=[full.read(full.manifest.golden.cases[0].input)] * 9)
@@ -150,6 +155,15 @@ def test_the_badge_is_for_all_machines() -> None:
     assert machine_class() in portable(same)
     assert not everywhere(portable(same[1:]))
     assert portable([]) == ()
+
+
+def test_a_time_that_was_too_short_comes_with_another() -> None:
+    early = Ran([{}], "onnxruntime", 80.2)
+    assert _too_short(40, early, 4) == (
+        "not one item was done in 40 s, but 1 of its 4 stages: give it more time, perhaps --seconds 400"
+    )
+    network = Ran([{}, {}], "onnxruntime", 71.4)
+    assert _too_short(40, network, 4).endswith("2 of its 4 stages: give it more time, perhaps --seconds 290")
 
 
 def test_bits_are_the_same_or_not() -> None:

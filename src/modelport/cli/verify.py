@@ -35,7 +35,9 @@ STAGE_NAMES = {
     help="Replay on this emulated machine instead, and compare with this one; several times, or `all`.",
 )
 @click.option(
-    "--variant", help="With --on: this form of the network.  [default: the chosen one; '' is as packed]"
+    "--variant",
+    metavar="NAME",
+    help="With --on: this form of the network; packed: as it was packed.  [default: the chosen one]",
 )
 @click.option(
     "--data", type=click.Path(exists=True), help="With --on: items of this folder beside the golden cases."
@@ -48,7 +50,8 @@ STAGE_NAMES = {
     default=60.0,
     show_default=True,
     type=click.FloatRange(1),
-    help="With --on: time for each machine, after which no item is begun.",
+    help="With --on: time for each machine, after which no item is begun; networks in floats take minutes "
+    "on an emulated PC.",
 )
 @click.option(
     "-o",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +58,7 @@ def run(path: str, asked: Asked, *, as_json: bool) -> int:
                 most=asked.cases,
                 seconds=asked.seconds,
                 tell=lambda step: click.echo(f"  {step}", err=True),
+                count=_counting(),
             )
         )
     if asked.out is not None:
@@ -64,6 +68,17 @@ def run(path: str, asked: Asked, *, as_json: bool) -> int:
     else:
         _print(bundle, found)
     return _code(found, every=ALL not in asked.machines)
+
+
+def _counting() -> Callable[[int, int], None]:
+    """A line for every item that is done, where a person looks at it."""
+    begun = time.monotonic()
+
+    def tell(done: int, whole: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"  {done} of {whole} items, {time.monotonic() - begun:.0f} s", err=True)
+
+    return tell
 
 
 def _code(found: list[Replay], *, every: bool) -> int:

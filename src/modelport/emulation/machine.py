@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,10 +23,16 @@ from .older_x86 import OlderX86
 from .wasm import Wasm
 
 Note = Callable[[str], None]
+Count = Callable[[int], None]
+"""Told how many are done."""
 
 GRACE = 2.0
 """A run that has taken so many times what it was given is ended: it looks at the clock between jobs alone."""
+MORE = 10
+"""So many times what was not enough for anything is worth a try."""
 LINES = 6
+GLANCE = 0.25
+"""Seconds from one look at what is done to the next."""
 
 
 class Emulator(Protocol):
@@ -145,12 +152,17 @@ def make(name: str, tell: Note) -> None:
     emulator.prepare(tell)
 
 
-def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note) -> Ran:
+def _unheard(_: object) -> None:
+    """Where nobody wants to be told."""
+
+
+def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note, count: Count = _unheard) -> Ran:
     """Run graphs on a machine, one after the other, on one thread.
 
     Args:
         seconds: no job is begun after that; all is ended when it takes twice as long.
         tell: told what is fetched and built, once.
+        count: told how many jobs are done, as often as that is more.
 
     Raises:
         NotFound: no such machine. Unsupported: it cannot be emulated here. ModelFailed: a graph does not
@@ -163,7 +175,7 @@ def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note) -> Ran:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
         files.write(Path(folder), jobs)
-        printed = _ran(emulator.command(files.NAME, seconds), folder, GRACE * seconds)
+        printed = _ran(emulator.command(files.NAME, seconds), folder, GRACE * seconds, count)
         try:
             outputs = files.read(Path(folder), jobs, printed)
         except (ValueError, OSError, KeyError) as problem:
@@ -171,33 +183,56 @@ def run(name: str, jobs: Sequence[Job], *, seconds: float, tell: Note) -> Ran:
     return Ran(outputs, engine, round(time.monotonic() - begun, 2))
 
 
-def _ran(command: Sequence[str], folder: str, limit: float) -> str:
+def _ran(command: Sequence[str], folder: str, limit: float, count: Count = _unheard) -> str:
     """What the program printed; also where it was ended because its time was over."""
-    # A session of its own, so that what it starts ends with it.
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    # Into files, which can be looked at while it runs.
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        # A session of its own, so that what it starts ends with it.
+        subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        ) as process,
+    ):
         try:
-            printed, said = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            printed, _ = process.communicate()
-            if "ran" not in printed.splitlines():
-                raise ModelFailed(f"not one graph was run in {limit:.0f} s") from None
-            return printed
+            ended = _ended(process, out.fileno(), limit, count)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
             raise
-    if process.returncode:
+        if not ended:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        printed, said = _text(out.fileno()), _text(err.fileno())
+    if not ended:
+        if "ran" not in printed.splitlines():
+            longer = f"give it more time, perhaps --seconds {MORE * limit / GRACE:.0f}"
+            raise ModelFailed(f"not one graph was run in {limit:.0f} s", hint=longer)
+    elif process.returncode:
         raise ModelFailed(_last(said) or f"it ended with {process.returncode}")
     return printed
+
+
+def _ended(process: subprocess.Popen[bytes], out: int, limit: float, count: Count) -> bool:
+    """Whether the program ended by itself within `limit` seconds; tells how many jobs are done meanwhile."""
+    until, known = time.monotonic() + limit, 0
+    while True:
+        left = until - time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, min(GLANCE, left)))
+        done = _text(out).split("\n").count("ran")
+        if done > known:
+            known = done
+            count(done)
+        if process.returncode is not None:
+            return True
+        if left <= 0:
+            return False
+
+
+def _text(file: int) -> str:
+    """All of a file, whose end stays where its writer is."""
+    return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").replace("\r\n", "\n")
 
 
 def _last(said: str) -> str:

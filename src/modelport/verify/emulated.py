@@ -102,17 +102,30 @@ class Graphs(msgspec.Struct, frozen=True, eq=False):
 
 
 def gave(
-    machine: str, graphs: Graphs, cases: Sequence[Case], seconds: float, tell: Callable[[str], None]
+    machine: str,
+    graphs: Graphs,
+    cases: Sequence[Case],
+    seconds: float,
+    tell: Callable[[str], None],
+    count: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Gave], Ran]:
     """What every stage gives there for each case, as many of them as the time is enough for.
 
     All goes in one run; where `pre` gives something else there, the rest follows from it in another.
+    `count` is told how many cases are done.
 
     Raises:
         Unsupported: the machine cannot be emulated here. ModelFailed: a graph does not run there.
     """
     each = len(STAGES)
-    ran = run(machine, _jobs(graphs, cases), seconds=seconds, tell=tell)
+    told = [0]
+
+    def counted(jobs: int) -> None:
+        if jobs // each > told[-1]:
+            told.append(jobs // each)
+            count(told[-1])
+
+    ran = run(machine, _jobs(graphs, cases), seconds=seconds, tell=tell, count=counted)
     done = len(ran.outputs) // each
     found = [dict(zip(STAGES, ran.outputs[each * n : each * n + each], strict=True)) for n in range(done)]
     moved = [n for n in range(done) if not same_bits(found[n]["pre"], cases[n].prepared)]

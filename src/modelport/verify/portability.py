@@ -6,6 +6,7 @@ and what the network gives there goes on to the answer there.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..bundle.manifest import Golden, Tolerance
 from ..bundle.store import Bundle
-from ..emulation.machine import EMULATORS, Machine, machine
+from ..emulation.machine import EMULATORS, MORE, Machine, Ran, machine
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, Form, form_of
 from ..runtimes.machine import machine_class
@@ -35,6 +36,8 @@ ROUNDED = 0.01
 moves is far less than what calculating with 8 bits does at all."""
 Verdict = Literal["equal", "close", "differs", "not replayed"]
 Note = Callable[[str], None]
+Count = Callable[[int, int], None]
+"""Told how many items are done, and of how many."""
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -164,6 +167,7 @@ def replay(
     most: int = MOST,
     seconds: float = SECONDS,
     tell: Note = lambda text: None,
+    count: Count = lambda done, whole: None,
 ) -> Replay:
     """Replay golden cases, and items beside them, on another machine.
 
@@ -175,6 +179,7 @@ def replay(
         most: of golden cases and items together; about half of each where there are both.
         seconds: no graph is begun there after that; what was done by then is compared.
         tell: told what is fetched and built, once.
+        count: told of every item that is done.
 
     Raises:
         NotFound: no such machine or variant. BundleError: damaged.
@@ -192,14 +197,26 @@ def replay(
     graphs = Graphs.of(bundle, form)
     about = msgspec.structs.replace(nothing, asked=len(cases), eight_bit=graphs.eight_bit)
     try:
-        found, ran = gave(there.name, graphs, cases, seconds, tell)
+        found, ran = gave(there.name, graphs, cases, seconds, tell, lambda done: count(done, len(cases)))
     except ModelportError as problem:
         hint = f"; {problem.hint}" if problem.hint else ""
         return msgspec.structs.replace(about, reason=f"{problem.message}{hint}")
     about = msgspec.structs.replace(about, engine=ran.engine, seconds=round(ran.seconds, 1))
     if not found:
-        return msgspec.structs.replace(about, reason=f"not one item was done in {seconds:g} s: give it more")
+        return msgspec.structs.replace(about, reason=_too_short(seconds, ran, len(cases)))
     return _found(bundle, about, cases, found)
+
+
+def _too_short(seconds: float, ran: Ran, cases: int) -> str:
+    """That not one item was done, with what may be enough."""
+    network = len(ran.outputs) > STAGES.index("net")
+    # What came after the network had no time left; before it, nobody knows how long it takes.
+    guess = max(ran.seconds, seconds) * cases if network else MORE * seconds
+    done = f"{len(ran.outputs)} of its {len(STAGES)} stages"
+    longer = math.ceil(guess / 10) * 10
+    return (
+        f"not one item was done in {seconds:g} s, but {done}: give it more time, perhaps --seconds {longer}"
+    )
 
 
 def _found(bundle: Bundle, about: Replay, cases: list[Case], there: list[Gave]) -> Replay:
