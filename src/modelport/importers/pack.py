@@ -118,10 +118,10 @@ def pack(
     """
     tell, doing = progress or _silent, stage or _silent
     name, named = model_name(name, source), _named_recipe(recipe)
-    target = _free(Path(out) / name / version)
-    doing("reading the model", 0.0)
     begun, specs = time.monotonic(), tuple(parse_input(text) for text in inputs or ())
     importer = find_importer(source, permission, options)
+    target = _free(Path(out) / name / version)
+    doing("reading the model", 0.0)
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
     doing("recording golden cases", 0.6)
