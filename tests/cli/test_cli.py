@@ -97,7 +97,8 @@ def test_predict_finds_nothing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for what in (tmp_path / "empty", "none/*.png"):
         done = modelport("predict", "repo/colours", what, cwd=folder)
-        assert done.returncode == 3 and "no file" in done.stderr
+        assert done.returncode == 3 and f"nothing matches {what}" in done.stderr
+        assert not done.stdout and ".png, " not in done.stderr
 
 
 def test_predict_answers_each_line_as_it_is_read(folder: Path) -> None:
@@ -175,6 +176,9 @@ def test_pack_from_the_shell(folder: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["golden_cases"] == 3
     again = modelport(*arguments, "-o", "out", cwd=tmp_path)
     assert again.returncode != 0 and "--model-version" in again.stderr
+    (tmp_path / "colours.csv").write_text("a,b\n1,2\n")
+    csv = modelport("pack", "colours.csv", "-o", "out", cwd=tmp_path)
+    assert csv.returncode == 3 and "exists" not in csv.stderr, "what is no model is said first"
     second = modelport(*arguments, "-o", "out", "--model-version", "2", cwd=tmp_path)
     assert second.returncode == 0 and "version 2" in second.stdout
     assert (tmp_path / "out" / "colours" / "2" / "modelport.json").is_file()

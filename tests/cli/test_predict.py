@@ -292,6 +292,23 @@ def test_what_cannot_be_read_stands_in_its_place(folder: Path, predict: Predict,
         assert "secret" not in nobody.out + nobody.err and "user" not in nobody.out
 
 
+def test_what_matches_nothing_stands_in_its_place(folder: Path, predict: Predict, tmp_path: Path) -> None:
+    empty, pattern = tmp_path / "empty", tmp_path / "none" / "*.mp4"
+    empty.mkdir()
+    scene = folder / "shots" / "scene.png"
+    keep = ["--save", tmp_path / "out", "--save-coco", tmp_path / "c.json"]
+    done = predict(pattern, scene, empty, "--json", *keep)
+    assert done.code == 3 and "2 could not be answered" in done.err
+    assert [line.get("error") for line in done.lines] == [
+        f"nothing matches {pattern}",
+        None,
+        f"nothing matches {empty}: no pictures or videos in it",
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scene.png"]
+    alone = predict(empty)
+    assert alone.code == 3 and "nothing matches" in alone.err and not alone.out and ".jpg" not in alone.err
+
+
 def test_damage_is_counted_on_standard_error(predict: Predict, tmp_path: Path) -> None:
     film = write_film(tmp_path / "f.ts", pictures(40), noise=True)
     data = bytearray(film.read_bytes())

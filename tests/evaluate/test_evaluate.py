@@ -295,7 +295,8 @@ def test_the_commands_exit_codes(
         (2, ["--data", str(colours), "--at-least", "accuracy=nan", *quick]),
         (2, ["--data", str(colours), "--option", "a=b", *quick]),
         (2, ["--data", str(colours), "--map", "red=violet", *quick]),
-        (4, ["--data", str(colours), "--runtime", "steam", *quick]),
+        (2, ["--data", str(colours), "--runtime", "steam", *quick]),
+        (4, ["--data", str(colours), "--runtime", "python", *quick]),
     ):
         assert run(["evaluate", bundle, *arguments]) == expected, arguments
     said = capsys.readouterr().err

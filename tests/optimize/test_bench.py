@@ -215,7 +215,7 @@ def test_runtimes_that_are_not_here_are_left_out_or_refused(bundle: Bundle, runt
     ("flags", "code", "said"),
     [
         (["--variant", "othr"], 3, "did you mean 'other'?"),
-        (["--runtime", "onnxrumtime"], 4, "no runtime named 'onnxrumtime'"),
+        (["--runtime", "onnxrumtime"], 2, "no runtime named 'onnxrumtime'"),
         (["--batch", "1,x"], 2, "--batch 1,x: expected whole numbers"),
         (["--threads", "0"], 2, "expected whole numbers of at least 1"),
         (["--data", "nowhere"], 3, "no such file or directory: nowhere"),

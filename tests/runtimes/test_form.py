@@ -60,7 +60,7 @@ def test_the_chosen_variant_brings_its_runtime_and_settings(plain: Bundle, tmp_p
     assert answer(bundle, variant="same") == 2
     # What the caller sets stands in place of what the variant has, not beside it.
     assert form_of(bundle, settings={"spinning": False}).settings == {"spinning": False}
-    # Functions may run, and there are none: nothing else changes.
+    # With --trust functions may run, and there are none: nothing else changes.
     assert form_of(bundle, runtime="python") == form
 
 

@@ -174,6 +174,23 @@ def test_predict_answers_files_of_rows(
     assert lines_of(capsys)[0]["answer"] == {"value": price(3, 3, 0, 2, 1)}
 
 
+def test_files_of_rows_are_found_by_folder_and_glob(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "row.json").write_text(json.dumps(HOUSE))
+    (tmp_path / "empty").mkdir()
+    pattern, empty = str(tmp_path / "*.csv"), str(tmp_path / "empty")
+    assert run(["predict", str(tables / "houses"), pattern, str(tmp_path / "*.json"), empty, "--json"]) == 3
+    first, second, third = lines_of(capsys)
+    assert first["error"] == f"nothing matches {pattern}"
+    assert second["answer"] == {"value": price(3, 3, 0, 2, 1)}
+    assert third["error"].startswith(f"nothing matches {empty}: no .")
+    assert run(["predict", str(tables / "houses"), empty]) == 3
+    printed = capsys.readouterr()
+    assert "nothing matches" in printed.err
+    assert not printed.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

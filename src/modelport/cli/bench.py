@@ -13,7 +13,7 @@ import msgspec
 from rich.markup import escape
 
 from ..errors import Unsupported, UsageError
-from .bundle_options import trust_option
+from .bundle_options import known_runtime, trust_option
 from .render import console, grid, json_option, progress, write_json
 from .stopping import Stop
 
@@ -28,7 +28,12 @@ TYPES, NODES = 8, 12
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.option(
-    "--runtime", "runtimes", multiple=True, metavar="NAME", help="What runs it. [default: all installed]"
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    metavar="NAME",
+    callback=known_runtime,
+    help="What runs it. [default: all installed]",
 )
 @click.option(
     "--variant",

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from .. import plugins
 from ..bundle.options import check_options
 from ..bundle.store import Bundle
-from ..errors import InputError
+from ..errors import InputError, UsageError
 
 SHARE = click.FloatRange(0, 1)
 conf_option = click.option("--conf", type=SHARE, help="Least score of a box: --option score_threshold=…")
@@ -27,8 +28,24 @@ SHORT = {"conf": "score_threshold", "iou": "iou_threshold"}
 """Flags that stand for an option."""
 
 
+def known_runtime(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse a runtime that there is no adapter for, before anything is read.
+
+    Raises:
+        UsageError: it is none, with those that are known.
+    """
+    names: Iterable[str] = [value] if isinstance(value, str) else value or ()
+    for name in names:
+        if name not in plugins.table("runtimes"):
+            known = ", ".join(plugins.table("runtimes"))
+            raise UsageError(f"no runtime named {name!r}", hint=f"known: {known}")
+    return value
+
+
 runtime_option = click.option(
-    "--runtime", help="What runs the network: onnxruntime, openvino, …  [default: the chosen variant's]"
+    "--runtime",
+    callback=known_runtime,
+    help="What runs the network: onnxruntime, openvino, …  [default: the chosen variant's]",
 )
 
 
@@ -39,14 +56,19 @@ variant_option = click.option(
 )
 
 
-def runtime_of(trust: bool, runtime: str | None = None) -> str | None:
+def runtime_of(trust: bool, runtime: str | None = None, bundle: Bundle | None = None) -> str | None:
     """What runs the network: with `--trust` also functions; None for what the bundle says.
 
     Raises:
         click.UsageError: another runtime was named beside --trust.
+        Unsupported: the runtime of functions was named, and the bundle's network is a graph.
     """
     if trust and runtime not in (None, "onnxruntime", "python"):
         raise click.UsageError(f"--trust is for the runtime python: --runtime {runtime} runs no functions")
+    if bundle is not None and not trust:
+        from ..runtimes.form import check_runtime
+
+        check_runtime(bundle, runtime)
     return "python" if trust else runtime
 
 

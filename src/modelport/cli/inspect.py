@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import msgspec
 
-from ..bundle.manifest import Column, Option, Variant
+from ..bundle.manifest import Column, Manifest, Option, Variant
 from ..bundle.store import Bundle
+from ..runtimes.form import DEFAULT
+from ..runtimes.machine import ANY
 from ..steps.rows import expected
 from ..tensors import TensorSpec
 from .render import console, facts, grid, json_option, write_json
@@ -64,28 +67,58 @@ def _print(bundle: Bundle) -> None:
             if golden
             else "none",
         ),
-        ("variants", "\n".join(_variant(variant) for variant in manifest.variants)),
+        ("variants", "\n".join(_variant(variant, manifest.variants) for variant in manifest.variants)),
         ("the same bits on", ", ".join(manifest.portable)),
         ("digest", f"{bundle.digest} (every file matches)"),
     ]
     out = console()
     out.print(facts(f"{manifest.name} version {manifest.version}", [row for row in rows if row[1]]))
     out.print()
-    out.print(
-        grid(
-            ["file", "bytes", "sha256"],
-            [(name, str(file.size), file.sha256[:16] + "…") for name, file in manifest.files.items()],
-        )
-    )
+    out.print(grid(["file", "bytes", "sha256"], _files(manifest)))
 
 
-def _variant(variant: Variant) -> str:
-    """`heads: net.onnx on onnxruntime, chosen for any machine`."""
+def _files(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """A row for each file; one for all of the golden cases together."""
+    cases = manifest.golden.cases if manifest.golden else ()
+    golden = {name for case in cases for name in (case.input, case.taps)} & manifest.files.keys()
+    rows = [
+        (name, str(file.size), file.sha256[:16] + "…")
+        for name, file in manifest.files.items()
+        if name not in golden
+    ]
+    if golden:
+        size = sum(manifest.files[name].size for name in golden)
+        shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+        rows.append(("golden/", f"{_count(len(cases), 'case')}, {_count(len(golden), 'file')}, {shown}", ""))
+    return rows
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _variant(variant: Variant, among: Sequence[Variant]) -> str:
+    """`heads: net.onnx on onnxruntime, chosen for any machine`; of several chosen ones, which is taken."""
     settings = "".join(f", {name}={json.dumps(value)}" for name, value in variant.settings.items())
     how = f"{variant.file} on {variant.runtime}{settings}"
-    chosen = f", chosen for {variant.machine or 'any machine'}" if variant.chosen else ""
+    chosen = f", {_chosen(variant, among)}" if variant.chosen else ""
     same = f", the same bits on {', '.join(variant.portable)}" if variant.portable else ""
     return f"{variant.name}: {how}{chosen}{same}"
+
+
+def _chosen(variant: Variant, among: Sequence[Variant]) -> str:
+    """For which machines; and of those that are chosen for the same ones, which comes first."""
+    place = among.index(variant)
+    meet = [each for each in among if each.chosen and each.machine in (variant.machine, ANY)]
+    before = [each for each in among[:place] if each in meet]
+    classes = any(each.chosen and each.machine for each in among[:place])
+    machine = variant.machine or ("any other machine" if classes else "any machine")
+    if not before:
+        return f"chosen {'first ' if len(meet) > 1 else ''}for {machine}"
+    if any(each.runtime == DEFAULT for each in before):
+        return f"chosen for {machine} after {before[-1].name}"
+    runtimes = " or ".join(dict.fromkeys(each.runtime for each in before))
+    return f"chosen for {machine} if {runtimes} is not here"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

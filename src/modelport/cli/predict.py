@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from ..bundle.store import Bundle
+from ..runtimes.machine import PACKED
 from .bundle_options import (
     conf_option,
     iou_option,
@@ -29,6 +30,7 @@ from .render import console, grid, json_option, tracked, write_json
 from .stopping import Stop
 
 if TYPE_CHECKING:
+    from ..runtimes.pipeline import Pipeline
     from .predict_rows import Rows
     from .predict_run import Answering, Line
 
@@ -131,20 +133,12 @@ def _rows(
     given: dict[str, Any],
 ) -> int:
     """Answer the rows or texts of a bundle that takes such."""
-    from ..runtimes.pipeline import Pipeline
     from .predict_rows import Rows, check_given, sources_of
 
     check_given(given, bundle)
     sources = sources_of(inputs, given["texts"], given["rows"], bundle)
     options = options_of(bundle, given["options"], conf=given["conf"], iou=given["iou"])
-    pipeline = opened.enter_context(
-        Pipeline.open(
-            bundle,
-            threads=given["threads"] or 1,
-            runtime=runtime_of(given["trust"], given["runtime"]),
-            variant=given["variant"],
-        )
-    )
+    pipeline = _loaded(opened, bundle, given["threads"] or 1, given)
     run = Rows(pipeline, stop, options, given["save"])
     opened.enter_context(stop.listening())
     report = Report(top, as_json=as_json, table=True)
@@ -159,7 +153,6 @@ def _opened(
     """The bundle loaded, with the user's options judged before anything is read."""
     from ..engine.settings import usable_cores
     from ..media.kinds import kind_of
-    from ..runtimes.pipeline import Pipeline
     from .predict_keep import Keeper, Wanted
     from .predict_run import Answering, Playing, classes_of
 
@@ -177,19 +170,25 @@ def _opened(
     # Frames of a live source are answered one at a time: there the network gets all threads.
     live = any(item.moving and kind_of(item.name) in ("stream", "camera") for item in items)
     threads = given["threads"] or usable_cores()
-    pipeline = opened.enter_context(
-        Pipeline.open(
-            bundle,
-            threads=threads if live else 1,
-            runtime=runtime_of(given["trust"], given["runtime"]),
-            variant=given["variant"],
-        )
-    )
+    pipeline = _loaded(opened, bundle, threads if live else 1, given)
     playing = Playing(given["fps"], given["frames"], given["reconnect"])
     workers = 1 if live else threads
     return Answering(
         pipeline, keeper, stop, options=options, classes=classes, playing=playing, workers=workers
     )
+
+
+def _loaded(opened: contextlib.ExitStack, bundle: Bundle, threads: int, given: dict[str, Any]) -> Pipeline:
+    """The bundle loaded in the form that is asked for, with a note where that was judged otherwise."""
+    from ..runtimes.form import overruled
+    from ..runtimes.pipeline import Pipeline
+
+    runtime = runtime_of(given["trust"], given["runtime"], bundle)
+    pipeline = Pipeline.open(bundle, threads=threads, runtime=runtime, variant=given["variant"])
+    opened.enter_context(pipeline)
+    if note := overruled(bundle, pipeline.form):
+        click.echo(f"note: {note}", err=True)
+    return pipeline
 
 
 class Report:
@@ -203,10 +202,12 @@ class Report:
         self._times: deque[float] = deque(maxlen=10_000)
         self._start = time.perf_counter()
         self._answered = 0
+        self._by = ""
 
     def show(self, lines: Iterable[Line]) -> None:
         """Print them all."""
         for line in lines:
+            self._by = _answerer(line)
             if not line.error:
                 self._answered += 1
                 self._times.append(line.ms)
@@ -223,7 +224,8 @@ class Report:
             seconds = time.perf_counter() - self._start
             click.echo(
                 f"{self._answered} answered in {seconds:.1f} s: {self._answered / seconds:.1f} a second, "
-                f"{statistics.median(self._times):.1f} ms each (median)",
+                f"{statistics.median(self._times):.1f} ms each (median)"
+                + (f", by {self._by}" if self._by else ""),
                 err=True,
             )
         if run.failures:
@@ -247,7 +249,14 @@ class Report:
 
     def _print_table(self) -> None:
         rows = [_cells(line, "\n") for line in self._shown]
-        console().print(grid(["file", "answer", "ms"], rows))
+        answer = f"answer by {self._by}" if self._by else "answer"
+        console().print(grid(["file", answer, "ms"], rows))
+
+
+def _answerer(line: Line) -> str:
+    """`variant heads`, `variant fast on openvino`, `the network as packed`; empty where there is but one."""
+    form = "the network as packed" if line.variant == PACKED else line.variant and f"variant {line.variant}"
+    return f"{form} on {line.runtime}" if line.runtime else form
 
 
 def _cells(line: Line, between: str) -> tuple[str, ...]:

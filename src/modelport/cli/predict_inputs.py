@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
@@ -22,6 +22,8 @@ class Item(msgspec.Struct, frozen=True):
     relative: str
     moving: bool = False
     """A video, a camera or a stream: many frames."""
+    problem: str = ""
+    """Why nothing of it can be answered, where that is known before it is opened."""
 
 
 def items_of(inputs: tuple[str, ...], kind: str) -> Iterator[Item]:
@@ -32,24 +34,44 @@ def items_of(inputs: tuple[str, ...], kind: str) -> Iterator[Item]:
         kind: `image` or `tensors`: what the bundle decodes.
 
     Raises:
-        NotFound: a directory or a glob with no file of a kind that the bundle decodes.
+        NotFound: a directory or a glob with nothing that the bundle decodes, which is all there is.
     """
-    suffixes = PICTURE_SUFFIXES | VIDEO_SUFFIXES if kind == "image" else TENSOR_SUFFIXES
+    pictures = kind == "image"
+    suffixes = PICTURE_SUFFIXES | VIDEO_SUFFIXES if pictures else TENSOR_SUFFIXES
     for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-            root: PurePath = path
-        elif not path.exists() and not is_url(given) and glob.has_magic(given):
-            found = sorted(name for name in glob.glob(given, recursive=True) if Path(name).is_file())
-            root = _fixed_part(given)
-        else:
+        meant = meant_by(given, suffixes)
+        if meant is None:
             yield item_of(given, kind)
             continue
+        found, root = meant
         if not found:
-            raise NotFound(f"no file in {given!r} has one of the endings {', '.join(sorted(suffixes))}")
+            problem = nothing(given, "pictures or videos" if pictures else "tensors")
+            if len(inputs) == 1:
+                raise NotFound(problem)
+            yield Item(given, given, problem=problem)
         for name in found:
             yield item_of(name, kind, PurePath(name).relative_to(root).as_posix())
+
+
+def meant_by(given: str, suffixes: Container[str]) -> tuple[list[str], PurePath] | None:
+    """The files that a directory or a glob means, and what their names are relative to; None for one input.
+
+    Args:
+        suffixes: of the files in a directory that are meant, in lower case; a glob says it itself.
+    """
+    path = Path(given)
+    if path.is_dir():
+        found = (str(each) for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
+        return sorted(found), path
+    if not path.exists() and not is_url(given) and glob.has_magic(given):
+        names = (name for name in glob.glob(given, recursive=True) if Path(name).is_file())
+        return sorted(names), _fixed_part(given)
+    return None
+
+
+def nothing(given: str, wanted: str) -> str:
+    """Why there is no item: `wanted` is what was looked for in a directory."""
+    return f"nothing matches {given}" + (f": no {wanted} in it" if Path(given).is_dir() else "")
 
 
 def item_of(name: str, kind: str, relative: str | None = None) -> Item:

@@ -18,7 +18,8 @@ from ..media.outputs import write_whole
 from ..runtimes.pipeline import Pipeline
 from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, Record, records_of
 from ..tensors import Array
-from .predict_run import Line
+from .predict_inputs import meant_by, nothing
+from .predict_run import Line, line_of
 from .stopping import Stop
 
 CHUNK = 256
@@ -30,9 +31,10 @@ _PICTURES_ONLY = ("classes", "save_txt", "save_conf", "save_coco", "save_crops",
 class Source:
     """Where some records come from: a file, standard input (`-`), or the command itself."""
 
-    def __init__(self, name: str, data: bytes | None = None) -> None:
+    def __init__(self, name: str, data: bytes | None = None, problem: str = "") -> None:
         self.name = name
         self._data = data
+        self._problem = problem
 
     def records(self, bundle: Bundle) -> list[Record]:
         """The items in it, in order.
@@ -41,6 +43,8 @@ class Source:
             NotFound, InputError, TooLarge: it cannot be read.
         """
         manifest = bundle.manifest
+        if self._problem:
+            raise NotFound(self._problem)
         if self._data is not None:
             fields = {"text": self._data.decode(errors="replace")} if manifest.decode.kind == "text" else {}
             return [Record(self._data, fields, 1)]
@@ -54,10 +58,11 @@ class Source:
 def sources_of(
     inputs: Sequence[str], texts: Sequence[str], rows: Sequence[str], bundle: Bundle
 ) -> list[Source]:
-    """What the arguments mean; a directory means the files in it.
+    """What the arguments mean; a directory means the files in it, a glob those that it matches.
 
     Raises:
-        UsageError: a text for a table or the other way round. NotFound: a directory without such files.
+        UsageError: a text for a table or the other way round. NotFound: a directory without such files, or a
+        glob without files, which is all there is.
     """
     table = bundle.manifest.decode.kind == "table"
     if table and texts:
@@ -69,14 +74,17 @@ def sources_of(
     suffixes = TABLE_SUFFIXES if table else TEXT_SUFFIXES
     found = [Source("--row" if table else "--text", given.encode()) for given in (*texts, *rows)]
     for given in inputs:
-        path = Path(given)
-        if not path.is_dir():
+        meant = meant_by(given, suffixes)
+        if meant is None:
             found.append(Source(given))
             continue
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+        files, _ = meant
         if not files:
-            raise NotFound(f"no file in {given!r} has one of the endings {', '.join(suffixes)}")
-        found += [Source(str(file)) for file in files]
+            problem = nothing(given, f"{', '.join(suffixes)} files")
+            if len(inputs) + len(texts) + len(rows) == 1:
+                raise NotFound(problem)
+            found.append(Source(given, problem=problem))
+        found += [Source(file) for file in files]
     return found
 
 
@@ -108,7 +116,6 @@ class Rows:
 
     def lines(self, sources: Iterable[Source]) -> Generator[Line, None, None]:
         """A line for each record, in order."""
-        manifest = self._pipeline.bundle.manifest
         for source in sources:
             if self._stop.wanted:
                 return
@@ -116,7 +123,7 @@ class Rows:
                 records = source.records(self._pipeline.bundle)
             except ModelportError as problem:
                 self.failures[problem.exit_code] += 1
-                yield Line(source.name, manifest.name, manifest.version, error=str(problem))
+                yield line_of(self._pipeline, source.name, error=str(problem))
                 continue
             self._note_extra(source, records)
             rest = iter(records)
@@ -135,7 +142,6 @@ class Rows:
             write_whole(self._save, table_of(self._kept))
 
     def _answered(self, source: Source, records: list[Record]) -> Generator[Line, None, None]:
-        manifest = self._pipeline.bundle.manifest
         start = time.perf_counter()
         decoded: list[dict[str, Array] | ModelportError] = []
         for record in records:
@@ -148,7 +154,7 @@ class Rows:
         waiting = iter(answers)
         for record, item in zip(records, decoded, strict=True):
             found = item if isinstance(item, ModelportError) else next(waiting)
-            line = Line(source.name, manifest.name, manifest.version, row=record.line)
+            line = line_of(self._pipeline, source.name, row=record.line)
             if isinstance(found, ModelportError):
                 self.failures[found.exit_code] += 1
                 if (found.at or "").startswith("line "):

@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..bundle.store import Bundle
-from ..errors import ModelportError, Unsupported, UsageError, did_you_mean
+from ..errors import ModelportError, NotFound, Unsupported, UsageError, did_you_mean
 from ..media.buffer import Buffer
 from ..media.frames import Frame, Source
 from ..media.kinds import shown
 from ..media.sources import open_source, read_picture, settled_kind
+from ..runtimes.form import DEFAULT
+from ..runtimes.machine import PACKED
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
 from .predict_inputs import Item, item_of
@@ -36,6 +38,10 @@ class Line(msgspec.Struct, omit_defaults=True):
     file: str
     model: str = ""
     version: str = ""
+    variant: str = ""
+    """The form of the network that answered, where the bundle has several: a variant's name, or `packed`."""
+    runtime: str = ""
+    """Where the bundle has several forms: what ran the network, unless that is ONNX Runtime."""
     frame: int | msgspec.UnsetType = msgspec.UNSET
     seconds: float | msgspec.UnsetType = msgspec.UNSET
     answer: Any = None
@@ -43,6 +49,21 @@ class Line(msgspec.Struct, omit_defaults=True):
     error: str = ""
     row: int | msgspec.UnsetType = msgspec.UNSET
     """Of a file of rows or texts, its line."""
+
+
+def line_of(pipeline: Pipeline, file: str, **said: Any) -> Line:
+    """A line that says what answers; `said` is the rest of it."""
+    manifest = pipeline.bundle.manifest
+    variant, runtime = answerer(pipeline)
+    return Line(file, manifest.name, manifest.version, variant, runtime, **said)
+
+
+def answerer(pipeline: Pipeline) -> tuple[str, str]:
+    """The form that answers and what runs it, as a line says them; empty where that goes without saying."""
+    if not pipeline.bundle.manifest.variants:
+        return "", ""
+    form = pipeline.form
+    return form.variant or PACKED, "" if form.runtime == DEFAULT else form.runtime
 
 
 Answered = tuple[Line, tuple[int, int] | None]
@@ -145,7 +166,8 @@ class Answering:
 
     def _pictures(self, items: list[Item]) -> Iterator[Line]:
         for item in items:
-            self.keeper.reserve(item)
+            if not item.problem:
+                self.keeper.reserve(item)
         work = side_by_side(self._picture, items, self.workers, 2 * self.workers, self.stop)
         for item, (line, size) in work:
             if size is not None:
@@ -154,15 +176,17 @@ class Answering:
 
     def _picture(self, item: Item) -> Answered:
         """One file's line and its picture's height and width."""
-        manifest = self.pipeline.bundle.manifest
+        if item.problem:
+            return self._failed(item, NotFound(item.problem)), None
+        decode = self.pipeline.bundle.manifest.decode
         start = time.perf_counter()
         try:
-            decoded = self.pipeline.decode(read_picture(item.name, manifest.decode.max_bytes))
+            decoded = self.pipeline.decode(read_picture(item.name, decode.max_bytes))
             answer = self._answer(decoded)
         except ModelportError as problem:
             return self._failed(item, problem), None
         ms = round((time.perf_counter() - start) * 1e3, 2)
-        line = Line(shown(item.name), manifest.name, manifest.version, answer=answer, ms=ms)
+        line = line_of(self.pipeline, shown(item.name), answer=answer, ms=ms)
         if not self.keeper.wanted.anything:
             return line, None
         picture = decoded["image"]
@@ -221,7 +245,6 @@ class Answering:
             yield line, picture, frame.seconds - first
 
     def _frame(self, item: Item, source: Source, frame: Frame) -> tuple[Line, Array | None]:
-        manifest = self.pipeline.bundle.manifest
         start = time.perf_counter()
         seconds = round(frame.seconds, 3)
         try:
@@ -231,7 +254,8 @@ class Answering:
             line.frame, line.seconds = frame.index, seconds
             return line, frame.picture if self.keeper.wanted.save else None
         ms = round((time.perf_counter() - start) * 1e3, 2)
-        line = Line(source.name, manifest.name, manifest.version, frame.index, seconds, answer, ms)
+        where = {"frame": frame.index, "seconds": seconds}
+        line = line_of(self.pipeline, source.name, **where, answer=answer, ms=ms)
         return line, self.keeper.frame(item, frame.index, frame.picture, answer, self._caption(ms, rate=True))
 
     def _answer(self, decoded: Mapping[str, Array]) -> Any:
@@ -251,9 +275,8 @@ class Answering:
         return f"{ms:.1f} ms  {(len(ended) - 1) / max(ended[-1] - ended[0], 1e-6):.1f}/s"
 
     def _failed(self, item: Item, problem: ModelportError) -> Line:
-        manifest = self.pipeline.bundle.manifest
         self.failures[problem.exit_code] += 1
-        return Line(shown(item.name), manifest.name, manifest.version, error=str(problem))
+        return line_of(self.pipeline, shown(item.name), error=str(problem))
 
     def _note(self, source: Source) -> None:
         """What the user should know of a source that was read."""

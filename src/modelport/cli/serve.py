@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ModelportError, Unsupported
 from .bundle_options import runtime_of, runtime_option, trust_option
 from .groups import Grouped
 from .render import json_option, write_json
@@ -137,7 +138,39 @@ def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> i
     at /. New versions in the repository take over when they answer. SIGTERM and Ctrl-C finish the requests
     that were taken and then stop.
     """
-    return run(Path(path), settings_of(host, port, options), as_json=as_json)
+    settings = settings_of(host, port, options)
+    if options["runtime"] == "python" and not options["trust"]:
+        _check_runtime(Path(path), options["runtime"])
+    return run(Path(path), settings, as_json=as_json)
+
+
+def _check_runtime(path: Path, runtime: str) -> None:
+    """Refuse a runtime that no bundle there can be run on; those of a repository may be of both kinds.
+
+    Raises:
+        Unsupported: it is such a one. NotFound, BundleError: there is nothing to serve.
+    """
+    from ..bundle.layout import find_bundles
+    from ..bundle.store import Bundle
+    from ..runtimes.form import check_runtime
+    from ..serve.server import source_of
+
+    source = source_of(path)
+    if not isinstance(source, Path):
+        check_runtime(source[0], runtime)
+        return
+    refused: Unsupported | None = None
+    for found in find_bundles(source, claims=False):
+        try:
+            check_runtime(Bundle.open(found), runtime)
+        except Unsupported as problem:
+            refused = refused or problem
+        except ModelportError:
+            continue  # damaged, which the server says of it
+        else:
+            return
+    if refused is not None:
+        raise refused
 
 
 def settings_of(host: str, port: int, options: dict[str, Any]) -> ServeSettings:

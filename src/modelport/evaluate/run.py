@@ -15,7 +15,7 @@ from ..bundle.store import Bundle
 from ..client.many import in_order
 from ..engine.settings import usable_cores
 from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageError
-from ..runtimes.form import form_of
+from ..runtimes.form import check_runtime, form_of, overruled
 from ..runtimes.session import Settings as SettingsOfRuntime
 from .answers import Answer, Answerer, Subject, at_server, here, subject_at, subject_of
 from .bootstrap import Scorer, check, with_intervals
@@ -163,8 +163,11 @@ def _answerer(
         return subject, opened.enter_context(served), options, notes, how.url
     if local is None:
         raise NotFound(f"no bundle at {bundle!r}")
+    check_runtime(local, how.runtime)
     form = form_of(local, how.variant, how.runtime, how.settings)
     notes = (f"answered by its variant {form.variant}",) if form.variant else ()
+    if note := overruled(local, form):
+        notes += (note,)
     return subject, opened.enter_context(here(local, form, options)), options, notes, form.runtime
 
 

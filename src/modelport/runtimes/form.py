@@ -10,7 +10,7 @@ import msgspec
 from .. import plugins
 from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
-from ..errors import ModelportError
+from ..errors import ModelportError, Unsupported
 from .machine import choose_variant
 from .session import Runtime, Settings, check_settings
 
@@ -64,6 +64,27 @@ def form_of(
     if settings is None:
         settings = found.settings if own else {}
     return Form(found.name, found.file, runtime or found.runtime, settings, found.outputs, found.post)
+
+
+def check_runtime(bundle: Bundle, runtime: str | None) -> None:
+    """Refuse the runtime of functions where it was asked for by name and the network is a graph.
+
+    Raises:
+        Unsupported: it is.
+    """
+    if runtime == FUNCTIONS and bundle.manifest.graphs.net.function is None:
+        raise Unsupported(
+            f"the runtime {FUNCTIONS} runs no ONNX networks, and that of {bundle.manifest.name} is one",
+            hint=f"leave --runtime out, or name another: {DEFAULT}",
+        )
+
+
+def overruled(bundle: Bundle, form: Form) -> str:
+    """What is to be noted where a variant runs on another runtime than its own; else nothing."""
+    own = {each.name: each.runtime for each in bundle.manifest.variants}.get(form.variant, form.runtime)
+    if own == form.runtime:
+        return ""
+    return f"variant {form.variant} was judged on {own}; it is run on {form.runtime}"
 
 
 def _runs(bundle: Bundle, variant: Variant) -> bool:

@@ -67,6 +67,8 @@ def choose_variant(
     if wanted not in names:
         raise NotFound(
             f"{manifest.name} {manifest.version} has no variant {wanted!r}",
-            hint=did_you_mean(wanted, names) if names else "it has none; modelport optimize makes them",
+            hint=did_you_mean(wanted, [PACKED, *names])
+            if names
+            else f"it has none but {PACKED}, the network as it is; modelport optimize makes them",
         )
     return manifest.variants[names.index(wanted)]

@@ -9,7 +9,7 @@ import msgspec
 from ... import plugins
 from ...bundle.store import Bundle
 from ...errors import ModelportError, NotFound, Unsupported, UsageError, did_you_mean
-from ...runtimes.form import DEFAULT, FUNCTIONS, Form, form_of
+from ...runtimes.form import DEFAULT, FUNCTIONS, Form, check_runtime, form_of
 from ...runtimes.session import Runtime
 from .outcome import Left, Tried
 
@@ -76,6 +76,8 @@ def _variants(bundle: Bundle, names: Sequence[str]) -> list[str]:
 
 def _runtimes(bundle: Bundle, names: Sequence[str], *, trust: bool) -> tuple[list[str], list[Left]]:
     function = bundle.manifest.graphs.net.function is not None
+    for name in () if trust else names:
+        check_runtime(bundle, name)
     table = [name for name in plugins.table("runtimes") if name != FUNCTIONS]
     if function:
         table = [FUNCTIONS if trust else DEFAULT]  # which says that it takes --trust

@@ -14,7 +14,7 @@ import numpy as np
 from ...bundle.store import Bundle
 from ...engine.settings import usable_cores
 from ...errors import ModelportError, Unsupported, UsageError
-from ...runtimes.form import FUNCTIONS, Form
+from ...runtimes.form import FUNCTIONS, Form, overruled
 from ...runtimes.machine import machine_class
 from ...tensors import Array
 from ..items import Items, items_of
@@ -104,6 +104,8 @@ def _wanted(bundle: Bundle, plan: Plan) -> tuple[list[Configuration], list[Form]
     if max(threads) > cores:
         notes.append(f"{max(threads)} threads wait for each other on {cores} cores")
     forms, left = forms_of(bundle, plan.runtimes, plan.variants, trust=plan.trust)
+    if plan.runtimes:
+        notes += [note for form in forms if (note := overruled(bundle, form))]
     wanted = [
         Configuration(form, count, batch, max(1, cores // count))
         for form, count, batch in product(range(len(forms)), threads, batches)
