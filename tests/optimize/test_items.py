@@ -34,6 +34,14 @@ def test_items_that_cannot_be_read_are_left_out(bundle: Bundle, tmp_path: Path) 
     with pytest.raises(InputError, match="none of 1 items can be read") as raised:
         read_items(bundle, alone)
     assert "takes pictures" in (raised.value.hint or "")
+    for number in range(4):
+        (alone / f"{number}{'long' * 40}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="none of 5 items") as raised:
+        read_items(bundle, alone)
+    lines = raised.value.message.splitlines()
+    assert len(lines) == 5 and lines[-1] == "  and 2 more" and max(map(len, lines[1:])) <= 102
+    for path in alone.glob("*long*"):
+        path.unlink()
     (alone / "broken.png").rename(alone / "broken.txt")
     with pytest.raises(NotFound, match="no file in"):
         read_items(bundle, alone)

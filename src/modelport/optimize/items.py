@@ -20,7 +20,8 @@ from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, records_of
 MOST = 64
 """Items that are kept: more tell nothing new about time, and each is read and prepared once before."""
 SUFFIXES = {"image": PICTURES, "table": TABLE_SUFFIXES, "text": TEXT_SUFFIXES}
-_SHOWN = 3
+_SHOWN, _LINE = 3, 100
+"""Items that are named where some cannot be read, and the characters that each may take."""
 
 
 class Items(msgspec.Struct, frozen=True):
@@ -72,22 +73,32 @@ def read_items(bundle: Bundle, data: Path, *, most: int = MOST) -> Items:
                 item = read()
                 pipeline.pre(pipeline.decode(item))
             except (ModelportError, OSError) as problem:
-                faults.append(f"{name}: {problem}")
+                faults.append(_fault(name, problem))
                 continue
             names.append(name)
             encoded.append(item)
     if not names:
-        said = "; ".join(faults[:_SHOWN])
         raise InputError(
-            f"{data}: none of {len(faults)} items can be read: {said}",
+            f"{data}: none of {len(faults)} items can be read:{_listed(faults)}",
             hint=f"{bundle.manifest.name} takes {_taken(bundle)}",
         )
     notes = [f"{len(picked)} of {len(found)} items, evenly picked"] if len(picked) < len(found) else []
     if faults:
-        said = "; ".join(faults[:_SHOWN])
-        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        notes.append(f"left out, since it cannot be read: {said}{more}")
+        notes.append(f"left out, since {len(faults)} cannot be read:{_listed(faults)}")
     return Items("data", tuple(names), tuple(encoded), tuple(notes))
+
+
+def _fault(name: str, problem: ModelportError | OSError) -> str:
+    """What is wrong with an item, on one line; what to do about it is said once for all."""
+    said = problem.message if isinstance(problem, ModelportError) else problem.strerror or str(problem)
+    line = " ".join(f"{name}: {said}".split())
+    return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
+
+
+def _listed(faults: Sequence[str]) -> str:
+    """The first of them, a line each."""
+    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    return "".join(f"\n  {line}" for line in [*faults[:_SHOWN], *more])
 
 
 Found = tuple[str, Callable[[], bytes]]
@@ -104,7 +115,7 @@ def _found(bundle: Bundle, data: Path, most: int, faults: list[str]) -> Iterator
             try:
                 records = records_of(path.read_bytes(), path.suffix.lower(), decode, bundle.manifest.columns)
             except (ModelportError, OSError) as problem:
-                faults.append(f"{name}: {problem}")
+                faults.append(_fault(name, problem))
                 continue
             yield from ((f"{name}:{each.line}", _given(each.data)) for each in records)
         elif path.suffix.lower() == ".npz" and (rows := _rows(bundle, path)):
