@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from modelport.bundle.store import Bundle
-from modelport.errors import BundleError, InputError, Unavailable
+from modelport.errors import BundleError, InputError, Unavailable, UsageError
 from modelport.optimize import search as searching
 from modelport.optimize.candidate import Pass
 from modelport.optimize.clock import Clock, Told, silent
+from modelport.optimize.repeat import repeat
 from modelport.optimize.run import optimize
 from modelport.optimize.search import Plan, Search
 
@@ -94,6 +95,7 @@ def test_a_search_that_was_ended_goes_on(
         plan = Plan(gate="estimate", margin=2.0)
         report = optimize(start, data, out=tmp_path, labelled=data, plan=plan, tell=tell)
     assert "asking the START" not in said  # what was judged is not judged again
+    assert any(text.startswith("going on from ") for text in said)
     assert {entry.id for entry in report.entries} >= {"start", "fp16"}
     assert not work.exists()
     start.verify_files()
@@ -129,7 +131,10 @@ def test_a_gate_that_nothing_passes(
     assert [entry.status for entry in report.entries] == ["start", "refused"]
     assert "beyond 0.5" in report.entries[1].reason
     assert not (tmp_path / "colours" / "2").exists()
-    assert (tmp_path / "colours" / "2.report" / "report.html").is_file()
+    page = (tmp_path / "colours" / "2.report" / "report.html").read_text()
+    assert "data:image/png;base64," in page and "Refused, and not measured: broken-scale." in page
+    with pytest.raises(UsageError, match="nothing was chosen; name one of broken-scale"):
+        repeat(report)
 
 
 def test_items_of_another_size_are_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from modelport.optimize import search as searching
 from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import START, Candidate, Made, Pass, apply
 from modelport.optimize.choose import settled
-from modelport.optimize.clock import Told, silent
+from modelport.optimize.clock import Clock, Told, silent
 from modelport.optimize.judge import ByAgreement, ByLabels, Judgement, alike, judged, needed
 from modelport.optimize.measure import Figures, Interval
 from modelport.optimize.outcome import Entry
@@ -299,8 +299,13 @@ def test_ties_domination_and_slowness_are_told_by_intervals() -> None:
 
 
 def test_the_command_says_what_it_found(
-    start: Bundle, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    start: Bundle,
+    data: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Clock, "over", property(lambda self: True))
     code = run(
         [
             "optimize",
@@ -310,13 +315,15 @@ def test_the_command_says_what_it_found(
             "--max-drop",
             "0",
             "--budget",
-            "0s",
+            "5s",
             "-o",
             str(tmp_path),
         ]
     )
     out, err = capfd.readouterr()
     assert code == 1 and "nothing better was found" in err
+    assert err.count("90 items cannot show 0 points by agreement") == 1
+    assert str(tmp_path / "colours" / "2.report") in "".join(out.split())
     assert "not tried: the time budget was spent" in " ".join(out.split())
     assert not (tmp_path / "colours" / "2").exists()
     assert (

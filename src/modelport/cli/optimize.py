@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
 from ..errors import UsageError
 from .render import console, grid, json_option, progress, write_json
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..optimize.clock import Told
     from ..optimize.outcome import Entry, Report
+
+LEAST_SECONDS = 5.0
 
 
 @click.command()
@@ -62,6 +66,7 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
     )
     try:
         with progress(f"optimize {Path(bundle).name}", None) as bar:
+            shown = Shown(bar)
             report = optimize(
                 bundle,
                 data,
@@ -69,35 +74,59 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
                 labelled=given["labelled"],
                 plan=plan,
                 new_version=given["model_version"],
-                tell=lambda told: show(bar, told),
+                tell=shown,
             )
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on where it was", err=True)
-        raise
+        return 130
     if as_json:
         write_json(report.to_dict())
     else:
-        _print(report, given["out"])
+        _print(report, given["out"], shown.lasting)
     return 0 if report.written else 1
 
 
-def show(bar: Progress, told: Told) -> None:
-    """What is being done, and how long it will be."""
-    minutes, seconds = divmod(int(told.left), 60)
-    text = f"{told.text} (at most {minutes}:{seconds:02d} more)"
-    bar.update(bar.task_ids[0], description=text, completed=told.done, total=told.of)
+class Shown:
+    """What is being done: on the bar, or where nobody looks at one, a line where something begins.
+
+    Args:
+        bar: of `progress`.
+    """
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._begun: set[str] = set()
+        self.lasting: set[str] = set()
+        """What is not to be said again at the end."""
+
+    def __call__(self, told: Told) -> None:
+        if told.lasting:
+            self.lasting.add(told.text)
+            self._bar.console.print(f"note: {told.text}", markup=False, highlight=False, soft_wrap=True)
+            return
+        minutes, seconds = divmod(int(told.left), 60)
+        text = f"{told.text} (at most {minutes}:{seconds:02d} more)"
+        of_what = told.text.rpartition(": ")[0] or told.text
+        if not self._bar.disable:
+            self._bar.update(
+                self._bar.task_ids[0], description=escape(text), completed=told.done, total=told.of
+            )
+        elif of_what not in self._begun:
+            self._begun.add(of_what)
+            click.echo(text, err=True)
 
 
-def _print(report: Report, out: str) -> None:
+def _print(report: Report, out: str, said: Set[str]) -> None:
     columns = ["candidate", "status", "latency", "items/s", "MB", "loss", "why"]
     console().print(grid(columns, [_row(entry) for entry in report.entries]))
     for note in report.notes:
-        click.echo(f"note: {note}", err=True)
+        if note not in said:
+            click.echo(f"note: {note}", err=True)
     if report.written:
         click.echo(f"{report.chosen} is best; written: {Path(out) / report.written}")
-        click.echo(f"report: {Path(out) / f'{report.written}.report'}")
     else:
         click.echo("nothing better was found; nothing was written but the report", err=True)
+    click.echo(f"report: {Path(out) / report.folder}")
 
 
 def _row(entry: Entry) -> list[str]:
@@ -113,9 +142,15 @@ def _seconds(text: str) -> float:
     """A duration: 90s, 10m, 1h.
 
     Raises:
-        UsageError: another form.
+        UsageError: another form, or too little time for anything.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if match is None:
         raise UsageError(f"--budget {text!r}: expected 90s, 10m or 1h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if seconds < LEAST_SECONDS:
+        raise UsageError(
+            f"--budget {text!r}: nothing is tried in less than {LEAST_SECONDS:g} seconds",
+            hint="minutes are usual: 10m",
+        )
+    return seconds

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .optimize import show
+from .optimize import Shown
 from .render import console, grid, json_option, progress, write_json
 
 if TYPE_CHECKING:
     from ..optimize.judge import Judgement
-    from ..optimize.measure import Figures
+    from ..optimize.measure import Figures, Interval
     from ..optimize.repeat import Repeated
 
 
@@ -29,7 +29,7 @@ def command(report: str, candidate: str | None, as_json: bool) -> int:
 
     found = read_report(report)
     with progress(f"repeat {candidate or found.chosen}", None) as bar:
-        again = repeat(found, candidate, tell=lambda told: show(bar, told))
+        again = repeat(found, candidate, tell=Shown(bar))
     if as_json:
         write_json(again.to_dict())
     else:
@@ -40,8 +40,33 @@ def command(report: str, candidate: str | None, as_json: bool) -> int:
 def _print(again: Repeated) -> None:
     then, now = _column(again.before.figures, again.before.judgement), _column(again.figures, again.judgement)
     rows = [[name, then.get(name, ""), now.get(name, "")] for name in now]
+    before = again.start_p50_ms_before
+    rows.append(
+        ["p50 of the START, ms", "" if before is None else f"{before:.2f}", f"{again.start_p50_ms:.2f}"]
+    )
     console().print(grid([again.id, "in the report", "now"], rows))
-    click.echo("it holds" if again.holds else "it does not hold: another verdict, or another latency")
+    click.echo(f"it does not hold: {'; '.join(_changed(again))}" if again.changed else "it holds")
+
+
+def _changed(again: Repeated) -> list[str]:
+    """What does not hold, each with what it was and what it is."""
+    said, then = [], again.before
+    if "verdict" in again.changed and then.judgement is not None and again.judgement is not None:
+        said.append(f"the verdict was {then.judgement.verdict!r} and is {again.judgement.verdict!r}")
+    if "latency" in again.changed and then.figures is not None:
+        one, other, before = then.figures.ratio, again.figures.ratio, again.start_p50_ms_before
+        ratios = f"the latency was {_interval(one)} of the START's and is {_interval(other)}"
+        start = (
+            ""
+            if before is None
+            else f", with the START at {before:.2f} ms then and {again.start_p50_ms:.2f} now"
+        )
+        said.append(ratios + start)
+    return said
+
+
+def _interval(own: Interval) -> str:
+    return f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})"
 
 
 def _column(figures: Figures | None, judgement: Judgement | None) -> dict[str, str]:
@@ -50,9 +75,8 @@ def _column(figures: Figures | None, judgement: Judgement | None) -> dict[str, s
         lost = f"{judgement.loss:.2f} ({judgement.low:.2f} to {judgement.high:.2f})"
         found = {"verdict": judgement.verdict, f"loss of {judgement.metric}, points": lost}
     if figures is not None:
-        own = figures.ratio
         found |= {
-            "latency over the START's": f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
+            "latency over the START's": _interval(figures.ratio),
             "p50, ms": f"{figures.p50_ms:.2f}",
             "p95, ms": f"{figures.p95_ms:.2f}",
             "items/s": f"{figures.throughput:.1f} (batch {figures.batch})",

@@ -17,6 +17,8 @@ NOT_SLOWER = 1.05
 """Of the START's latency, the upper end of the interval: what is taken for its size alone."""
 FASTER = 1.02
 """Of the START's throughput."""
+WHOLE = 1e-6
+"""What a sum of binary fractions may be off a whole number."""
 
 
 def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
@@ -107,12 +109,9 @@ def _with(entry: Entry, status: str, reason: str) -> Entry:
 def gate_reason(judgement: Judgement, margin: float) -> str:
     """What the gate says, in a sentence."""
     if judgement.by == "agreement":
-        said = f"{judgement.value:.1%} of {judgement.items} answers are the START's"
-        worst = f"up to {judgement.high:.2g} % may differ"
-        if judgement.part:
-            return (
-                f"{said}: at least {judgement.low:.2g} % differ, beyond {margin:g}; the others were not asked"
-            )
+        said = _differing(judgement)
+        end = f"at least {judgement.low:.2g}" if judgement.part else f"up to {judgement.high:.2g}"
+        worst = f"{judgement.loss:.2g} points ({end})"
     else:
         change = f"{judgement.start:.4g} became {judgement.value:.4g}"
         said = f"{judgement.metric} {change} on {judgement.items} items"
@@ -124,6 +123,15 @@ def gate_reason(judgement: Judgement, margin: float) -> str:
     if judgement.verdict == "fails":
         return f"{said}: {worst}, beyond {margin:g}"
     return f"{said}: {worst}; too few items to show that it is within {margin:g}"
+
+
+def _differing(judgement: Judgement) -> str:
+    """How many answers differ; one with objects may differ in part."""
+    count = judgement.items * judgement.loss / 100
+    if abs(count - round(count)) > WHOLE:
+        return f"the objects in {judgement.items} items differ from the START's"
+    number, verb = round(count), "differs" if round(count) == 1 else "differ"
+    return f"{number or 'none'} of {judgement.items} answers {verb} from the START's"
 
 
 def machine_note(figures: Mapping[str, Figures]) -> str:

@@ -21,6 +21,8 @@ class Told(msgspec.Struct, frozen=True):
     """Steps in all, as far as is known."""
     left: float
     """Seconds that it may still take: the mean of the steps so far, and never more than the budget."""
+    lasting: bool = False
+    """Whether it is to be read later as well: no step, but something to know."""
 
 
 Tell = Callable[[Told], None]
@@ -63,11 +65,11 @@ class Clock:
         """So many more steps will come."""
         self._of += steps
 
-    def say(self, text: str) -> None:
-        """What is being done now, within a step."""
+    def say(self, text: str, *, lasting: bool = False) -> None:
+        """What is being done now, within a step; or, lasting, what is to be known."""
         mean = self.spent / self._done if self._done else 0.0
         left = min(self.left, mean * max(1, self._of - self._done)) if self._done else self.left
-        self._tell(Told(text, self._done, self._of, round(left, 1)))
+        self._tell(Told(text, self._done, self._of, round(left, 1), lasting))
 
     def step(self) -> None:
         """A step is over."""

@@ -1,16 +1,20 @@
 """The work folder: what a search found out so far, so that one that was interrupted goes on where it was.
 
 A candidate is a bundle and beside it what is said of it, written last: a bundle alone was cut off, and is
-made again. Nothing here is ever changed in place.
+made again. Nothing here is ever changed in place. One process at a time is in a work folder: a second one
+with the same question has a folder of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
+import weakref
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +36,22 @@ class _Said(msgspec.Struct, frozen=True):
     machine_bound: bool
 
 
+LOCK = ".lock"
+JUDGED = ".judgement.json"
+
+
 class Found:
-    """One work folder."""
+    """One work folder.
+
+    Args:
+        folder: where it is; `FOLDER-2`, `FOLDER-3`, … while other processes are in it.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, lock = _entered(folder)
+        self._left = weakref.finalize(self, os.close, lock)
+        self.before = len(list(self.folder.glob(f"*{JUDGED}")))
+        """Candidates that an earlier run judged."""
 
     @property
     def evaluation(self) -> Path:
@@ -74,7 +88,7 @@ class Found:
 
     def judgement(self, name: str, judge: Callable[[], Judgement]) -> Judgement:
         """A judgement that is there, or is made now."""
-        kept = self.folder / f"{name}.judgement.json"
+        kept = self.folder / f"{name}{JUDGED}"
         known: Judgement | None = _decoded(kept, Judgement)
         if known is None:
             known = judge()
@@ -84,8 +98,39 @@ class Found:
     def forget(self) -> None:
         """Take the folder away, and its parent where nothing else is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._left()
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
+
+
+def _entered(folder: Path) -> tuple[Path, int]:
+    """The first of FOLDER, FOLDER-2, … that no other process is in, and the open file that says so."""
+    for number in count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        while True:
+            place.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it was forgotten just now
+                lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+                if not _locked(lock):
+                    os.close(lock)
+                    break
+                if os.fstat(lock).st_nlink:
+                    return place, lock
+                os.close(lock)
+    raise AssertionError("count ends")
+
+
+def _locked(file: int) -> bool:
+    """Whether this process has the file for itself now, until it closes it or ends."""
+    try:
+        import fcntl  # not on Windows, where two searches of one question share a folder
+    except ImportError:
+        return True
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        return problem.errno not in (errno.EACCES, errno.EAGAIN)  # else the file system has no locks
+    return True
 
 
 def key_of(*said: object) -> str:

@@ -36,6 +36,8 @@ ROUNDING = 1e-9
 LESS_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
 IOU = 0.5
 SCORE = 0.25
+Z = 1.6449
+"""Of the normal distribution: 95 % are below."""
 
 Gate = Literal["interval", "estimate"]
 """What has to be within the margin: the whole interval of the loss, or only the loss that was seen."""
@@ -120,11 +122,22 @@ class ByLabels:
         return judgement_of(whole, self.start.main, self._margin, self._gate)
 
     def _evaluated(self, candidate: Candidate, limit: int | None = None) -> Evaluation:
-        how: dict[str, Any] = {"runtime": candidate.runtime, "settings": candidate.settings, "variant": ""}
-        how |= {**self._settings, "replicates": 0}
-        if limit is not None:
-            how["limit"] = limit
-        return evaluate(candidate.bundle, self._data, **how)
+        return evaluated(candidate, self._data, self._settings, limit)
+
+
+def evaluated(
+    candidate: Candidate, data: Path, settings: dict[str, Any], limit: int | None = None
+) -> Evaluation:
+    """A candidate on labelled data, or on at most `limit` items of it.
+
+    Raises:
+        ModelportError: as `evaluate`.
+    """
+    how: dict[str, Any] = {"runtime": candidate.runtime, "settings": candidate.settings, "variant": ""}
+    how |= {**settings, "replicates": 0}
+    if limit is not None:
+        how["limit"] = limit
+    return evaluate(candidate.bundle, data, **how)
 
 
 def _read(kept: Path) -> Evaluation | None:
@@ -270,6 +283,14 @@ def same(items: int) -> Judgement:
     )
 
 
+def answers_needed(margin: float) -> int | None:
+    """The fewest items of which not one may differ for agreement to be within the margin; None: no number.
+
+    Wilson's interval of n hits of n leaves room for z² / (n + z²).
+    """
+    return int(np.ceil(Z * Z * (100 / margin - 1))) if margin > 0 else None
+
+
 def needed(judgement: Judgement, margin: float) -> int | None:
     """About how many items would show that a candidate is within the margin; None where none would.
 
@@ -301,7 +322,7 @@ def _upper(hits: float, of: int) -> float:
 
 def _wilson(hits: float, of: int) -> tuple[float, float]:
     """The middle of a share's interval at two-sided 90 %, and half its width."""
-    z, share = 1.6449, hits / of
+    z, share = Z, hits / of
     middle = share + z * z / (2 * of)
     spread = z * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
     return middle / (1 + z * z / of), spread / (1 + z * z / of)

@@ -93,6 +93,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the best candidate; `start` where none is better."""
     written: str = ""
     """NAME/VERSION of the new bundle; empty where nothing was written."""
+    folder: str = ""
+    """NAME/VERSION.report, where the report is."""
     command: str = ""
     """What repeats the search."""
     notes: tuple[str, ...] = ()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ..bundle.store import Bundle
-from ..errors import InputError, NotFound, did_you_mean
+from ..errors import InputError, NotFound, UsageError, did_you_mean
 from . import measure
 from .candidate import START, Candidate, Pass, apply
 from .clock import Tell, silent
@@ -34,22 +34,38 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
     """None for the START."""
     figures: Figures
     before: Entry
+    start_p50_ms: float
+    """Of the START, measured beside the candidate."""
+    start_p50_ms_before: float | None
+    """The same in the report."""
 
     @property
     def holds(self) -> bool:
         """Whether the verdict is the same one, and the two intervals of the latency meet."""
-        then = self.before
-        both = then.judgement, self.judgement
-        if None not in both and len({each.verdict for each in both if each is not None}) > 1:
-            return False
-        if then.figures is None:
-            return True
-        one, other = then.figures.ratio, self.figures.ratio
-        return one.low <= other.high and other.low <= one.high
+        return not self.changed
+
+    @property
+    def changed(self) -> tuple[Literal["verdict", "latency"], ...]:
+        """What does not hold."""
+        found: list[Literal["verdict", "latency"]] = []
+        one, other = self.before.judgement, self.judgement
+        if one is not None and other is not None and one.verdict != other.verdict:
+            found.append("verdict")
+        if self.before.figures is not None:
+            then, now = self.before.figures.ratio, self.figures.ratio
+            if then.low > now.high or now.low > then.high:
+                found.append("latency")
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"schema": "modelport.repeat/1", "holds": self.holds, **msgspec.to_builtins(self)}
+        said: dict[str, Any] = {
+            "schema": "modelport.repeat/1",
+            "holds": self.holds,
+            "changed": list(self.changed),
+        }
+        said |= msgspec.to_builtins(self)
+        return said
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:
@@ -82,10 +98,10 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
 
     Raises:
         NotFound: no such candidate, bundle or data. InputError: the bundle is another one now, or the
-        candidate was never made.
+        candidate was never made. UsageError: no name, and nothing was chosen.
     """
-    name = report.chosen if name is None else name
     entries = {entry.id: entry for entry in report.entries}
+    name = _chosen(report) if name is None else name
     if name not in entries:
         raise NotFound(f"the report has no candidate {name!r}", hint=did_you_mean(name, list(entries)))
     bundle = Bundle.open(report.asked.bundle)
@@ -109,7 +125,31 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
         both, items = {START: search.start, name: candidate}, search.calibration.items
         times, rates = measure.latencies(both, items), measure.throughputs(both, items)
         figures = measure.figures(candidate, times[name], times[START], rates[name], items[0])
-    return Repeated(id=name, judgement=judgement, figures=figures, before=entries[name])
+    then = entries[START].figures if START in entries else None
+    return Repeated(
+        id=name,
+        judgement=judgement,
+        figures=figures,
+        before=entries[name],
+        start_p50_ms=measure.p50_ms(times[START]),
+        start_p50_ms_before=then.p50_ms if then is not None else None,
+    )
+
+
+def _chosen(report: Report) -> str:
+    """The id of the candidate that was chosen.
+
+    Raises:
+        UsageError: none was.
+    """
+    if report.chosen != START:
+        return report.chosen
+    names = [entry.id for entry in report.entries if entry.command and entry.id != START]
+    raise UsageError(
+        f"nothing was chosen; name one of {', '.join(names)}"
+        if names
+        else "nothing was chosen, and no candidate was made"
+    )
 
 
 def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -24,15 +26,34 @@ code { background: #f3f4f6; padding: .1rem .3rem } img { max-width: 100% } .why 
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Write the three files into a new folder; the picture is left out where matplotlib is not installed."""
-    folder.mkdir(parents=True)
+    """Write the three files; the picture is left out where matplotlib is not installed.
+
+    The page has the picture in it, so that it can be sent alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
     try:
-        (folder / "front.png").write_bytes(front(report))
-        picture = '<img src="front.png" alt="accuracy lost against latency, a point for each candidate">'
+        drawn = front(report)
+        (folder / "front.png").write_bytes(drawn)
+        source = f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
+        picture = f'<img src="{source}" alt="accuracy lost against latency, a point for each candidate">'
+        picture += "".join(f"<p>{escape(line)}</p>" for line in _undrawn(report.entries))
     except Unsupported as problem:
         picture = f"<p>{escape(str(problem))}</p>"
     (folder / "report.html").write_text(_page(report, picture))
+
+
+def _undrawn(entries: Sequence[Entry]) -> list[str]:
+    """What was judged, and is not in the picture since it was not measured."""
+    found: dict[str, list[str]] = {"refused": [], "undecided": []}
+    for entry in entries:
+        if entry.figures is None and entry.status in found:
+            found[entry.status].append(entry.id)
+    return [
+        f"{status.capitalize()}, and not measured: {', '.join(names)}."
+        for status, names in found.items()
+        if names
+    ]
 
 
 def _page(report: Report, picture: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,8 @@ WORK = ".optimize"
 TOOLS = ("onnxruntime", "onnx", "onnxslim")
 ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
+EVALUATION = (("--split", "split"), ("--column", "target"))
+"""Options of the command line, and what `evaluate` calls them."""
 PORTABLE = ("fp16", "simplify", "heads", "low-rank")
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
@@ -59,40 +65,95 @@ def optimize(
             `OUT/NAME/VERSION.report`.
         labelled: data with known answers; without it agreement with the bundle's own answers is judged.
         plan: margin, gate, time, portability.
-        new_version: by default the bundle's with the next number.
+        new_version: by default the next number that neither a bundle nor a report has.
         tell: told what is being done.
 
     Raises:
-        InputError: data that says nothing. UsageError: the version exists. NotFound: no such bundle or data.
+        InputError: data that says nothing. UsageError: the version exists, `out` is a file, or the plan tells
+        of labelled data what these have not. NotFound: no such bundle or data.
     """
     plan = plan or Plan()
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    name, repository = opened.manifest.name, Path(out)
-    target = repository / name / (new_version or _next(opened.manifest.version, repository / name))
+    folder = Path(out) / opened.manifest.name
+    _check_folder(folder)
+    if new_version is not None:
+        _check_free(folder / new_version)
+    truth = Path(labelled) if labelled is not None else None
+    _check_evaluation(opened, truth, plan)
+    try:
+        search = Search(opened, Path(data), truth, folder / WORK, plan, tell)
+        entries, made = search.run()
+        items = search.calibration.items
+        entries, best = settled_everywhere(entries, made, items, search.clock, plan.portable)
+        report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
+        report = _written(opened, folder, new_version, report, made)
+    except OSError as problem:
+        room = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        again = "run the same again: it goes on where it was"
+        raise Unavailable(
+            f"cannot write what was found: {problem.strerror or problem} ({problem.filename or folder})",
+            hint=f"make room there (or set TMPDIR), and {again}" if room else again,
+        ) from problem
+    search.found.forget()
+    return report
+
+
+def _written(
+    start: Bundle, folder: Path, given: str | None, report: Report, made: Mapping[str, Candidate]
+) -> Report:
+    """The report as it was written, and before it the new version where there is something better."""
+    target = _taken(folder, start.manifest.version, given)
+    place = _report_folder(target)
+    entries = [_repeatable(entry, Path(os.path.abspath(place))) for entry in report.entries]
+    report = msgspec.structs.replace(report, entries=tuple(entries), folder=f"{folder.name}/{place.name}")
+    try:
+        if report.chosen != START:
+            _write(start, target, entries, made, report.chosen)
+            report = msgspec.structs.replace(report, written=f"{folder.name}/{target.name}")
+        write_report(place, report)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return report
+
+
+def _taken(folder: Path, current: str, given: str | None) -> Path:
+    """The version to write, whose report's folder was made now: nobody else takes the same.
+
+    Raises:
+        UsageError: the version that was given exists.
+    """
+    for name in [given] if given is not None else _free(folder, current):
+        with contextlib.suppress(FileExistsError):
+            _report_folder(folder / name).mkdir(parents=True)
+            return folder / name
+    _check_free(folder / (given or ""))
+    raise AssertionError("a version that is taken exists")
+
+
+def _check_free(target: Path) -> None:
     for place in (target, _report_folder(target)):
         if os.path.lexists(place):
             raise UsageError(
                 f"{place} exists; a bundle is never changed", hint="give another --model-version"
             )
-    truth = Path(labelled) if labelled is not None else None
-    try:
-        search = Search(opened, Path(data), truth, repository / name / WORK, plan, tell)
-        entries, made = search.run()
-        items = search.calibration.items
-        entries, best = settled_everywhere(entries, made, items, search.clock, plan.portable)
-        entries = [_repeatable(entry, _report_folder(target)) for entry in entries]
-        report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
-        if best != START:
-            _write(opened, target, entries, made, best)
-            report = msgspec.structs.replace(report, written=f"{name}/{target.name}")
-        write_report(_report_folder(target), report)
-    except OSError as problem:
-        raise Unavailable(
-            f"cannot write what was found: {problem.strerror or problem} ({problem.filename or repository})",
-            hint="make room there (or set TMPDIR), and run the same again: it goes on where it was",
-        ) from problem
-    search.found.forget()
-    return report
+
+
+def _check_folder(folder: Path) -> None:
+    """That no file is in the way of a folder."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise UsageError(f"{there} is a file; -o takes a folder")
+
+
+def _check_evaluation(bundle: Bundle, labelled: Path | None, plan: Plan) -> None:
+    """That what is said of the labelled data has a meaning."""
+    for option, name in EVALUATION:
+        if name in plan.evaluation and labelled is None:
+            raise UsageError(f"{option} tells of the data of --eval, which is not given")
+    if "target" in plan.evaluation and bundle.manifest.decode.kind == "image":
+        name = bundle.manifest.name
+        raise UsageError(f"--column names a column of a table, and {name} takes pictures")
 
 
 def _report(search: Search, entries: list[Entry], best: str, command: str) -> Report:
@@ -100,6 +161,7 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
     figures = {entry.id: entry.figures for entry in entries if entry.figures is not None}
     notes = (
         *search.calibration.notes,
+        *search.notes,
         machine_note(figures),
         _share_note(search),
         *_advice(entries, search.plan),
@@ -149,9 +211,9 @@ def _repeatable(entry: Entry, folder: Path) -> Entry:
 def _asked(search: Search) -> Asked:
     plan = search.plan
     return Asked(
-        bundle=str(search.bundle.path),
-        data=str(search.data),
-        labelled=str(search.labelled or ""),
+        bundle=os.path.abspath(search.bundle.path),
+        data=os.path.abspath(search.data),
+        labelled=os.path.abspath(search.labelled) if search.labelled is not None else "",
         gate=plan.gate,
         portable=plan.portable,
         seconds=plan.seconds,
@@ -253,13 +315,16 @@ def _advice(entries: list[Entry], plan: Plan) -> list[str]:
     ]
 
 
-def _next(current: str, folder: Path) -> str:
-    if current.isdigit():
-        number = int(current) + 1
-        while (folder / str(number)).exists():
-            number += 1
-        return str(number)
-    return f"{current}-optimized"
+def _free(folder: Path, current: str) -> Iterator[str]:
+    """The versions behind this one that neither a bundle nor a report has."""
+    for number in count(1):
+        if current.isdigit():
+            name = str(int(current) + number)
+        else:
+            name = f"{current}-optimized" + (f"-{number}" if number > 1 else "")
+        target = folder / name
+        if not os.path.lexists(target) and not os.path.lexists(_report_folder(target)):
+            yield name
 
 
 def _report_folder(target: Path) -> Path:
@@ -277,11 +342,12 @@ def _versions() -> dict[str, str]:
 
 
 def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> str:
-    words = ["modelport", "optimize", str(bundle.path), "--data", str(data)]
-    words += ["--eval", str(labelled)] if labelled is not None else []
+    """What repeats the search, from any folder."""
+    words = ["modelport", "optimize", os.path.abspath(bundle.path), "--data", os.path.abspath(data)]
+    words += ["--eval", os.path.abspath(labelled)] if labelled is not None else []
     words += ["--max-drop", f"{plan.margin:g}", "--gate", plan.gate]
     words += ["--portable"] if plan.portable else []
     words += ["--budget", f"{plan.seconds:g}s"]
-    for option, name in (("--split", "split"), ("--column", "target")):
+    for option, name in EVALUATION:
         words += [option, str(plan.evaluation[name])] if name in plan.evaluation else []
-    return shlex.join([*words, "-o", str(out)])
+    return shlex.join([*words, "-o", os.path.abspath(out)])

@@ -7,6 +7,7 @@ where it was.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .clock import Clock, Tell
 from .explain import fused
 from .found import Found, key_of
 from .items import read_items
-from .judge import ByAgreement, ByLabels, Gate, Judge, Judgement, same
+from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, answers_needed, evaluated, same
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
@@ -86,6 +87,8 @@ class Search:
         )
         self.clock.say("reading the items")
         self.calibration: Calibration = read_calibration(self.start.bundle, data)
+        self.notes: list[str] = []
+        """What is to be known of the search itself."""
         self.entries: list[Entry] = []
         self.made: dict[str, Candidate] = {}
         self._judge: Judge | None = None
@@ -108,7 +111,17 @@ class Search:
         yield from catalogue(self.plan)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
-        """Every candidate with its judgement, the START first; those that pass are measured."""
+        """Every candidate with its judgement, the START first; those that pass are measured.
+
+        Raises:
+            ModelportError: the labelled data cannot be read, as `evaluate` says; nothing was made then.
+        """
+        try:
+            self._check()
+        except ModelportError:
+            if not self.found.before:
+                self.found.forget()
+            raise
         bases, steps = list(self.bases()), list(self.passes())
         self.clock.expect(len(bases) + len(steps))
         base, named = self.start, set[str]()
@@ -124,6 +137,28 @@ class Search:
         self._mix(steps, base)
         self._other_ways()
         return self._measured(), self.made
+
+    def _check(self) -> None:
+        """What would be in vain is refused, or said, before anything is made."""
+        if self.found.before:
+            many = "1 candidate" if self.found.before == 1 else f"{self.found.before} candidates"
+            self._note(f"going on from {many} found before")
+        if self.labelled is None:
+            count, least = len(self._answered), answers_needed(self.plan.margin)
+            if self.plan.gate == "interval" and (least is None or count < least):
+                self._note(_too_few(count, self.plan.margin, least))
+        elif not self.found.evaluation.is_file():
+            self.clock.say("reading the labelled data")
+            evaluated(self.start, self.labelled, self.plan.evaluation, PART)
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.clock.say(text, lasting=True)
+
+    @cached_property
+    def _answered(self) -> tuple[bytes, ...]:
+        """The items whose answers are compared where nothing is labelled."""
+        return read_items(self.start.bundle, self.data, most=AGREEING).encoded
 
     def tried(self, step: Pass, base: Candidate) -> Entry:
         """What one pass makes of `base`, made and judged; added to the entries."""
@@ -171,8 +206,7 @@ class Search:
             self.clock.say("asking the START")
             margin, gate = self.plan.margin, self.plan.gate
             if self.labelled is None:
-                items = read_items(self.start.bundle, self.data, most=AGREEING).encoded
-                self._judge = ByAgreement(self.start, items, margin, gate)
+                self._judge = ByAgreement(self.start, self._answered, margin, gate)
             else:
                 kept, settings = self.found.evaluation, self.plan.evaluation
                 self._judge = ByLabels(self.start, self.labelled, kept, settings, margin, gate)
@@ -281,6 +315,12 @@ class Search:
 
     def _skipped(self, step: Pass | Candidate, reason: str, recipe: Recipe) -> Entry:
         return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
+
+
+def _too_few(count: int, margin: float, least: int | None) -> str:
+    """That even answers that are all alike would not show that a candidate is within the margin."""
+    more = f"about {least} can" if least is not None and least <= AGREEING else "labelled data (--eval) may"
+    return f"{count} items cannot show {margin:g} points by agreement: {more}, or take --gate estimate"
 
 
 def _harmless(judgement: Judgement) -> bool:

@@ -1,0 +1,225 @@
+"""What a search refuses or says before it makes anything, and which version it writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from modelport.bundle.store import Bundle
+from modelport.cli.main import run
+from modelport.cli.optimize import Shown
+from modelport.cli.render import progress
+from modelport.errors import InputError, UsageError
+from modelport.optimize.choose import gate_reason
+from modelport.optimize.clock import Told
+from modelport.optimize.found import Found
+from modelport.optimize.judge import Judgement, answers_needed
+from modelport.optimize.repeat import Repeated, repeat
+from modelport.optimize.run import _taken, optimize
+from modelport.optimize.search import Plan, Search
+
+from .networks import packed, pictures
+from .test_search import entry
+
+INSIDE = """
+import sys
+from pathlib import Path
+from modelport.optimize.found import Found
+
+found = Found(Path(sys.argv[1]))
+print(found.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("start")
+
+
+@pytest.fixture(scope="module")
+def start(place: Path) -> Bundle:
+    return packed(place)
+
+
+@pytest.fixture(scope="module")
+def data(place: Path) -> Path:
+    return pictures(place / "pictures", 24)
+
+
+def test_what_was_not_found_bars_no_later_search(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Search, "run", _nothing(Search.run))
+    monkeypatch.chdir(tmp_path)
+    relative = os.path.relpath(data)
+    folders = [optimize(start, relative, out="out", plan=Plan(seconds=0)).folder for _ in range(2)]
+    assert folders == ["colours/2.report", "colours/3.report"]
+    report = optimize(start, relative, out="out", plan=Plan(seconds=0), new_version="mine")
+    assert report.folder == "colours/mine.report"
+    assert Path(report.asked.data) == data and str(tmp_path / "out") in report.command
+    assert str(tmp_path / "out" / "colours" / "mine.report") in report.entries[0].command
+    with pytest.raises(UsageError, match="exists; a bundle is never changed"):
+        optimize(start, relative, out="out", new_version="mine")
+    with pytest.raises(UsageError, match="nothing was chosen, and no candidate was made"):
+        repeat(report)
+
+
+def _nothing(original: object) -> object:
+    """A search without candidates: what remains is the START."""
+
+    def run_it(self: Search) -> object:
+        self.bases = self.passes = lambda: iter(())  # type: ignore[method-assign]
+        return original(self)  # type: ignore[operator]
+
+    return run_it
+
+
+def test_two_that_write_at_once_take_two_versions(tmp_path: Path) -> None:
+    assert [_taken(tmp_path, "1", None).name for _ in range(3)] == ["2", "3", "4"]
+    assert [_taken(tmp_path, "a", None).name for _ in range(2)] == ["a-optimized", "a-optimized-2"]
+    with pytest.raises(UsageError, match="exists"):
+        _taken(tmp_path, "1", "3")
+
+
+def test_a_work_folder_is_one_process_s(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    words = [sys.executable, "-c", INSIDE, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == str(folder)
+        second = Found(folder)
+        assert second.folder == tmp_path / "work-2"
+        other.communicate(timeout=60)
+    second.forget()
+    assert Found(folder).folder == folder and not second.folder.exists()
+
+
+def test_what_cannot_work_is_refused_before_anything_is_made(
+    start: Bundle, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "afile"
+    file.write_text("")
+    for out in (file, file / "below"):
+        with pytest.raises(UsageError, match="afile is a file; -o takes a folder"):
+            optimize(start, data, out=out)
+    for labelled, message in ((None, "--column tells of the data of --eval"), (data, "takes pictures")):
+        with pytest.raises(UsageError, match=message):
+            optimize(start, data, out=tmp_path, labelled=labelled, plan=Plan(evaluation={"target": "x"}))
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number, path in enumerate(sorted(data.rglob("*.png"))):
+        (loose / f"{number}.png").write_bytes(path.read_bytes())
+    said: list[Told] = []
+    with pytest.raises(InputError, match="have no class"):
+        optimize(start, data, out=tmp_path / "out", labelled=loose, tell=said.append)
+    assert not [told for told in said if "making it" in told.text]
+    assert not (tmp_path / "out" / "colours" / ".optimize").exists()
+
+
+def test_no_time_is_no_budget(capfd: pytest.CaptureFixture[str]) -> None:
+    for budget in ("0", "3s"):
+        assert run(["optimize", "b", "--data", "d", "--budget", budget, "-o", "o"]) == 2
+        assert "nothing is tried in less than 5 seconds" in capfd.readouterr().err
+
+
+def test_an_interruption_is_said_once(
+    start: Bundle,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(self: Search) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", interrupted)
+    assert run(["optimize", str(start.path), "--data", str(data), "-o", str(tmp_path)]) == 130
+    assert capfd.readouterr().err.count("interrupted") == 1
+
+
+def test_without_a_terminal_each_beginning_is_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress("optimize", None) as bar:
+        shown = Shown(bar)
+        for text in ("fp16: making it", "fp16: comparing its answers", "measuring 2", "measuring 2"):
+            shown(Told(text, 0, 1, 61.0))
+        shown(Told("few [items]", 0, 1, 61.0, lasting=True))
+    err = capfd.readouterr().err
+    assert err.splitlines() == [
+        "fp16: making it (at most 1:01 more)",
+        "measuring 2 (at most 1:01 more)",
+        "note: few [items]",
+    ]
+    assert shown.lasting == {"few [items]"}
+
+
+def agreeing(differing: float, items: int, **others: object) -> Judgement:
+    loss = 100 * (1 - (items - differing) / items)
+    values: dict[str, object] = {"low": 0.1, "high": 10.0, "verdict": "fails"} | others
+    return Judgement(
+        by="agreement",
+        metric="agreement",
+        start=1.0,
+        value=1 - loss / 100,
+        loss=loss,
+        items=items,
+        **values,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("judgement", "text"),
+    [
+        (
+            agreeing(1, 40),
+            "1 of 40 answers differs from the START's: 2.5 points (up to 10), beyond 0.5",
+        ),
+        (
+            agreeing(0, 900, high=0.3, verdict="passes"),
+            "none of 900 answers differ from the START's: 0 points (up to 0.3), within 0.5",
+        ),
+        (
+            agreeing(12, 40, low=20.0, part=True),
+            "12 of 40 answers differ from the START's: 30 points (at least 20), surely beyond 0.5; the other "
+            "items were not asked",
+        ),
+        (
+            agreeing(0.25, 100, verdict="undecided"),
+            "the objects in 100 items differ from the START's: 0.25 points (up to 10); too few items to show "
+            "that it is within 0.5",
+        ),
+    ],
+    ids=["one", "none", "part", "objects"],
+)
+def test_agreement_is_told_in_numbers(judgement: Judgement, text: str) -> None:
+    assert gate_reason(judgement, 0.5) == text
+
+
+def test_how_many_answers_agreement_needs() -> None:
+    assert answers_needed(0.5) == 539 and answers_needed(5.0) == 52
+    assert answers_needed(0.0) is None
+
+
+def test_what_does_not_hold_is_told() -> None:
+    before = entry("half", 0.5, 0.45, 0.55, 50)
+    now = entry("half", 0.8, 0.75, 0.85, 50)
+    assert before.figures is not None and now.figures is not None and before.judgement is not None
+    again = Repeated(
+        id="half",
+        judgement=before.judgement,
+        figures=before.figures,
+        before=before,
+        start_p50_ms=9.0,
+        start_p50_ms_before=10.0,
+    )
+    assert again.holds and again.changed == ()
+    slower = msgspec.structs.replace(again, figures=now.figures)
+    assert slower.changed == ("latency",) and not slower.holds
+    refused = msgspec.structs.replace(before.judgement, verdict="fails")
+    assert msgspec.structs.replace(again, judgement=refused).changed == ("verdict",)
+    assert slower.to_dict()["changed"] == ["latency"]
