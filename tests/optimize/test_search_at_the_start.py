@@ -18,7 +18,7 @@ from modelport.errors import InputError, UsageError
 from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
 from modelport.optimize.found import Found
-from modelport.optimize.judge import Judgement, answers_needed
+from modelport.optimize.judge import Judgement, answers_needed, needed
 from modelport.optimize.repeat import Repeated, repeat
 from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import Plan, Search
@@ -203,6 +203,7 @@ def test_agreement_is_told_in_numbers(judgement: Judgement, text: str) -> None:
 def test_how_many_answers_agreement_needs() -> None:
     assert answers_needed(0.5) == 539 and answers_needed(5.0) == 52
     assert answers_needed(0.0) is None
+    assert needed(agreeing(0, 40, high=6.3), 0.5) == 539
 
 
 def test_what_does_not_hold_is_told() -> None:

@@ -294,8 +294,10 @@ def answers_needed(margin: float) -> int | None:
 def needed(judgement: Judgement, margin: float) -> int | None:
     """About how many items would show that a candidate is within the margin; None where none would.
 
-    The interval shrinks with the root of the items.
+    The interval shrinks with the root of the items; where no answer differs, with the items.
     """
+    if judgement.by == "agreement" and judgement.loss == 0:
+        return answers_needed(margin)
     room, width = margin - judgement.loss, judgement.high - judgement.loss
     if room <= 0 or width <= 0:
         return None
