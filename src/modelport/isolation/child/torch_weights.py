@@ -111,7 +111,7 @@ def _imported(target: str) -> Any:
                 import torch
 
                 release = torch.__version__.partition("+")[0]
-                where = f"pip install torchvision, in the release that goes with torch {release}"
+                where = f"install torchvision, in the release that goes with torch {release}"
             raise NotConverted(
                 f"{target} cannot be imported: {str(problem).splitlines()[0] if str(problem) else problem!r}",
                 f"{where}; or give a file that builds the network: --class FILE.py:NAME",
