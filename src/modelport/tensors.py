@@ -38,6 +38,23 @@ OIP_DATATYPES: dict[str, str] = {
 
 DTYPES_OF_OIP: dict[str, str] = {oip: name for name, oip in OIP_DATATYPES.items()}
 
+DTYPES_OF_ONNX: dict[int, str] = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    8: "string",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+"""ONNX's number of a type (`TensorProto.DataType`) -> datatype name here."""
+
 
 MAX_JSON_VALUES = 4 << 20
 """Values in one JSON text, by its commas: 27 pictures of 224 x 224 x 3, and 130 MB of Python's numbers."""

@@ -24,29 +24,12 @@ import msgspec
 import numpy as np
 
 from ..errors import Unsupported
-from ..tensors import Array, dtype_name
+from ..tensors import DTYPES_OF_ONNX, Array, dtype_name
 
 NAME = "jobs"
 """The file of jobs, in a folder of its own, from where the program is started."""
-NUMBERS = {
-    "float32": 1,
-    "uint8": 2,
-    "int8": 3,
-    "uint16": 4,
-    "int16": 5,
-    "int32": 6,
-    "int64": 7,
-    "string": 8,
-    "bool": 9,
-    "float16": 10,
-    "float64": 11,
-    "uint32": 12,
-    "uint64": 13,
-}
+NUMBERS = {name: number for number, name in DTYPES_OF_ONNX.items()}
 """ONNX's number of each datatype."""
-DTYPES = {number: name for name, number in NUMBERS.items()}
-
-
 ALL = 99
 """Every rewriting of a graph that ONNX Runtime knows."""
 
@@ -123,7 +106,8 @@ def read(folder: Path, jobs: Sequence[Job], printed: str) -> list[dict[str, Arra
             number, rank, *shape, file = rest
             if len(shape) != int(rank):
                 raise ValueError(f"not a line of outputs: {line!r}")
-            arrays.append(_array((folder / file).read_bytes(), DTYPES[int(number)], [int(n) for n in shape]))
+            data = (folder / file).read_bytes()
+            arrays.append(_array(data, DTYPES_OF_ONNX[int(number)], [int(n) for n in shape]))
     return done
 
 

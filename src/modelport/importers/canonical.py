@@ -13,7 +13,7 @@ import onnx.version_converter
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from ..errors import InputError, Unsupported
-from ..tensors import Signature, TensorSpec
+from ..tensors import DTYPES_OF_ONNX, Signature, TensorSpec
 
 MAX_OPSET = 21
 MAX_IR = 10
@@ -22,22 +22,6 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 MAX_NAMED = 3
 """Operators, and nodes of each, that a refusal names."""
-
-DTYPES: dict[int, str] = {
-    TensorProto.BOOL: "bool",
-    TensorProto.UINT8: "uint8",
-    TensorProto.UINT16: "uint16",
-    TensorProto.UINT32: "uint32",
-    TensorProto.UINT64: "uint64",
-    TensorProto.INT8: "int8",
-    TensorProto.INT16: "int16",
-    TensorProto.INT32: "int32",
-    TensorProto.INT64: "int64",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.FLOAT: "float32",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.STRING: "string",
-}
 
 
 def canonical(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
@@ -158,7 +142,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     for axis, dim in enumerate(tensor.shape.dim):
         known = dim.HasField("dim_value") and dim.dim_value > 0
         shape.append(dim.dim_value if known else (dim.dim_param or f"{value.name}.{axis}"))
-    return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+    return TensorSpec(value.name, DTYPES_OF_ONNX[tensor.elem_type], tuple(shape))
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -198,7 +182,7 @@ def _refuse_non_tensors(model: ModelProto) -> None:
                 + (f"; the operator {makers[0]!r} makes it" if makers else ""),
                 hint="export the network with tensors as its inputs and outputs",
             )
-        if value.type.tensor_type.elem_type not in DTYPES:
+        if value.type.tensor_type.elem_type not in DTYPES_OF_ONNX:
             name = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
             raise Unsupported(f"{value.name!r} has the datatype {name}", hint="cast it inside the network")
 

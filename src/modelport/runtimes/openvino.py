@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BundleError, InputError, ModelFailed, Unavailable, Unsupported, UsageError
-from ..tensors import Array, Signature, Tensors, TensorSpec
+from ..tensors import DTYPES_OF_ONNX, Array, Signature, Tensors, TensorSpec
 from .onnxruntime import DTYPES
 from .session import DEFAULTS, YES_NO, Settings, Values, check_settings
 
@@ -29,17 +29,8 @@ SETTINGS: dict[str, Values] = {
     ),
 }
 _DEVICE = "CPU"
-_TYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-}
+_UNKNOWN = ("string", "float64", "uint32", "uint64")
+_TYPES = {number: name for number, name in DTYPES_OF_ONNX.items() if name not in _UNKNOWN}
 """ONNX's number of a type -> the datatype name here, for those that OpenVINO's CPU plugin runs. It would take
 float64 and unsigned integers of 32 and 64 bits too, and compute them in float32 and int32."""
 _NARROW = np.iinfo(np.int32)

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ...errors import InputError, Unsupported
-from ...tensors import Array, dtype_name, object_array
+from ...tensors import DTYPES_OF_ONNX, Array, dtype_name, object_array
 from .protobuf import (
     Budget,
     Field,
@@ -53,20 +53,7 @@ _ARRAYS: dict[int, _Code] = {
     17: ("uint16", 5, "DT_UINT16"),
 }
 _CODES = {name: (code, field) for code, (name, field, _) in _ARRAYS.items()}
-_ONNX = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
+_ONNX = {code: name for code, name in DTYPES_OF_ONNX.items() if name != "string"}
 _ONNX_CODES = {name: code for code, name in _ONNX.items()}
 DT_NAMES = {name: shown for name, _, shown in _ARRAYS.values()} | {
     "float16": "DT_HALF",
