@@ -50,11 +50,12 @@ def test_every_byte_is_that_of_the_graph_and_of_the_reference(
     np.testing.assert_array_equal(got, reference_pre(steps, image))
 
 
+@pytest.mark.parametrize("crop", [[], [{"center_crop": 51}], [{"center_crop": [51, 90]}]], ids=str)
 @pytest.mark.parametrize("kind", ["resize", "letterbox"])
-def test_opencv_is_native_where_it_is_installed(kind: str) -> None:
+def test_opencv_is_native_where_it_is_installed(kind: str, crop: list[Any]) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     first: dict[str, Any] = {kind: {"size": [64, 96], "kernel": "opencv-linear"}}
-    steps = parse_steps([first, {"scale": {"divide": 255}}, {"layout": "chw"}], PRE_STEPS, "$")
+    steps = parse_steps([first, *crop, {"scale": {"divide": 255}}, {"layout": "chw"}], PRE_STEPS, "$")
     lowering = Lowering.of(steps, "x")
     assert lowering is not None
     graph = session_of(compile_pre(steps, "x").data)

@@ -152,7 +152,9 @@ def _fitted(step: PreStep, crop: CenterCrop | None) -> Callable[[Array], Array] 
     """The step that gives the picture its size, together with the crop after it."""
     if isinstance(step, Resize) and step.kernel in _FILTERS:
         return _Pillow(step, crop) if crop is None or step.covers(*both_sides(crop.size)) else None
-    return step.reference if crop is None and _of_opencv(step) else None
+    if not _of_opencv(step):
+        return None
+    return step.reference if crop is None else lambda picture: crop.reference(step.reference(picture))
 
 
 def _of_opencv(step: PreStep) -> bool:
