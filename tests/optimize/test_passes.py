@@ -15,10 +15,12 @@ from modelport.optimize.calibration import Calibration, read_calibration
 from modelport.optimize.candidate import NotApplicable, Pass, apply, network_of
 from modelport.optimize.explain import fused
 from modelport.optimize.passes.half import Half
-from modelport.optimize.passes.int8 import DynamicInt8, StaticInt8, named, quantizable
+from modelport.optimize.passes.int8 import DynamicInt8, StaticInt8
+from modelport.optimize.passes.rewriting import drop_unused, named
 from modelport.optimize.passes.simplify import Simplify
 from modelport.optimize.passes.single import only
 from modelport.optimize.sensitivity import layers
+from modelport.optimize.tail import LAYERS
 from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.runtimes.pipeline import Pipeline
 
@@ -80,7 +82,7 @@ def test_one_layer_alone_is_in_eight_bits(start: Bundle, calibration: Calibratio
     quantized = network_of(apply(StaticInt8(), start, calibration, tmp_path).bundle)
     batch = next(calibration.batches(4))
     whole = OnnxRuntime().open(own.SerializeToString()).run(batch)["logits"]
-    for layer in quantizable(own):
+    for layer in [node.name for node in own.graph.node if node.op_type in LAYERS]:
         alone = only(own, quantized, layer)
         assert alone is not None
         onnx.checker.check_model(alone)
@@ -88,6 +90,31 @@ def test_one_layer_alone_is_in_eight_bits(start: Bundle, calibration: Calibratio
         assert not np.array_equal(got, whole)
         assert np.allclose(got, whole, atol=0.12)
     assert only(own, quantized, "relu") is None
+
+
+def test_a_weight_that_a_subgraph_takes_is_kept() -> None:
+    """Of an If, whose branches take values from around them."""
+    number = [TensorProto.FLOAT, [1]]
+    branches = {
+        branch: helper.make_graph(
+            [helper.make_node("Add", ["x", weight], [branch])],
+            branch,
+            [],
+            [helper.make_tensor_value_info(branch, *number)],
+        )
+        for branch, weight in (("then_branch", "one"), ("else_branch", "two"))
+    }
+    graph = helper.make_graph(
+        [helper.make_node("If", ["yes"], ["y"], **branches)],
+        "branches",
+        [helper.make_tensor_value_info("x", *number)],
+        [helper.make_tensor_value_info(name, *number) for name in ("y", "given")],
+        [numpy_helper.from_array(np.ones(1, np.float32), name) for name in ("one", "two", "given", "nobody")]
+        + [numpy_helper.from_array(np.array(True), "yes")],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    drop_unused(network)
+    assert [tensor.name for tensor in network.graph.initializer] == ["one", "two", "given", "yes"]
 
 
 def test_the_layer_that_8_bits_hurt_most_comes_first(tmp_path: Path, calibration: Calibration) -> None:

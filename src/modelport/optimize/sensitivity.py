@@ -16,6 +16,7 @@ from ..errors import BundleError
 from ..runtimes.onnxruntime import OnnxRuntime
 from .calibration import Calibration
 from .passes.int8 import ready
+from .passes.rewriting import copied
 from .passes.single import only
 from .tail import LAYERS, behind
 
@@ -87,8 +88,7 @@ def _up_to_tail(network: onnx.ModelProto) -> onnx.ModelProto:
     ends = sorted(made & asked | made & {value.name for value in network.graph.output})
     if not tail or not ends:
         return network
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
+    own = copied(network)
     del own.graph.node[:], own.graph.output[:]
     own.graph.node.extend(rest)
     own.graph.output.extend(

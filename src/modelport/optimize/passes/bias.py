@@ -11,12 +11,13 @@ import hashlib
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from ...engine.settings import usable_cores
 from ...runtimes.onnxruntime import OnnxRuntime
 from ...tensors import Array
 from ..calibration import Calibration
+from .rewriting import makers, settings_of
 
 ITEMS = 16
 """Prepared items that means are measured on."""
@@ -37,7 +38,7 @@ def corrected(network: onnx.ModelProto, quantized: onnx.ModelProto, calibration:
     found = [(node, layers[node.name]) for node in quantized.graph.node if node.name in layers]
     floats = {tensor.name: tensor for tensor in network.graph.initializer}
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    made_by = {name: node for node in quantized.graph.node for name in node.output}
+    made_by = makers(quantized.graph)
     able = []
     for node, own in found:
         sides = [made_by.get(name) for name in node.input[1:3]]
@@ -98,7 +99,7 @@ def _dequantized(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> 
 
 def _shift(node: onnx.NodeProto, lost: Array, mean: Array) -> Array:
     """What a layer's mean lacks, for each output: the weights' errors times the means of their inputs."""
-    groups = next((helper.get_attribute_value(each) for each in node.attribute if each.name == "group"), 1)
+    groups = settings_of(node).get("group", 1)
     kernels = lost.reshape(*lost.shape[:2], -1).sum(axis=2, dtype=np.float64)
     apart = mean.reshape(groups, -1)
     outputs = len(kernels) // groups

@@ -8,48 +8,19 @@ the same ones (YOLOv5 began with such a layer, called Focus).
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar
 
-import msgspec
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..calibration import Calibration
-from ..candidate import Made, NotApplicable
+from .rewriting import drop_unused, makers, put_before, replace, settings_of
 
 CHANNELS = 4
 """More than these fill the registers by themselves."""
 BLOCK = 2
-
-
 OPSET = 13
 """From here on SpaceToDepth takes 8-bit values."""
 _EVEN = "_even"
-
-
-class FoldPixels(msgspec.Struct, frozen=True):
-    """SpaceToDepth in front of the first convolution, whose kernel is rewritten for it."""
-
-    name: ClassVar[str] = "fold-pixels"
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "pixels folded into channels"
-
-    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
-        own = onnx.ModelProto()
-        own.CopyFrom(network)
-        found = folded(own)
-        if not found:
-            raise NotApplicable(
-                "no convolution of stride 2 takes a picture of a known size with at most 4 channels"
-            )
-        return Made(own, tuple(found))
 
 
 def folded(network: onnx.ModelProto, kept: Collection[str] = ()) -> list[str]:
@@ -76,16 +47,14 @@ def folded(network: onnx.ModelProto, kept: Collection[str] = ()) -> list[str]:
         _put(graph, node, shape, made[0], made[1])
         was, now = ("x".join(map(str, dims[1:])) for dims in (kernel.dims, made[0].shape))
         said.append(f"{node.name or node.op_type}: a kernel of {was} at stride 2 is one of {now} at stride 1")
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
+    drop_unused(network)
     return said
 
 
 def quantized_first(network: onnx.ModelProto) -> None:
     """Pixels are rounded to 8 bits and then folded, in place: a quarter of the bytes are moved."""
     graph = network.graph
-    made_by = {name: node for node in graph.node for name in node.output}
+    made_by = makers(graph)
     for deep in [node for node in graph.node if node.op_type == "SpaceToDepth"]:
         users = [node for node in graph.node if deep.output[0] in node.input]
         if len(users) != 1 or users[0].op_type != "QuantizeLinear":
@@ -99,7 +68,7 @@ def quantized_first(network: onnx.ModelProto) -> None:
         rounds.input[0], rounds.output[0] = first.input[0], flat
         first.input[0], deep.output[0] = flat, made
         graph.node.remove(rounds)
-        graph.node.insert(list(graph.node).index(first), rounds)
+        put_before(graph, first, [rounds])
         for value in [value for value in graph.value_info if value.name in (*first.output, *deep.output)]:
             graph.value_info.remove(value)  # it says float
 
@@ -114,7 +83,7 @@ def _put(
     graph: onnx.GraphProto, node: onnx.NodeProto, shape: list[int], kernel: np.ndarray, pads: list[int]
 ) -> None:
     """SpaceToDepth and the new convolution in place of `node`; a picture of odd size gets one more line."""
-    source, place = node.input[0], list(graph.node).index(node)
+    source = node.input[0]
     name = f"{node.name or node.output[0]}/folded"
     new = []
     odd = [size % BLOCK for size in shape[2:]]
@@ -136,9 +105,7 @@ def _put(
         pads=pads,
         strides=[1, 1],
     )
-    graph.node.remove(node)
-    for offset, each in enumerate([*new, conv]):
-        graph.node.insert(place + offset, each)
+    replace(graph, node, [*new, conv])
 
 
 def _kernel(
@@ -148,7 +115,7 @@ def _kernel(
 
     Output i takes the pixels 2 i - p + u; zeros in front make p even, zeros behind the kernel's size.
     """
-    settings = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    settings = settings_of(node)
     plain = (
         list(settings.get("strides", [])) == [BLOCK, BLOCK]
         and all(each == 1 for each in settings.get("dilations", [1]))

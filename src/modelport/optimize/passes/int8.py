@@ -23,6 +23,7 @@ from ..ranges import Calibrator, NotFinite, ranges
 from ..tail import LAYERS, behind, heads
 from .bias import corrected
 from .fold import folded, moves, quantized_first
+from .rewriting import drop_unused, makers, named
 from .runtime import check_here
 from .ties import tied
 
@@ -161,7 +162,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
 
 def _float_outputs(network: onnx.ModelProto) -> onnx.ModelProto:
     """Without the rounding of what a matrix product gives the caller: 256 steps would make ties of scores."""
-    made_by = {name: node for node in network.graph.node for name in node.output}
+    made_by = makers(network.graph)
     for output in network.graph.output:
         back = made_by.get(output.name)
         if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made_by:
@@ -175,10 +176,7 @@ def _float_outputs(network: onnx.ModelProto) -> onnx.ModelProto:
         source.output[0] = output.name
         for node in (there, back):
             network.graph.node.remove(node)
-    asked = {name for node in network.graph.node for name in node.input}
-    unused = [tensor for tensor in network.graph.initializer if tensor.name not in asked]
-    for tensor in unused:
-        network.graph.initializer.remove(tensor)
+    drop_unused(network)
     return network
 
 
@@ -199,27 +197,10 @@ def ready(network: onnx.ModelProto, kept: Sequence[str] = ()) -> tuple[onnx.Mode
     return own, folded(own, kept)
 
 
-def quantizable(network: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that are put into 8 bits, as `StaticInt8.kept` takes them."""
-    return [node.name for node in named(network).graph.node if node.op_type in LAYERS]
-
-
 def _rows(network: onnx.ModelProto) -> int:
     """Rows of a batch: what the network is fixed at, or one."""
     dims = network.graph.input[0].type.tensor_type.shape.dim
     return int(dims[0].dim_value) or 1 if dims else 1
-
-
-def named(network: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every node has a name of its own."""
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
-    seen: set[str] = set()
-    for number, node in enumerate(own.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{number}"
-        seen.add(node.name)
-    return own
 
 
 def _through_files(network: onnx.ModelProto, run: Any) -> onnx.ModelProto:

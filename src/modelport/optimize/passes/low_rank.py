@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
+from .rewriting import copied, drop_unused, replace, settings_of
 
 LEAST = 1 << 14
 """Weights of a layer, below which two layers cost more than one."""
@@ -36,8 +37,7 @@ class LowRank(msgspec.Struct, frozen=True):
         return f"layers of low rank ({self.energy:.1%} of the weights' energy)"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
-        own = onnx.ModelProto()
-        own.CopyFrom(network)
+        own = copied(network)
         weights = {tensor.name: tensor for tensor in own.graph.initializer}
         before = after = 0
         count, large = 0, 0
@@ -61,9 +61,7 @@ class LowRank(msgspec.Struct, frozen=True):
                 if large
                 else f"no matrix product or 1x1 convolution has {LEAST} weights or more"
             )
-        used = {name for node in own.graph.node for name in node.input}
-        for tensor in [tensor for tensor in own.graph.initializer if tensor.name not in used]:
-            own.graph.initializer.remove(tensor)
+        drop_unused(own)
         share = after / before
         return Made(own, (f"{count} of {large} large matrices, {share:.0%} of their multiply-adds",))
 
@@ -81,7 +79,7 @@ def _matrix(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> np.ndarray
     if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST:
         return None
     array = numpy_helper.to_array(tensor)
-    settings = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    settings = settings_of(node)
     if node.op_type == "Conv":
         plain = settings.get("group", 1) == 1 and array.ndim == 4 and array.shape[2:] == (1, 1)
         return array[:, :, 0, 0].T if plain else None
@@ -114,7 +112,4 @@ def _split(graph: onnx.GraphProto, node: onnx.NodeProto, matrix: np.ndarray, ran
     )
     if node.op_type == "Gemm":
         wide.attribute.extend(each for each in node.attribute if each.name == "beta")
-    place = list(graph.node).index(node)
-    graph.node.remove(node)
-    for offset, each in enumerate((thin, wide)):
-        graph.node.insert(place + offset, each)
+    replace(graph, node, [thin, wide])

@@ -6,6 +6,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from ..tail import LAYERS
+from .rewriting import copied, makers, put_before
 
 
 def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> onnx.ModelProto | None:
@@ -17,12 +18,11 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
         layer: a node's name.
     """
     node = next((each for each in quantized.graph.node if each.name == layer), None)
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
+    own = copied(network)
     target = next((each for each in own.graph.node if each.name == layer), None)
     if node is None or target is None or node.op_type not in LAYERS:
         return None
-    made_by = {name: each for each in quantized.graph.node for name in each.output}
+    made_by = makers(quantized.graph)
     weights = {tensor.name: tensor for tensor in quantized.graph.initializer}
     here = {tensor.name for tensor in own.graph.initializer}
     added: list[NodeProto] = []
@@ -50,9 +50,7 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
             here.add(each)
     if not added:
         return None
-    at = next(index for index, each in enumerate(own.graph.node) if each.name == layer)
-    for offset, each in enumerate(added):
-        own.graph.node.insert(at + offset, each)
+    put_before(own.graph, target, added)
     for own_set in own.opset_import:
         if own_set.domain == "":
             own_set.version = next(each.version for each in quantized.opset_import if each.domain == "")

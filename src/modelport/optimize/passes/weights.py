@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
+from .rewriting import drop_unused, named, replace, settings_of
 
 LEAST = 1 << 16
 """Numbers of a matrix, below which reading it costs little."""
@@ -60,14 +61,11 @@ class WeightOnly(msgspec.Struct, frozen=True):
 
 def _products(network: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str], list[str]]:
     """A copy with names, and MatMul and Add in place of plain Gemms; its large products, and the others."""
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
+    own = named(network)
     weights = {tensor.name: tensor for tensor in own.graph.initializer}
     large: list[str] = []
     small: list[str] = []
-    for number, node in enumerate(list(own.graph.node)):
-        if not node.name:
-            node.name = f"{node.op_type}_{number}"
+    for node in list(own.graph.node):
         if node.op_type == "Gemm":
             node = _as_product(own.graph, node, weights)
         if node.op_type != "MatMul" or node.input[1] not in weights:
@@ -78,6 +76,7 @@ def _products(network: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str], lis
             size *= dim
         fits = len(tensor.dims) == 2 and tensor.data_type == TensorProto.FLOAT and size >= LEAST
         (large if fits else small).append(node.name)
+    drop_unused(own)
     return own, large, small
 
 
@@ -85,7 +84,7 @@ def _as_product(
     graph: onnx.GraphProto, node: onnx.NodeProto, weights: dict[str, TensorProto]
 ) -> onnx.NodeProto:
     """A Gemm of a constant matrix as MatMul and Add; the node as it is where it is of another form."""
-    settings = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    settings = settings_of(node)
     plain = settings.get("alpha", 1) == settings.get("beta", 1) == 1 and not settings.get("transA", 0)
     if not plain or node.input[1] not in weights:
         return node
@@ -99,17 +98,10 @@ def _as_product(
     biased = len(node.input) > 2 and bool(node.input[2])
     output = f"{node.output[0]}/product" if biased else node.output[0]
     product = onnx.helper.make_node("MatMul", [node.input[0], name], [output], name=node.name)
-    place = list(graph.node).index(node)
     new = [product]
     if biased:
         new.append(
             onnx.helper.make_node("Add", [output, node.input[2]], [node.output[0]], name=f"{node.name}/bias")
         )
-    graph.node.remove(node)
-    for offset, each in enumerate(new):
-        graph.node.insert(place + offset, each)
-    used = {name for each in graph.node for name in each.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
-    made: onnx.NodeProto = graph.node[place]
-    return made
+    replace(graph, node, new)
+    return product
