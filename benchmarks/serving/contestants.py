@@ -11,6 +11,7 @@ from pathlib import Path
 from .models import SLEEP, Model, repository
 from .places import PEERS, made, python_of
 from .process import Server
+from .result import BARE
 from .wires import Request, oip_binary, oip_json, plain_json, raw
 
 OWN = "modelport"
@@ -85,6 +86,13 @@ def triton(model: Model, workers: int) -> Server:
     """NVIDIA Triton with its Python backend, the only one that comes with `pip install nvidia-pytriton`."""
     request = oip_binary(model, "/v2/models/network/infer")
     return _server("Triton", _run("pytriton", "triton/start.py"), request, model, workers)
+
+
+def bare(model: Model, how: str) -> Server:
+    """No server but a socket around the sleep, `thread` beside the event loop or `inline` on it."""
+    environment = {"SLEEP": " ".join(map(str, SLEEP)), "OUTPUTS": str(model.outputs)}
+    command = (sys.executable, str(PEERS / "bare.py"), how)
+    return Server(f"{BARE}, {how}", command, raw(model, "/"), environment, PEERS)
 
 
 def mlserver(model: Model, workers: int) -> Server:

@@ -15,6 +15,8 @@ from .measure import Row
 from .places import HERE, RESULTS
 
 SCHEMA = "modelport.benchmark/1"
+BARE = "a bare socket"
+"""No peer, but what a machine allows."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,13 @@ def pick(rows: Sequence[Row], server: str, connections: int) -> Row | None:
 
 def best(rows: Sequence[Row], connections: int, *, own: bool) -> Row | None:
     """The fastest of Modelport's rows, or of the peers'."""
-    of_kind = [r for r in rows if r.connections == connections and r.server.startswith("modelport") == own]
+    of_kind = [
+        row
+        for row in rows
+        if row.connections == connections
+        and row.server.startswith("modelport") == own
+        and not row.server.startswith(BARE)
+    ]
     return max(of_kind, key=lambda row: row.rate, default=None)
 
 

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from ..contestants import net_of
+from ..contestants import bare, net_of
 from ..context import Context
 from ..measure import Asleep
 from ..models import MODELS, SLEEP
@@ -34,10 +34,14 @@ def run(context: Context) -> Result:
         "both cores are free for the server and the client; one run at a time, as on an accelerator, of at "
         f"most 32 rows. The ideal is full batches back to back: {32 / (first + each * 32):,.0f} answers a "
         f"second with 64 clients, and {1 / (first + each):,.0f} with one; the limit is a loop that does "
-        "nothing but sleep so, on this machine and by turns with the servers.",
+        "nothing but sleep so, on this machine and by turns with the servers. A bare socket is no server: it "
+        "answers any body with the same bytes after one sleep, and shows what the client, the kernel and the "
+        "waking of idle cores take for one request.",
     )
     servers = [sleeping("--executors=1"), *context.peers(PEERS, model, 1, result)]
-    rows = context.rows(servers, NAME, (1, 64), Asleep(context.limit))
+    limit = Asleep(context.limit)
+    rows = context.rows(servers, NAME, (1, 64), limit)
+    rows += context.rows([bare(model, how) for how in ("thread", "inline")], NAME, (1,), limit)
     result.keep(rows)
     result.tables = [standard("One worker", rows, of_one_core="of the limit", of_two_cores=None)]
     lone, many = best(rows, 1, own=True), best(rows, 64, own=True)
