@@ -7,7 +7,7 @@ pixels, where this takes seconds. The extremes are exact; the distributions are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -97,7 +97,7 @@ def _seen(
     known: dict[str, _Seen] | None,
 ) -> dict[str, _Seen]:
     names = _values(network)
-    session = _watched(network, names)
+    session = watched(network, names)
     batches = list(_batches(calibration, rows))
     try:
         seen = known or _extremes(session, batches, set(names))
@@ -177,8 +177,12 @@ def _values(network: onnx.ModelProto) -> list[str]:
     return sorted(set(found) - weights)
 
 
-def _watched(network: onnx.ModelProto, names: list[str]) -> Session:
-    """The network with every value among its outputs."""
+def watched(network: onnx.ModelProto, names: Sequence[str]) -> Session:
+    """The network with these values among its outputs; what it is given, or gives anyway, is not added.
+
+    Args:
+        network: with inferred shapes.
+    """
     own = onnx.ModelProto()
     own.CopyFrom(network)
     known = {each.name for each in (*own.graph.output, *own.graph.input)}
@@ -186,6 +190,12 @@ def _watched(network: onnx.ModelProto, names: list[str]) -> Session:
     kinds = {each.name: each for each in own.graph.value_info}
     own.graph.output.extend(kinds[name] for name in names if name in made - known)
     return OnnxRuntime().open(own.SerializeToString(), threads=usable_cores())
+
+
+def rows_of(network: onnx.ModelProto) -> int:
+    """Rows of a batch: what the network is fixed at, or one."""
+    dims = network.graph.input[0].type.tensor_type.shape.dim
+    return int(dims[0].dim_value) or 1 if dims else 1
 
 
 def _batches(calibration: Calibration, rows: int) -> Iterator[Tensors]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -14,6 +12,8 @@ import onnx
 
 from ..errors import BundleError
 from ..runtimes.onnxruntime import OnnxRuntime
+from ..runtimes.session import Settings
+from .bench.profilers import OnnxProfiled
 from .calibration import Calibration
 from .passes.int8 import ready
 from .passes.rewriting import copied
@@ -24,6 +24,8 @@ ITEMS, LEAST_ITEMS = 16, 2
 """Prepared items that the deviation is measured on."""
 RUNS = 5
 LEAST_MS = 0.001
+NAMED: Settings = {"optimization": "basic"}
+"""With more than that layers run under other names."""
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -115,23 +117,10 @@ def _deviation(got: list[np.ndarray], wanted: list[np.ndarray]) -> float:
 
 def _times(network: onnx.ModelProto, batch: dict[str, np.ndarray]) -> dict[str, float]:
     """Milliseconds of each node, as ONNX Runtime's profiler has them; fused ones under their first name."""
-    import onnxruntime as ort
-
     with tempfile.TemporaryDirectory(prefix="modelport-profile-") as folder:
-        options = ort.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder, "run"))
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.log_severity_level = 4
-        session = ort.InferenceSession(
-            network.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = OnnxProfiled(network.SerializeToString(), 1, NAMED, Path(folder))
         for _ in range(RUNS):
-            session.run(None, batch)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    times: dict[str, float] = defaultdict(float)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times[event["name"].removesuffix("_kernel_time")] += event["dur"] / 1000 / RUNS
+            session.run(batch)
+        times = {node.name: node.seconds * 1e3 / RUNS for node in session.ran(0)}
+        session.close()
     return times

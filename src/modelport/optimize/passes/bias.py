@@ -13,10 +13,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ...engine.settings import usable_cores
-from ...runtimes.onnxruntime import OnnxRuntime
 from ...tensors import Array
 from ..calibration import Calibration
+from ..ranges import rows_of, watched
 from .rewriting import makers, settings_of
 
 ITEMS = 16
@@ -67,15 +66,10 @@ def _means(network: onnx.ModelProto, names: list[str], calibration: Calibration)
         kept: dict[str, Array] = calibration.ranges[digest, _KEPT]
         if kept.keys() >= set(names):
             return kept
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
-    known = {value.name for value in (*own.graph.input, *own.graph.output)}
-    kinds = {value.name: value for value in own.graph.value_info}
-    own.graph.output.extend(kinds[name] for name in names if name not in known)
-    session = OnnxRuntime().open(own.SerializeToString(), threads=usable_cores())
+    session = watched(network, names)
     sums: dict[str, Array] = {}
     items = calibration.prepared[:: max(1, len(calibration.prepared) // ITEMS)][:ITEMS]
-    rows = own.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    rows = rows_of(network)
     try:
         for item in items:
             batch = {name: np.repeat(array[None], rows, axis=0) for name, array in item.items()}

@@ -19,7 +19,7 @@ import onnx
 from ...runtimes.form import DEFAULT
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
-from ..ranges import Calibrator, NotFinite, ranges
+from ..ranges import Calibrator, NotFinite, ranges, rows_of
 from ..tail import LAYERS, behind, heads
 from .bias import corrected
 from .fold import folded, moves, quantized_first
@@ -133,7 +133,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
         from onnxruntime.quantization.calibrate import TensorsData
 
         network = onnx.load_model(source)
-        found = tied(network, ranges(network, self.calibrator, calibration, _rows(network)))
+        found = tied(network, ranges(network, self.calibrator, calibration, rows_of(network)))
         everywhere = self.runtime == DEFAULT or not any(
             node.op_type in BETWEEN for node in network.graph.node
         )
@@ -195,12 +195,6 @@ def ready(network: onnx.ModelProto, kept: Sequence[str] = ()) -> tuple[onnx.Mode
     """
     own = named(network)
     return own, folded(own, kept)
-
-
-def _rows(network: onnx.ModelProto) -> int:
-    """Rows of a batch: what the network is fixed at, or one."""
-    dims = network.graph.input[0].type.tensor_type.shape.dim
-    return int(dims[0].dim_value) or 1 if dims else 1
 
 
 def _through_files(network: onnx.ModelProto, run: Any) -> onnx.ModelProto:
