@@ -12,7 +12,7 @@ import click
 
 from ..bundle.store import Bundle
 from ..emulation.machine import ALL, machine, machines
-from ..errors import NotFound, Unsupported
+from ..errors import Unsupported
 from ..verify.portability import Replay, badged, everywhere, portable, replay
 from .render import console, grid, write_json
 
@@ -45,7 +45,7 @@ def run(path: str, asked: Asked, *, as_json: bool) -> int:
     if not any(each.available for each in wanted):
         reasons = "; ".join(f"{each.name}: {each.reason}" for each in wanted)
         raise Unsupported(f"nothing can be emulated here: {reasons}")
-    items = _items(asked.data, asked.cases)
+    items = _items(bundle, asked.data, asked.cases)
     found = []
     for each in wanted:
         click.echo(f"{each.name}: {each.title}", err=True)
@@ -141,13 +141,13 @@ def _print(bundle: Bundle, found: list[Replay]) -> None:
     out.print(f"{name}, {form}: {said}", markup=False, soft_wrap=True)
 
 
-def _items(data: str | None, most: int) -> list[bytes]:
-    """At most so many files of a folder, evenly picked, or the one file."""
+def _items(bundle: Bundle, data: str | None, most: int) -> tuple[bytes, ...]:
+    """At most so many items of a folder or file, evenly picked; what was left out is said."""
     if data is None:
-        return []
-    place = Path(data)
-    paths = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
-    if not paths:
-        raise NotFound(f"there is no file in {data}")
-    count = min(most, len(paths))
-    return [paths[number * len(paths) // count].read_bytes() for number in range(count)]
+        return ()
+    from ..optimize.items import read_items
+
+    found = read_items(bundle, Path(data), most=most)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    return found.encoded

@@ -150,7 +150,10 @@ def _changes(start: Bundle, made: Made) -> dict[str, Any]:
         raise NotApplicable(f"it changes what the network takes: {_shown(after)}")
     own = {spec.name for spec in before.outputs}
     carried = tuple(spec for spec in graphs.post.signature.inputs if spec.name not in own)
-    compiled = compile_post(made.post, (*after.outputs, *carried), start.labels())
+    try:
+        compiled = compile_post(made.post, (*after.outputs, *carried), start.labels())
+    except UsageError as problem:
+        raise NotApplicable(f"the answer needs what is left out: {problem.message}") from problem
     if compiled.signature.outputs != graphs.post.signature.outputs:
         raise NotApplicable(f"it changes the answer: {_shown(compiled.signature)}")
     return {

@@ -19,6 +19,7 @@ from .measure import Figures
 from .outcome import SCHEMA, Entry, Recipe, Report
 from .passes.half import Half
 from .passes.int8 import DynamicInt8, StaticInt8
+from .passes.layout import Layout
 from .passes.runtime import OnRuntime
 from .passes.simplify import Simplify
 from .search import Plan, Search
@@ -172,7 +173,7 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
 
 def _pass_of(search: Search, recipe: Recipe) -> Pass:
     kinds: dict[str, type[Any]] = {
-        kind.name: kind for kind in (Simplify, Half, DynamicInt8, StaticInt8, OnRuntime)
+        kind.name: kind for kind in (Simplify, Half, DynamicInt8, StaticInt8, OnRuntime, Layout)
     }
     kinds |= {step.name: type(step) for step in (*search.bases(), *search.passes())}
     if recipe.step not in kinds:

@@ -38,12 +38,12 @@ from .search import Plan, Search, without_variants
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
-TOOLS = ("onnxruntime", "onnx", "onnxslim")
+TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
 ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
 EVALUATION = (("--split", "split"), ("--column", "target"))
 """Options of the command line, and what `evaluate` calls them."""
-PORTABLE = ("fp16", "simplify", "heads", "low-rank")
+PORTABLE = ("fp16", "simplify", "unused", "static-shapes", "heads", "low-rank")
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
 

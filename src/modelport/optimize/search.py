@@ -32,7 +32,9 @@ from .passes import catalogue
 from .passes.heads import Heads
 from .passes.int8 import StaticInt8
 from .passes.runtime import OnRuntime
+from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
+from .passes.unused import Unused
 from .sensitivity import layers
 from .ways import ways
 
@@ -99,10 +101,13 @@ class Search:
 
         Of several of one name the first that is right is taken.
         """
+        manifest = self.bundle.manifest
+        yield Unused(steps=manifest.steps.post)
+        yield StaticShapes(shapes={spec.name: spec.shape for spec in manifest.graphs.pre.signature.outputs})
         yield Simplify()
-        if self.bundle.manifest.task == DETECTION:
-            yield Heads(steps=self.bundle.manifest.steps.post, channels_last=True)
-            yield Heads(steps=self.bundle.manifest.steps.post)
+        if manifest.task == DETECTION:
+            yield Heads(steps=manifest.steps.post, channels_last=True)
+            yield Heads(steps=manifest.steps.post)
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
@@ -128,6 +133,8 @@ class Search:
         for step in bases:
             if step.name in named:
                 continue
+            if isinstance(step, Heads):  # others than the START's, where outputs were dropped
+                step = msgspec.structs.replace(step, steps=base.bundle.manifest.steps.post)
             entry = self.tried(step, base)
             if entry.judgement is not None and _harmless(entry.judgement):
                 base = self.made[entry.id]
@@ -269,12 +276,12 @@ class Search:
                 reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
                 self.entries.append(self._entry(candidate, recipe, "dominated", reason))
             else:
-                alike = self._judgement(source) if candidate.runtime == source.runtime else None
-                self.entries.append(self._weighed(candidate, recipe, alike))
+                known = self._judgement(source) if _computed_alike(candidate, source) else None
+                self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
 
     def _judgement(self, source: Candidate) -> Judgement | None:
-        """What is known of another candidate: the same runtime answers alike with other threads or memory."""
+        """What is known of another candidate."""
         if source.id == START:
             return same(len(self.calibration.items))
         return next((entry.judgement for entry in self.entries if entry.id == source.id), None)
@@ -343,6 +350,12 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
     manifest = candidate.bundle.manifest
     digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
     return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))
+
+
+def _computed_alike(one: Candidate, other: Candidate) -> bool:
+    """Whether both are the same arithmetic: threads and memory change no answer."""
+    level = "optimization"
+    return one.runtime == other.runtime and one.settings.get(level) == other.settings.get(level)
 
 
 def _plain(bundle: Bundle, place: Path) -> Bundle:

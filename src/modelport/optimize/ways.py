@@ -10,6 +10,7 @@ from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, FUNCTIONS
 from ..runtimes.session import Runtime, Settings
 from .candidate import Candidate
+from .passes.layout import Layout
 from .passes.runtime import OnRuntime
 
 SWITCHES: tuple[Settings, ...] = ({"spinning": False}, {"arena": False}, {"threads": 1})
@@ -32,6 +33,7 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
         known = engine.settings
         for value in known[PRECISION].among[1:] if PRECISION in known else ():
             yield OnRuntime(name, {PRECISION: value})
+    yield Layout()
     own: Runtime = plugins.load("runtimes", DEFAULT)()
     for switch in SWITCHES:
         there = all(key in own.settings for key in switch)

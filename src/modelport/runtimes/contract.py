@@ -10,11 +10,18 @@ from ..tensors import TensorSpec
 from .session import Session
 
 
-def check_signature(info: GraphInfo, session: Session, sides: Sequence[str] = ("input", "output")) -> None:
+def check_signature(
+    info: GraphInfo,
+    session: Session,
+    sides: Sequence[str] = ("input", "output"),
+    given: Sequence[TensorSpec] = (),
+) -> None:
     """Refuse a graph that is not what the manifest says.
 
     Args:
         sides: what is looked at; of a form with a `post` of its own, what is between the two is its own.
+        given: what the graph before this one gives for one item: a size in it may be written into this graph
+            where the manifest leaves the axis free.
 
     Raises:
         BundleError: a name, datatype or input dimension differs.
@@ -29,11 +36,13 @@ def check_signature(info: GraphInfo, session: Session, sides: Sequence[str] = ("
             raise BundleError(
                 f"the manifest's {side}s are {_listed(said)}, the graph's {_listed(found)}", at=info.file
             )
+    sizes = {spec.name: (..., *spec.shape) for spec in given}
     inputs = zip(info.signature.inputs, got.inputs, strict=True) if "input" in sides else ()
     for want, have in inputs:
+        made = sizes.get(want.name, ())
         alike = len(want.shape) == len(have.shape) and all(
-            isinstance(a, str) == isinstance(b, str) and (isinstance(a, str) or a == b)
-            for a, b in zip(want.shape, have.shape, strict=True)
+            a == b or (isinstance(a, str) and (isinstance(b, str) or made[axis : axis + 1] == (b,)))
+            for axis, (a, b) in enumerate(zip(want.shape, have.shape, strict=True))
         )
         if not alike:
             raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)

@@ -135,7 +135,9 @@ class Pipeline:
                 except BundleError as problem:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
-                check_signature(info, session, _SHARED[kind] if form.post else ("input", "output"))
+                sides = _SHARED[kind] if form.post else ("input", "output")
+                given = graphs.pre.signature.outputs if kind == "net" else ()
+                check_signature(info, session, sides, given)
                 check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
             opened.pop_all()
