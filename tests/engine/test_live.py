@@ -155,13 +155,26 @@ async def test_a_bundle_that_answers_differently_here_never_becomes_ready(repo: 
             await repository.load("colours", "2")
 
 
-async def test_live_replay_feeds_the_metrics(repo: Path) -> None:
-    async with opened(repo) as repository:
+async def test_live_replay_feeds_the_metrics_also_where_executors_are_busy_or_end(repo: Path) -> None:
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
         model = repository.model("colours")
         assert model.metrics.gauges["golden_replay_ok"] == 1.0
         before = model.metrics.counters["golden_ok"]
-        await model.replay_golden(1)
-        assert model.metrics.counters["golden_ok"] == before + 1
+        assert await model.replay_golden(1)
+        asked = [asyncio.ensure_future(best(model, "red")) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert await model.replay_golden(2)
+        assert model.metrics.counters["golden_ok"] == before + 2
+        assert set(await asyncio.gather(*asked)) == {"red"}
+        (pid,) = model.pids()
+        os.kill(pid, signal.SIGSTOP)
+        replaying = asyncio.ensure_future(model.replay_golden(0))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        assert not await asyncio.wait_for(replaying, 20)
+        assert not await model.replay_golden(0) or model.pids() != [pid]
+        await until(lambda: model.healthy)
+        assert await model.replay_golden(0)
 
 
 async def test_swaps_under_load_fail_nobody_and_give_their_memory_back(tmp_path: Path) -> None:
@@ -239,4 +252,53 @@ async def test_a_new_version_in_the_folder_is_picked_up_and_a_removed_one_let_go
         (repo / "colours" / "3" / "modelport.json").write_text(json.dumps({"format": "nonsense"}))
         await until(lambda: any(each.version == "3" for each in repository.broken))
         assert repository.model("colours").version == "1"
+        watching.cancel()
+
+
+async def test_a_bundle_that_is_copied_slowly_is_taken_when_it_is_whole(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    whole = tmp_path / "elsewhere"
+    Bundle.open(repo / "colours" / "1").derive(whole, {}, version="2")
+    net = (whole / "net.onnx").read_bytes()
+    async with opened(repo) as repository:
+        watching = asyncio.ensure_future(watch(repository, 0.05))
+        shutil.copytree(whole, repo / "colours" / "2")
+        (repo / "colours" / "2" / "net.onnx").write_bytes(net[:100])
+        await until(lambda: any("net.onnx" in each.reason for each in repository.broken))
+        # As long as it will be, and still not written: it opens, and does not load.
+        (repo / "colours" / "2" / "net.onnx").write_bytes(bytes(len(net)))
+        await until(lambda: any(entry.failed for entry in repository.entries()))
+        assert repository.model("colours").version == "1"
+        (repo / "colours" / "2" / "net.onnx").write_bytes(net)
+        await until(lambda: repository.model("colours").version == "2")
+        watching.cancel()
+
+
+async def test_a_version_that_is_replaced_in_its_place_is_swapped_like_a_new_one(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    place = repo / "colours" / "1"
+    bundle = Bundle.open(place)
+    net, manifest = bundle.graph("net"), bundle.source.manifest()
+    middle = bundle.derive(tmp_path / "2", {}, version="2")
+    other = middle.derive(tmp_path / "1", {}, version="1")
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+        watching = asyncio.ensure_future(watch(repository, 0.05))
+        # File by file, and for a while no bundle at all: the one that was loaded answers on.
+        (place / "net.onnx").unlink()
+        shutil.copy(tmp_path / "1" / "modelport.json", place / "modelport.json")
+        await until(lambda: bool(repository.broken))
+        assert await best(repository.model("colours"), "green") == "green"
+        (place / "net.onnx").write_bytes(net)
+        await until(lambda: repository.model("colours").bundle.digest == other.digest)
+        model = repository.model("colours")
+        assert await best(model, "blue") == "blue" and repository.ready()
+        await until(lambda: len(repository._retiring) == 0)
+        assert model.metrics.ready and repository.metrics.models() == [model.metrics]
+        # One that is no good takes nobody's place, and the index says why.
+        (place / "net.onnx").write_bytes(bytes(len(net)))
+        (place / "modelport.json").write_bytes(manifest)
+        await until(lambda: "did not load" in repository.entry("colours").reason)
+        assert repository.model("colours") is model and await best(model, "red") == "red"
+        with pytest.raises(BundleError, match="took its place"):
+            await repository.load("colours", "1")
         watching.cancel()

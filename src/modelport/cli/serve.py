@@ -14,7 +14,7 @@ from .groups import Grouped
 from .render import json_option, write_json
 
 if TYPE_CHECKING:
-    from ..engine.repository import Entry
+    from ..engine.entry import Entry
     from ..serve.settings import ServeSettings
 
 _F = Callable[..., Any]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from ..bundle.layout import find_bundles
+from ..bundle.manifest import MANIFEST
 from ..bundle.store import Bundle
 from ..errors import ModelportError
 
@@ -18,6 +21,11 @@ class Broken(msgspec.Struct, frozen=True):
     name: str
     version: str
     reason: str
+    path: Path
+
+
+Files = frozenset[tuple[str, int, int]]
+"""Files or folders by path, with what changes when they do: size or inode, and time."""
 
 
 def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
@@ -33,7 +41,7 @@ def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
         try:
             bundle = Bundle.open(path)
         except ModelportError as problem:
-            broken.append(Broken(path.parent.name, version, problem.message))
+            broken.append(Broken(path.parent.name, version, problem.message, path))
             continue
         claim = bundle.manifest.name, bundle.manifest.version
         if claim in bundles:
@@ -43,14 +51,19 @@ def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
             words = (
                 f"it says that it is {claim[0]} {claim[1]}, which is another one; a copy is no new version"
             )
-            broken.append(Broken(copy.path.parent.name, copy.path.name, words))
+            broken.append(Broken(copy.path.parent.name, copy.path.name, words, copy.path))
             continue
         bundles[claim] = bundle
     return list(bundles.values()), broken
 
 
-def fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:
-    """What changes when a bundle comes, goes or is replaced: names, inodes and times."""
+def fingerprint(folder: Path, unfinished: Iterable[Path] = ()) -> Files:
+    """What changes when a bundle comes, goes or is replaced: names, inodes and times.
+
+    Args:
+        unfinished: bundles to look into as well. One that is still being copied is no bundle yet, or fails;
+            when its last file is whole, its folder shows nothing of that.
+    """
     found: set[tuple[str, int, int]] = set()
     try:
         with os.scandir(folder) as models:
@@ -59,9 +72,24 @@ def fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:
                     continue
                 with os.scandir(model.path) as versions:
                     for version in versions:
-                        if not version.name.startswith("."):
-                            status = version.stat()
-                            found.add((version.path, status.st_ino, status.st_mtime_ns))
+                        if version.name.startswith("."):
+                            continue
+                        for path in (version.path, os.path.join(version.path, MANIFEST)):
+                            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                                status = os.stat(path)
+                                found.add((path, status.st_ino, status.st_mtime_ns))
     except OSError:
         return frozenset()
+    return frozenset(found).union(*(files_in(path) for path in unfinished))
+
+
+def files_in(bundle: Path) -> Files:
+    """The files of a bundle's folder as they are now; none of an archive's, which is one file itself."""
+    found: set[tuple[str, int, int]] = set()
+    for folder, _, names in os.walk(bundle):
+        for name in names:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                found.add((path, status.st_size, status.st_mtime_ns))
     return frozenset(found)

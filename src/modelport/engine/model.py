@@ -333,13 +333,12 @@ class LiveModel:
         if self.healthy:
             await self._scheduler.drained()
         self._closing = True
-        self.metrics.ready = False
         self._scheduler.fail_all(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
         await self._pool.close()
 
-    async def replay_golden(self, case: int) -> None:
-        """Replay one golden case on an executor that is free; the finding goes to the metrics."""
-        await self._pool.replay_golden(case)
+    async def replay_golden(self, case: int) -> bool:
+        """Replay one golden case on an executor; whether there is a finding, which goes to the metrics."""
+        return await self._pool.replay_golden(case)
 
     def pids(self) -> list[int]:
         """The executors' process ids."""

@@ -92,20 +92,33 @@ class ExecutorPool:
         """Their process ids."""
         return [each.pid for each in self._processes]
 
-    async def replay_golden(self, case: int) -> None:
-        """Replay one golden case on an executor that is free; the finding goes to the metrics."""
-        free = [each for each in self._scheduler.executors if each.ready and not each.jobs]
-        if not free:
-            return
-        heard: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        free[0].send(Job(-1, "golden", (), [case], []), [], heard.set_result)
+    async def replay_golden(self, case: int) -> bool:
+        """Replay one golden case on the executor that has the least to do; the finding goes to the metrics.
+
+        Returns:
+            Whether there is a finding; none where no executor was there, or it ended before it had one.
+        """
+        ready = [each for each in self._scheduler.executors if each.ready]
+        if not ready:
+            return False
+        executor = min(ready, key=lambda each: len(each.jobs))
+        heard: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        executor.send(
+            Job(-1, "golden", (), [case], []),
+            [],
+            lambda reply: None if heard.done() else heard.set_result(reply),
+        )
         self._scheduler.resume()
-        (group,) = (await heard).groups
+        reply = await heard
+        if reply is None:
+            return False
+        (group,) = reply.groups
         if group.problem is None:
             self._metrics.golden(True, group.net)
-            return
+            return True
         self._metrics.golden(False, math.inf)
         log.error("a golden case of %s no longer replays: %s", self._bundle.manifest.name, group.problem)
+        return True
 
     async def _start(self, *, check: bool, nice: int = 0) -> Ready:
         """Start one executor and wait until it answers.
@@ -156,8 +169,10 @@ class ExecutorPool:
             heard.set_exception(Unavailable("an executor ended before it was ready"))
         born = self._born.pop(process, None)
         self._scheduler.on_lost(process)
+        if self._closing:
+            return
         self._metrics.executors = len(self._scheduler.executors)
-        if born is None or self._closing:
+        if born is None:
             return
         if time.monotonic() - born > _HEALTHY_SECONDS:
             self._failures = 0
@@ -167,7 +182,7 @@ class ExecutorPool:
     async def _restart(self) -> None:
         while not self._closing:
             first, most = _BACK_OFF
-            await asyncio.sleep(min(most, first * 2**self._failures))
+            await asyncio.sleep(min(most, first * 2 ** min(self._failures, 16)))
             self._failures += 1
             try:
                 await self._start(check=False)
@@ -186,8 +201,9 @@ class ExecutorPool:
         while not self._closing:
             await asyncio.sleep(1.0)
             self._scheduler.end_hung()
-            if golden and golden.cases and self._settings.golden_every and time.monotonic() > due:
-                await self.replay_golden(case % len(golden.cases))
+            if not (golden and golden.cases and self._settings.golden_every) or time.monotonic() < due:
+                continue
+            if await self.replay_golden(case % len(golden.cases)):
                 case += 1
                 due = time.monotonic() + self._settings.golden_every
 

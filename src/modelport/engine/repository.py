@@ -10,51 +10,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from ..bundle.layout import version_key
 from ..bundle.store import Bundle
 from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics
 from .arena import Arena
-from .disk import Broken, fingerprint, read_repository
+from .disk import Broken, Files, files_in, fingerprint, read_repository
+from .entry import Entry, renewed
 from .model import LiveModel
 from .settings import EngineSettings
 
 log = logging.getLogger("modelport.engine")
 
-State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 ARENA_BYTES = 1 << 30
 """Address space for request bodies on their way; memory is used as far as it is touched."""
-
-
-class Entry(msgspec.Struct, eq=False):
-    """One version of one model: `model` is there while it answers, `reason` says why it does not."""
-
-    bundle: Bundle
-    model: LiveModel | None = None
-    reason: str = ""
-    state: State = "UNAVAILABLE"
-    failed: bool = False
-    """Whether it did not load: it is not tried again until it is another bundle, or asked for by name."""
-    superseded: bool = False
-    """Whether it was let go for a newer one: it does not come back by waiting."""
-    removed: bool = False
-    """Whether it is gone from the folder."""
-    wanted: bool | None = None
-    """Asked for by name (True), or unloaded by name (False); None leaves it to the version policy."""
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.bundle.manifest.name
-
-    @property
-    def version(self) -> str:
-        """The model's version."""
-        return self.bundle.manifest.version
 
 
 class Repository:
@@ -98,7 +68,7 @@ class Repository:
         self._defaults: dict[str, str] = {}
         self._ready: dict[str, LiveModel] = {}
         self._lock = asyncio.Lock()
-        self._seen: frozenset[tuple[str, int, int]] = frozenset()
+        self._seen: Files = frozenset()
         self._retiring: set[asyncio.Task[None]] = set()
         self._given = () if isinstance(source, Path) else tuple(source)
 
@@ -117,7 +87,9 @@ class Repository:
 
     async def changed(self) -> bool:
         """Whether the folder is another one than when it was read."""
-        return self.folder is not None and self._seen != await asyncio.to_thread(fingerprint, self.folder)
+        if self.folder is None:
+            return False
+        return self._seen != await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
 
     async def close(self) -> None:
         """Finish what every model has taken and end its executors."""
@@ -149,10 +121,13 @@ class Repository:
                 if version is None and each.wanted is False:
                     each.wanted = None
             entry.failed = False
-            if entry.model is None:
+            if entry.replacement is not None:
+                entry.replacement.failed = False
+            elif entry.model is None:
                 await self._load(entry, swap=True)
             await self._apply(name, swap=True)
-        if entry.model is None:
+            entry = self._entries[name][chosen]
+        if entry.model is None or entry.replacement is not None:
             raise BundleError(f"{name!r} version {chosen} did not load: {entry.reason}")
         if tell:
             await self.tell_others("load", name, version)
@@ -271,7 +246,7 @@ class Repository:
             bundles: Sequence[Bundle] = self._given
         else:
             # Before the bundles: what comes between the two is then seen as a change.
-            self._seen = await asyncio.to_thread(fingerprint, self.folder)
+            self._seen = await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
             bundles, broken = await asyncio.to_thread(read_repository, self.folder)
             for each in broken:
                 if each not in self.broken:
@@ -280,14 +255,12 @@ class Repository:
         found: dict[str, dict[str, Entry]] = {}
         for bundle in sorted(bundles, key=lambda each: version_key(each.manifest.version)):
             name, version = bundle.manifest.name, bundle.manifest.version
-            old = self._entries.get(name, {}).get(version)
-            if old is None or (old.model is None and old.bundle.digest != bundle.digest):
-                old = Entry(bundle)
-            found.setdefault(name, {})[version] = old
+            found.setdefault(name, {})[version] = renewed(self._entries.get(name, {}).get(version), bundle)
+        damaged = {each.path for each in self.broken}
         for entry in self.entries():
             if entry is not found.get(entry.name, {}).get(entry.version) and entry.model is not None:
-                # It answers from memory until another version can.
-                entry.removed = True
+                # It answers from memory until another version can, or what takes its place is whole.
+                entry.removed = entry.bundle.path not in damaged
                 found.setdefault(entry.name, {}).setdefault(entry.version, entry)
         self._entries = found
 
@@ -304,6 +277,7 @@ class Repository:
             by_policy = entry.wanted is None and (not self._keep or good < self._keep)
             if entry.wanted is False or not (asked or by_policy):
                 continue
+            entry = await self._replaced(entry)
             if entry.model is None and not entry.failed:
                 await self._load(entry, swap=swap)
             if entry.model is not None:
@@ -319,8 +293,23 @@ class Repository:
             del self._entries[name]
         self._refresh(name)
 
+    async def _replaced(self, entry: Entry) -> Entry:
+        """The entry that answers: another bundle that took this one's place, once that is loaded."""
+        other = entry.replacement
+        if other is None or entry.model is None:
+            return entry
+        if not other.failed:
+            await self._load(other, swap=True)
+        if other.model is None:
+            entry.reason = f"the bundle that took its place on the disk did not load: {other.reason}"
+            return entry
+        self._entries[entry.name][entry.version] = other
+        self._retire(entry, "its bundle was replaced")
+        return other
+
     async def _load(self, entry: Entry, *, swap: bool) -> None:
         entry.state = "LOADING"
+        files = await asyncio.to_thread(files_in, entry.bundle.path)
         try:
             model = await LiveModel.open(
                 entry.bundle,
@@ -333,7 +322,7 @@ class Repository:
             # Callers see this: without the place, which is a path here.
             entry.reason = problem.message if isinstance(problem, ModelportError) else "it cannot be read"
             entry.state = "UNAVAILABLE"
-            entry.failed = True
+            entry.failed, entry.files = True, files
             log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
             return
         entry.reason = ""
@@ -352,6 +341,7 @@ class Repository:
         entry.model = None
         entry.reason = reason
         entry.state = "UNLOADING"
+        model.metrics.ready = False
         self._refresh(entry.name)
 
         async def close() -> None:
@@ -360,6 +350,8 @@ class Repository:
             log.info("model %s version %s ended%s", entry.name, entry.version, reason and f": {reason}")
             if entry.model is None:
                 entry.state = "UNAVAILABLE"
+            here = self._entries.get(entry.name, {}).get(entry.version)
+            if here is None or here.model is None:
                 self.metrics.forget(entry.name, entry.version)
 
         task = asyncio.ensure_future(close())
@@ -371,6 +363,8 @@ class Repository:
         versions = self._entries.get(name, {})
         chosen = self._defaults.get(name)
         live = [entry.model for entry in versions.values() if entry.model is not None]
+        for model in live:
+            model.metrics.ready = True
         default = next((model for model in live if model.version == chosen), None)
         if default is None:
             self._defaults.pop(name, None)
@@ -378,6 +372,11 @@ class Repository:
             self._ready[name] = default or live[-1]
         else:
             self._ready.pop(name, None)
+
+    def _unfinished(self) -> list[Path]:
+        """Bundles that cannot be read or did not load, as they were: they may be on their way still."""
+        entries = [entry.replacement or entry for entry in self.entries()]
+        return [each.path for each in self.broken] + [e.bundle.path for e in entries if e.failed]
 
     def _versions(self, name: str) -> dict[str, Entry]:
         if name not in self._entries:

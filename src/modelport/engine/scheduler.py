@@ -124,7 +124,7 @@ class Scheduler:
     def fail_all(self, problem: Exception) -> None:
         """Settle everything that waits: nobody is left to run it."""
         for submission in self._queue.discard(lambda _: True):
-            self._leave(submission)
+            self._backlog -= submission.estimate
             submission.settle(problem)
         self._check_drained()
 
@@ -335,19 +335,22 @@ class Scheduler:
 
     def on_lost(self, executor: ExecutorProcess) -> None:
         """Its process died: what waited in it goes back, and what it ran is tried once more, alone."""
-        records = [record for record in executor.jobs.values() if isinstance(record, Record)]
+        records = list(executor.jobs.values())
         executor.jobs.clear()
         if executor in self.executors:
             self.executors.remove(executor)
         self._count()
         for number, record in enumerate(records):
+            if not isinstance(record, Record):
+                record(None)
+                continue
             self._running -= record.rows
             for submission in record.batch:
                 if number == 0:
                     submission.attempts += 1
                     submission.alone = True
                 if submission.attempts >= MAX_ATTEMPTS:
-                    self._leave(submission)
+                    self._backlog -= submission.estimate
                     self.metrics.failed("model", time.monotonic() - submission.arrived)
                     submission.settle(ModelFailed("the model's process ended while it ran this input"))
                 else:
@@ -380,16 +383,13 @@ class Scheduler:
                 executor.kill()
 
     def _drop(self, submission: Submission) -> None:
-        self._leave(submission)
+        self._backlog -= submission.estimate
         if submission.cancelled:
             self.metrics.refused("cancelled")
             submission.settle(Unavailable("the caller went away"))
         else:
             self.metrics.refused("deadline")
             submission.settle(DeadlineExceeded("the deadline passed while the request waited"))
-
-    def _leave(self, submission: Submission) -> None:
-        self._backlog -= submission.estimate
 
     def _check_drained(self) -> None:
         if not len(self._queue) and not self._running:

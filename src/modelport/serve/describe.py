@@ -10,7 +10,8 @@ from typing import Any
 
 from .._version import __version__
 from ..bundle.rules import NETWORK_SUFFIX as NET
-from ..engine.repository import Entry, Repository
+from ..engine.entry import Entry
+from ..engine.repository import Repository
 from ..monitor.metrics import Metrics
 from ..tensors import OIP_DATATYPES, TensorSpec
 from .infer import specs

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from ..bundle.rules import NETWORK_SUFFIX as NET
+from ..engine.entry import Entry
 from ..engine.model import LiveModel, stack
-from ..engine.repository import Entry, Repository
+from ..engine.repository import Repository
 from ..engine.wire import Options
 from ..errors import InputError, NotFound
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array

@@ -10,7 +10,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from ..bundle.manifest import GoldenCase, Manifest
-from ..engine.repository import Entry, Repository
+from ..engine.entry import Entry
+from ..engine.repository import Repository
 from ..errors import NotFound
 from ..steps.row_files import typical_value
 from .frame import STATIC, Files, page

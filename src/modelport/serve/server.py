@@ -18,7 +18,8 @@ import msgspec
 
 from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
-from ..engine.repository import Entry, Repository, watch
+from ..engine.entry import Entry
+from ..engine.repository import Repository, watch
 from ..engine.traffic import RepositoryVersions, Traffic
 from ..errors import BundleError, ModelportError, NotFound, Unsupported, UsageError
 from ..monitor.metrics import Metrics

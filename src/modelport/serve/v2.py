@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ..bundle.rules import NETWORK_SUFFIX as NET
-from ..engine.repository import Entry, Repository
+from ..engine.entry import Entry
+from ..engine.repository import Repository
 from ..errors import InputError, Unavailable
 from . import describe
 from .body import decode_json, read_body

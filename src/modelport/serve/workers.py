@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from ..engine.repository import Entry
+from ..engine.entry import Entry
 from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from .guard.shared import SharedBuckets

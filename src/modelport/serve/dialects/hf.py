@@ -18,8 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...bundle.manifest import Manifest
+from ...engine.entry import Entry
 from ...engine.model import LiveModel
-from ...engine.repository import Entry, Repository
+from ...engine.repository import Repository
 from ...errors import InputError, Unavailable
 from ...tensors import Tensors
 from ..body import decode_base64, off_loop, read_body

@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 from ...bundle.layout import version_key
 from ...bundle.manifest import Manifest
 from ...bundle.rules import NETWORK_SUFFIX as NET
+from ...engine.entry import Entry
 from ...engine.model import LiveModel
-from ...engine.repository import Entry
 from ...engine.wire import Options
 from ...errors import InputError, NotFound
 from ...tensors import Tensors, TensorSpec

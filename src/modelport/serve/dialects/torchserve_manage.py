@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ...bundle.layout import locate
+from ...engine.entry import Entry
 from ...engine.model import LiveModel
-from ...engine.repository import Entry, Repository
+from ...engine.repository import Repository
 from ...errors import BundleError, InputError, NotFound, ParityFailed, Unsupported, UsageError
 from ..body import read_body
 from .items import decode_object, repository_of, stable_version

@@ -6,8 +6,8 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
+from ...engine.entry import Entry
 from ...engine.model import LiveModel
-from ...engine.repository import Entry
 from ...monitor.process import PROC, read
 
 MAX_WAITING = 65536

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import ParseDict
 
 from ...bundle.rules import NETWORK_SUFFIX as NET
-from ...engine.repository import Entry, Repository
+from ...engine.entry import Entry
+from ...engine.repository import Repository
 from ...errors import InputError, Unavailable, Unsupported
 from ...protos import open_inference as oi
 from .. import describe
