@@ -15,8 +15,10 @@ from modelport.cli.main import run
 from modelport.cli.optimize import Shown
 from modelport.cli.render import progress
 from modelport.errors import InputError, UsageError
+from modelport.evaluate.run import evaluate
 from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
+from modelport.optimize.enough import few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 from modelport.optimize.judge import Judgement, answers_needed, needed
 from modelport.optimize.repeat import Repeated, repeat
@@ -29,6 +31,7 @@ from .test_search import entry
 INSIDE = """
 import sys
 from pathlib import Path
+from modelport.optimize.enough import few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 
 found = Found(Path(sys.argv[1]))
@@ -204,6 +207,28 @@ def test_how_many_answers_agreement_needs() -> None:
     assert answers_needed(0.5) == 539 and answers_needed(5.0) == 52
     assert answers_needed(0.0) is None
     assert needed(agreeing(0, 40, high=6.3), 0.5) == 539
+
+
+def test_few_labels_are_said_before_the_time_is_spent(start: Bundle, data: Path, tmp_path: Path) -> None:
+    known = evaluate(start, data, replicates=0)
+    few = (
+        "24 labelled items can hardly show 0.5 points: where 2% of them change sides, as is usual in 8 bits, "
+    )
+    few += "the interval is ± 4.7 points wide; about 2200 can, or take --gate estimate"
+    assert few_labels(known, 0.5).startswith(few) and few_labels(known, 5.0) == ""
+    assert "about" not in few_labels(known, 0.0)
+    said: list[Told] = []
+    search = Search(start, data, data, tmp_path, Plan(), said.append)
+    assert search.judge is search.judge
+    assert [told.text for told in said if told.lasting] == search.notes == [few_labels(known, 0.5)]
+    assert Search(start, data, data, tmp_path, Plan(gate="estimate"), said.append).judge
+    assert len([told for told in said if told.lasting]) == 1
+    assert few_answers(539, 0.5, 1000) == "" and "about 539 can" in few_answers(24, 0.5, 1000)
+    one = msgspec.structs.replace(agreeing(0, 128), by="accuracy", loss=0.1, high=1.3)
+    assert seen_few("some", one, 0.5).startswith(
+        "some loses 0.1 points, and 128 items show no more than that it is within 1.3, where 0.5 is asked: "
+        "about 1200 can"
+    )
 
 
 def test_what_does_not_hold_is_told() -> None:

@@ -22,10 +22,11 @@ from .calibration import Calibration, read_calibration
 from .candidate import START, Candidate, NotApplicable, Pass, apply, network_of
 from .choose import gate_reason
 from .clock import Clock, Tell
+from .enough import few_answers, few_labels, seen_few
 from .explain import fused
 from .found import Found, key_of
 from .items import read_items
-from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, answers_needed, evaluated, same
+from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, evaluated, same
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
@@ -94,6 +95,8 @@ class Search:
         self.entries: list[Entry] = []
         self.made: dict[str, Candidate] = {}
         self._judge: Judge | None = None
+        self._few = ""
+        """That the items are too few, where that was said."""
         self._seen = {_identity(self.start): START}
 
     def bases(self) -> Iterator[Pass]:
@@ -151,16 +154,17 @@ class Search:
             many = "1 candidate" if self.found.before == 1 else f"{self.found.before} candidates"
             self._note(f"going on from {many} found before")
         if self.labelled is None:
-            count, least = len(self._answered), answers_needed(self.plan.margin)
-            if self.plan.gate == "interval" and (least is None or count < least):
-                self._note(_too_few(count, self.plan.margin, least))
+            if self.plan.gate == "interval":
+                self._note(few_answers(len(self._answered), self.plan.margin, AGREEING))
         elif not self.found.evaluation.is_file():
             self.clock.say("reading the labelled data")
             evaluated(self.start, self.labelled, self.plan.evaluation, PART)
 
     def _note(self, text: str) -> None:
-        self.notes.append(text)
-        self.clock.say(text, lasting=True)
+        """Say what is to be known of the search itself; nothing where there is nothing."""
+        if text:
+            self.notes.append(text)
+            self.clock.say(text, lasting=True)
 
     @cached_property
     def _answered(self) -> tuple[bytes, ...]:
@@ -200,6 +204,9 @@ class Search:
         except ModelportError as problem:
             return self._entry(candidate, recipe, "refused", f"it does not run: {problem}")
         self.made[candidate.id] = candidate
+        if judgement.verdict == "undecided" and judgement.by == "accuracy" and not self._few:
+            self._few = seen_few(candidate.id, judgement, self.plan.margin)
+            self._note(self._few)
         entry = self._entry(
             candidate, recipe, STATUSES[judgement.verdict], gate_reason(judgement, self.plan.margin)
         )
@@ -216,7 +223,10 @@ class Search:
                 self._judge = ByAgreement(self.start, self._answered, margin, gate)
             else:
                 kept, settings = self.found.evaluation, self.plan.evaluation
-                self._judge = ByLabels(self.start, self.labelled, kept, settings, margin, gate)
+                self._judge = by = ByLabels(self.start, self.labelled, kept, settings, margin, gate)
+                if gate == "interval":
+                    self._few = few_labels(by.start, margin)
+                    self._note(self._few)
         return self._judge
 
     def _mix(self, steps: list[Pass], base: Candidate) -> None:
@@ -322,12 +332,6 @@ class Search:
 
     def _skipped(self, step: Pass | Candidate, reason: str, recipe: Recipe) -> Entry:
         return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
-
-
-def _too_few(count: int, margin: float, least: int | None) -> str:
-    """That even answers that are all alike would not show that a candidate is within the margin."""
-    more = f"about {least} can" if least is not None and least <= AGREEING else "labelled data (--eval) may"
-    return f"{count} items cannot show {margin:g} points by agreement: {more}, or take --gate estimate"
 
 
 def _harmless(judgement: Judgement) -> bool:

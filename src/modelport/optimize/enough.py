@@ -1,0 +1,61 @@
+"""Are there enough items to show that a candidate is within the margin? Said before the time is spent."""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+
+from ..evaluate.values import Evaluation
+from .judge import Judgement, Z, answers_needed, needed
+
+CHANGED = 0.02
+"""The share of items that a good candidate in 8 bits has right and the START wrong, or the other way round:
+SqueezeNet's have 1.7 to 3 % of ImageNet's photos (benchmarks/OPTIMIZE.md), easier tasks fewer."""
+ESTIMATE = "or take --gate estimate, which goes by the loss that is seen"
+
+
+def few_answers(count: int, margin: float, most: int) -> str:
+    """That even answers that are all alike would not show that a candidate is within the margin; or nothing.
+
+    Args:
+        most: items whose answers are ever compared.
+    """
+    least = answers_needed(margin)
+    if least is not None and count >= least:
+        return ""
+    more = f"about {least} can" if least is not None and least <= most else "labelled data (--eval) may"
+    return f"{count} items cannot show {margin:g} points by agreement: {more}, or take --gate estimate"
+
+
+def few_labels(start: Evaluation, margin: float) -> str:
+    """What margin so many items can be expected to show, of a classifier; empty where that is enough.
+
+    Of n items of which a share d changes sides, as many for the better as for the worse, the loss has the
+    standard error sqrt(d / n).
+    """
+    count = len(start.outcomes)
+    if start.main != "accuracy" or not count:
+        return ""
+    shown = 100 * Z * sqrt(CHANGED / count)
+    if shown <= margin:
+        return ""
+    least = f"about {_round(CHANGED * (100 * Z / margin) ** 2)} can, " if margin > 0 else ""
+    return (
+        f"{count} labelled items can hardly show {margin:g} points: where {CHANGED:.0%} of them change "
+        f"sides, as is usual in 8 bits, the interval is ± {shown:.1f} points wide; {least}{ESTIMATE}"
+    )
+
+
+def seen_few(name: str, judgement: Judgement, margin: float) -> str:
+    """The same of a candidate that was asked, whatever the metric."""
+    least = needed(judgement, margin)
+    more = f"about {_round(least)} can, " if least is not None else ""
+    return (
+        f"{name} loses {judgement.loss:.2g} points, and {judgement.items} items show no more than that it is "
+        f"within {max(judgement.high, 0.0):.2g}, where {margin:g} is asked: {more}{ESTIMATE}"
+    )
+
+
+def _round(items: float) -> int:
+    """Two digits: nobody knows more."""
+    digits: int = 10 ** max(0, len(str(ceil(items))) - 2)
+    return int(ceil(items / digits) * digits)
