@@ -19,6 +19,7 @@ import numpy as np
 
 from modelport.bundle.store import Bundle
 from modelport.engine.settings import usable_cores
+from modelport.optimize.intervals import interval
 from modelport.runtimes.pipeline import Pipeline
 
 from .cases import Case
@@ -34,7 +35,6 @@ PAUSE = 0.02
 LEAST_ROUNDS = 5
 TURN = 0.06
 """Seconds that a turn should take, so that small networks are run often enough."""
-DRAWS = 1000
 Tell = Callable[[str], None]
 
 
@@ -210,11 +210,10 @@ def _figures(own: dict[str, list[float]], start: dict[str, list[float]]) -> dict
 
 def _compared(own: Sequence[float], start: Sequence[float]) -> dict[str, float]:
     ratios = np.array(own) / np.array(start)
-    drawn = np.random.default_rng(0).integers(0, len(ratios), (DRAWS, len(ratios)))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
+    found = interval(ratios)
     return {
         "value": round(float(np.median(own)), 2),
-        "ratio": round(float(np.median(ratios)), 3),
-        "low": round(float(low), 3),
-        "high": round(float(high), 3),
+        "ratio": round(found.value, 3),
+        "low": round(found.low, 3),
+        "high": round(found.high, 3),
     }

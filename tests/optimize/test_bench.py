@@ -19,16 +19,18 @@ from modelport.bundle.store import Bundle
 from modelport.cli.main import run
 from modelport.engine.settings import usable_cores
 from modelport.errors import Unsupported, UsageError
+from modelport.optimize import intervals
 from modelport.optimize.bench import timing
 from modelport.optimize.bench.forms import forms_of
 from modelport.optimize.bench.memory import check_memory, free_memory
 from modelport.optimize.bench.noise import Look, disturbed, swinging
-from modelport.optimize.bench.outcome import STAGES, Bench, bench_schema
+from modelport.optimize.bench.outcome import Bench, bench_schema
 from modelport.optimize.bench.plot import plot
 from modelport.optimize.bench.profilers import OnnxProfiled
 from modelport.optimize.bench.run import bench
-from modelport.optimize.bench.timing import Configuration, Turns, settle, staged
+from modelport.optimize.bench.timing import Configuration, Turns
 from modelport.optimize.items import items_of
+from modelport.optimize.stages import STAGES, settle, staged
 from modelport.runtimes.form import form_of
 from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.runtimes.pipeline import Pipeline
@@ -253,14 +255,14 @@ def test_what_does_not_fit_into_memory_is_refused_before(bundle: Bundle) -> None
 
 def test_intervals_hold_the_value_and_narrow_with_rounds() -> None:
     random = np.random.default_rng(0)
-    few, many = (timing.interval(random.normal(10, 1, count)) for count in (5, 500))
+    few, many = (intervals.interval(random.normal(10, 1, count)) for count in (5, 500))
     assert few.low <= few.value <= few.high
     assert many.high - many.low < 0.3 < few.high - few.low
     assert many.low < 10.1
     calls = np.tile(np.arange(1.0, 101.0), (20, 1))
-    assert timing.percentile(calls, 95).value == pytest.approx(95.05)
-    assert timing.percentile(calls, 50).value == pytest.approx(50.5)
-    steady = timing.interval(np.full(9, 3.0))
+    assert intervals.percentile(calls, 95).value == pytest.approx(95.05)
+    assert intervals.percentile(calls, 50).value == pytest.approx(50.5)
+    steady = intervals.interval(np.full(9, 3.0))
     assert (steady.low, steady.value, steady.high) == (3, 3, 3)
 
 

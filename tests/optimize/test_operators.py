@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import modelport
 from modelport.bundle.store import Bundle
-from modelport.optimize.bench.outcome import STAGES, Bench, StageProfile
+from modelport.optimize.bench.outcome import Bench, StageProfile
 from modelport.optimize.bench.run import bench
+from modelport.optimize.stages import STAGES
 
 from .benched import QUICK, twice
 

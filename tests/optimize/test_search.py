@@ -22,8 +22,9 @@ from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import START, Candidate, Made, Pass, apply
 from modelport.optimize.choose import settled
 from modelport.optimize.clock import Clock, Told, silent
+from modelport.optimize.intervals import Interval
 from modelport.optimize.judge import ByAgreement, ByLabels, Judgement, alike, judged, needed
-from modelport.optimize.measure import Figures, Interval
+from modelport.optimize.measure import Figures
 from modelport.optimize.outcome import Entry
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.run import optimize

@@ -19,7 +19,7 @@ from .stopping import Stop
 
 if TYPE_CHECKING:
     from ..optimize.bench.outcome import Bench, Operator, Point, Profile
-    from ..optimize.measure import Interval
+    from ..optimize.intervals import Interval
 
 TYPES, NODES = 8, 12
 """Operators and nodes of a stage that are shown; --json and --out have all of them."""

@@ -10,8 +10,9 @@ from .optimize import Shown
 from .render import console, grid, json_option, progress, write_json
 
 if TYPE_CHECKING:
+    from ..optimize.intervals import Interval
     from ..optimize.judge import Judgement
-    from ..optimize.measure import Figures, Interval
+    from ..optimize.measure import Figures
     from ..optimize.repeat import Repeated
 
 

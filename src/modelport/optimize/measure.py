@@ -22,9 +22,10 @@ import numpy as np
 from ..engine.settings import usable_cores
 from ..errors import ModelFailed
 from ..runtimes.pipeline import Pipeline
-from ..steps.lowering import TRIALS
 from ..tensors import Array
 from .candidate import Candidate, opened
+from .intervals import Interval, interval
+from .stages import settle
 
 ITEMS = 4
 """Items of a round."""
@@ -32,18 +33,8 @@ ROUNDS, LEAST_ROUNDS = 15, 3
 BATCHES = (1, 4, 16)
 TURNS = 8
 """Runs of one core at batch 1 in a round; fewer at larger ones."""
-DRAWS = 1000
-LEVEL = 0.95
 SECONDS = 120.0
 """The longest that a start may take."""
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """A figure, and where it would lie in 95 of 100 measurements like this one."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,12 +103,7 @@ def ratio(latency: Latency, start: Latency, seed: int = 0) -> Interval:
     """The median over rounds of this latency over the START's in the same round, with its interval."""
     own = np.median(np.array(latency.rounds), axis=1)
     other = np.median(np.array(start.rounds), axis=1)
-    ratios = own / other
-    drawn = np.random.default_rng(seed).integers(0, len(ratios), (DRAWS, len(ratios)))
-    medians = np.median(ratios[drawn], axis=1)
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(medians, [tail, 100 - tail])
-    return Interval(float(np.median(ratios)), float(low), float(high))
+    return interval(own / other, seed)
 
 
 def throughputs(
@@ -221,13 +207,8 @@ def figures(
 
 
 def _settled(candidate: Candidate, threads: int, items: Sequence[bytes]) -> Pipeline:
-    """A pipeline that knows how it prepares these items: it tries two ways on the first of every size."""
     pipeline = opened(candidate, threads)
-    if candidate.bundle.manifest.decode.kind == "image":
-        for item in items:
-            decoded = pipeline.decode(item)
-            for _ in range(TRIALS):
-                pipeline.pre(decoded)
+    settle(pipeline, items)
     return pipeline
 
 

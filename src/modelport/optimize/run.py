@@ -7,9 +7,7 @@ import errno
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .._version import __version__
 from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
@@ -25,8 +22,7 @@ from ..engine.settings import usable_cores
 from ..errors import Unavailable, UsageError
 from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
-from .bench.outcome import STAGES
-from .bench.timing import settle, staged
+from .bench.plan import versions_of
 from .candidate import START, Candidate, opened
 from .choose import in_order, machine_note
 from .clock import Tell, silent
@@ -35,6 +31,7 @@ from .judge import needed
 from .outcome import Asked, Elsewhere, Entry, Report
 from .report import write_report
 from .search import Plan, Search, without_variants
+from .stages import STAGES, settle, staged
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
@@ -172,7 +169,7 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
         digest=search.bundle.digest,
         machine=machine_class(),
         cores=usable_cores(),
-        versions={"modelport": __version__, **_versions()},
+        versions=versions_of(TOOLS),
         data=search.data.name,
         items=len(search.calibration.items),
         labelled=search.labelled.name if search.labelled is not None else "",
@@ -329,16 +326,6 @@ def _free(folder: Path, current: str) -> Iterator[str]:
 
 def _report_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.report")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for tool in TOOLS:
-        try:
-            found[tool] = version(tool)
-        except PackageNotFoundError:
-            continue
-    return found | {"python": sys.version.split()[0]}
 
 
 def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> str:

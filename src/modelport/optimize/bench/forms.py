@@ -8,13 +8,11 @@ import msgspec
 
 from ... import plugins
 from ...bundle.store import Bundle
-from ...errors import ModelportError, NotFound, Unsupported, UsageError, did_you_mean
+from ...errors import ModelportError, Unsupported, UsageError
 from ...runtimes.form import DEFAULT, FUNCTIONS, Form, check_runtime, form_of
+from ...runtimes.machine import PACKED, choose_variant
 from ...runtimes.session import Runtime
 from .outcome import Left, Tried
-
-PACKED = "packed"
-"""What the network as it was packed is called, beside the names of variants."""
 
 
 def forms_of(
@@ -56,22 +54,14 @@ def _same(form: Form, other: Form) -> bool:
 
 
 def _variants(bundle: Bundle, names: Sequence[str]) -> list[str]:
-    """Names as `form_of` takes them: the packed one is empty.
+    """Names as `form_of` takes them.
 
     Raises:
         NotFound: there is none of this name.
     """
-    there = [variant.name for variant in bundle.manifest.variants]
     for name in names:
-        if name not in (*there, PACKED):
-            raise NotFound(
-                f"{bundle.manifest.name} {bundle.manifest.version} has no variant {name!r}",
-                hint=did_you_mean(name, [PACKED, *there])
-                if there
-                else f"it has none but {PACKED}, the network as it is; modelport optimize makes them",
-            )
-    chosen = names or [PACKED, *there]
-    return ["" if name == PACKED and name not in there else name for name in chosen]
+        choose_variant(bundle.manifest, name)
+    return [*names] or [PACKED, *(variant.name for variant in bundle.manifest.variants)]
 
 
 def _runtimes(bundle: Bundle, names: Sequence[str], *, trust: bool) -> tuple[list[str], list[Left]]:

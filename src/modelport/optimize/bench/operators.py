@@ -19,10 +19,11 @@ from ...runtimes.form import DEFAULT, Form
 from ...runtimes.pipeline import Pipeline, graph_of
 from ...runtimes.session import DEFAULTS, Session
 from ...tensors import Array
+from ..stages import STAGES, settle, staged
 from .origins import Origins
-from .outcome import STAGES, Operator, Profile, StageProfile
+from .outcome import Operator, Profile, StageProfile
 from .profilers import PROFILERS, Profiled, Ran
-from .timing import Stopped, settle, staged
+from .timing import Stopped
 
 SECONDS = 2.0
 """Of profiling one form, at most."""

@@ -7,11 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from ...bundle.manifest import Setting
-from ..measure import Interval
+from ..intervals import Interval
 
 SCHEMA = "modelport.bench/1"
-STAGES = ("decode", "pre", "net", "post")
-"""In the order an item passes them."""
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import msgspec
 
 from ..._version import __version__
 from ...bundle.store import Bundle
-from ...runtimes.form import FUNCTIONS
+from ...runtimes.form import DEFAULT, FUNCTIONS
 from ..items import Items
 from .timing import LEAST_ROUNDS, Measured
 
@@ -77,10 +78,10 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def versions_of(runtimes: set[str]) -> dict[str, str]:
-    """Of Modelport, Python, and the packages that have the runtimes' names."""
+def versions_of(names: Collection[str]) -> dict[str, str]:
+    """Of Modelport, Python, ONNX Runtime, and the packages that are called so, as most runtimes are."""
     found = {"modelport": __version__, "python": platform.python_version()}
-    for name in sorted({*runtimes, "onnxruntime"} - {FUNCTIONS}):
+    for name in sorted({*names, DEFAULT} - {FUNCTIONS}):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -17,15 +17,17 @@ from ...errors import ModelportError, Unsupported, UsageError
 from ...runtimes.form import FUNCTIONS, Form, overruled
 from ...runtimes.machine import machine_class
 from ...tensors import Array
+from ..intervals import interval, percentile
 from ..items import Items, items_of
 from ..measure import BATCHES
+from ..stages import STAGES
 from .forms import forms_of, tried
 from .memory import check_memory, free_memory
 from .noise import disturbed, look, swinging
 from .operators import profile
-from .outcome import STAGES, Bench, Left, Point, Profile
+from .outcome import Bench, Left, Point, Profile
 from .plan import EACH, SECONDS, Plan, command_of, processor, said_of, said_of_items, versions_of
-from .timing import Configuration, Measured, Stopped, Tick, Times, Turns, interval, percentile
+from .timing import Configuration, Measured, Stopped, Tick, Times, Turns
 
 
 def bench(

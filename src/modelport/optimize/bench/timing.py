@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -22,9 +21,8 @@ from ...bundle.store import Bundle
 from ...errors import ModelportError
 from ...runtimes.form import Form
 from ...runtimes.pipeline import Pipeline
-from ...steps.lowering import TRIALS
-from ...tensors import Array, Tensors
-from ..measure import LEVEL, Interval
+from ...tensors import Array
+from ..stages import settle, staged
 
 ROUNDS = 15
 """Rounds that are aimed at: turns are made shorter for them, down to one call."""
@@ -37,9 +35,6 @@ MOST_CALLS = 100
 """Calls of a turn."""
 COLD = 0.05
 """Seconds of a call below which a turn begins with one that is not counted: others had the caches."""
-DRAWS = 1000
-DRAWN = 4 << 20
-"""Values drawn for one interval, at most."""
 
 Tick = Callable[[str, int, int], None]
 """Told what is being done, how many steps of it are over, and of how many."""
@@ -81,53 +76,6 @@ class Measured(msgspec.Struct, frozen=True, eq=False):
     """Runs of the network that a batch became, since its items' tensors have several shapes."""
     rounds: int
     seconds: float
-
-
-def staged(pipeline: Pipeline, encoded: Sequence[bytes]) -> tuple[list[dict[str, Array]], Array]:
-    """The answers to some items, a batch in each, and the seconds of decode, pre, net and post: float64[4].
-
-    Neighbours whose prepared tensors have one shape share a run of the network, as in `answer_many`.
-    """
-    begun = time.perf_counter()
-    decoded = [pipeline.decode(item) for item in encoded]
-    at_pre = time.perf_counter()
-    batches = list(_batches(pipeline, decoded))
-    at_net = time.perf_counter()
-    raw = [pipeline.net(batch) for batch in batches]
-    at_post = time.perf_counter()
-    answers = [
-        pipeline.post(made | {name: batch[name] for name in pipeline.carried})
-        for made, batch in zip(raw, batches, strict=True)
-    ]
-    ended = time.perf_counter()
-    return answers, np.diff([begun, at_pre, at_net, at_post, ended])
-
-
-def settle(pipeline: Pipeline, encoded: Sequence[bytes]) -> None:
-    """Let a pipeline find out how it prepares items of these sizes: the first are prepared in two ways.
-
-    Without this the calls that are timed would pay for it, once for every size.
-    """
-    sizes: dict[str, bytes] = {}
-    for item in encoded:
-        decoded = pipeline.decode(item)
-        size = [(name, [side.bit_length() for side in array.shape]) for name, array in decoded.items()]
-        sizes.setdefault(repr(size), item)
-    for item in sizes.values():
-        for _ in range(TRIALS):
-            list(_batches(pipeline, [pipeline.decode(item)]))
-
-
-def _batches(pipeline: Pipeline, decoded: Sequence[Tensors]) -> Iterator[dict[str, Array]]:
-    if pipeline.bundle.manifest.decode.kind == "table":
-        for item in decoded:
-            pipeline.bundle.manifest.graphs.pre.signature.check_inputs(item)
-        yield pipeline.pre_rows({name: np.stack([item[name] for item in decoded]) for name in decoded[0]})
-        return
-    prepared = [pipeline.pre(item) for item in decoded]
-    for _, same in groupby(prepared, key=lambda item: [(name, item[name].shape) for name in item]):
-        alike = list(same)
-        yield {name: np.stack([item[name] for item in alike]) for name in alike[0]}
 
 
 class Turns:
@@ -295,28 +243,3 @@ class _Plan(msgspec.Struct, frozen=True):
     """Of a turn."""
     warm: bool
     """Whether a call that is not counted comes first."""
-
-
-def interval(values: Array, seed: int = 0) -> Interval:
-    """The median of one value a round, with its interval by the bootstrap over rounds."""
-    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
-    return _interval(float(np.median(values)), np.median(values[drawn], axis=1))
-
-
-def percentile(calls: Array, share: float, seed: int = 0) -> Interval:
-    """A percentile of all calls, with its interval by the bootstrap over rounds.
-
-    Args:
-        calls: float64[rounds, calls].
-        share: 0 to 100.
-    """
-    draws = max(100, min(DRAWS, DRAWN // calls.size))
-    drawn = np.random.default_rng(seed).integers(0, len(calls), (draws, len(calls)))
-    found = np.percentile(calls[drawn].reshape(draws, -1), share, axis=1)
-    return _interval(float(np.percentile(calls, share)), found)
-
-
-def _interval(value: float, found: Array) -> Interval:
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(found, [tail, 100 - tail])
-    return Interval(value, float(low), float(high))
