@@ -197,23 +197,23 @@ class ByAgreement:
 
     def judge(self, candidate: Candidate) -> Judgement:
         """See `Judge`; it ends where the share is surely too small."""
-        same: list[float] = []
+        shares: list[float] = []
         for one, other in zip(self._answers, _answers(candidate, self._items), strict=False):
-            same.append(alike(one, other))
-            if len(same) == PART and 100 * (1 - _upper(sum(same), PART)) > self._margin:
+            shares.append(alike(one, other))
+            if len(shares) == PART and 100 * (1 - _upper(sum(shares), PART)) > self._margin:
                 break
-        share, part = float(np.mean(same)), len(same) < len(self._items)
-        loss, high = 100 * (1 - share), 100 * (1 - _lower(sum(same), len(same)))
+        share, part = float(np.mean(shares)), len(shares) < len(self._items)
+        loss, high = 100 * (1 - share), 100 * (1 - _lower(sum(shares), len(shares)))
         return Judgement(
             by="agreement",
             metric="agreement",
             start=1.0,
             value=share,
             loss=loss,
-            low=100 * (1 - _upper(sum(same), len(same))),
+            low=100 * (1 - _upper(sum(shares), len(shares))),
             high=high,
             verdict="fails" if part else _verdict(loss, high, self._margin, self._gate),
-            items=len(same),
+            items=len(shares),
             part=part,
         )
 
@@ -236,8 +236,7 @@ def alike(one: dict[str, Array], other: dict[str, Array]) -> float:
         return _objects_alike(one, other)
     if "indices" in one:
         return float(one["indices"].ravel()[0] == other["indices"].ravel()[0])
-    same = [_close(one[name], other[name]) for name in one if name in other]
-    return float(all(same))
+    return float(all(_close(one[name], other[name]) for name in one if name in other))
 
 
 def _close(one: Array, other: Array) -> bool:

@@ -17,11 +17,8 @@ from .clock import Tell, silent
 from .judge import Judgement
 from .measure import Figures
 from .outcome import SCHEMA, Entry, Recipe, Report
-from .passes.half import Half
-from .passes.int8 import DynamicInt8, StaticInt8
 from .passes.layout import Layout
 from .passes.runtime import OnRuntime
-from .passes.simplify import Simplify
 from .search import Plan, Search
 
 MAX_BYTES = 64 << 20
@@ -172,10 +169,8 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
 
 
 def _pass_of(search: Search, recipe: Recipe) -> Pass:
-    kinds: dict[str, type[Any]] = {
-        kind.name: kind for kind in (Simplify, Half, DynamicInt8, StaticInt8, OnRuntime, Layout)
-    }
-    kinds |= {step.name: type(step) for step in (*search.bases(), *search.passes())}
+    kinds: dict[str, type[Any]] = {step.name: type(step) for step in (*search.bases(), *search.passes())}
+    kinds |= {kind.name: kind for kind in (OnRuntime, Layout)}
     if recipe.step not in kinds:
         raise InputError(f"this version has no pass {recipe.step!r}")
     try:
