@@ -41,6 +41,12 @@ RECIPES: dict[str, list[object]] = {
         {"normalize": {"mean": [104.0, 117.0, 123.0]}},
         {"layout": {"order": "chw"}},
     ],
+    "paddle": [
+        {"resize": {"shorter": 63, "kernel": "opencv-linear", "rounding": "nearest"}},
+        {"center_crop": {"size": 56, "rounding": "down"}},
+        {"scale": {"divide": 255.0}},
+        {"layout": {"order": "chw"}},
+    ],
     "letterbox": [
         {"letterbox": {"size": [64, 80], "fill": 114, "kernel": "opencv-linear"}},
         {"scale": {"divide": 255.0}},

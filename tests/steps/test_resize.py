@@ -190,6 +190,7 @@ def test_every_kernel_equals_its_reference(
         Resize(size=(20, 33), kernel="opencv-linear"),
         Resize(shorter=40, kernel="pillow-bicubic"),
         Resize(shorter=35, crop_fraction=0.875),
+        Resize(shorter=40, rounding="nearest"),
         Resize(shorter=40, multiple=16),
         Resize(shorter=40, longest=60, multiple=8),
         Resize(longer=20),
@@ -212,6 +213,10 @@ def test_resize_steps_with_sizes_from_the_picture(step: Resize) -> None:
         (Resize(shorter=256), (1920, 1080), (455, 256)),
         (Resize(shorter=224, crop_fraction=0.875), (300, 400), (256, 341)),
         (Resize(shorter=224, crop_fraction=0.95), (500, 500), (235, 235)),
+        (Resize(shorter=256, rounding="nearest"), (1078, 1917), (256, 455)),  # 455.24
+        (Resize(shorter=256, rounding="nearest"), (1917, 1075), (457, 256)),  # 456.51
+        (Resize(shorter=4, rounding="nearest"), (8, 9), (4, 4)),  # 4.5 to even
+        (Resize(shorter=4, rounding="nearest"), (11, 8), (6, 4)),  # 5.5 to even
         (Resize(longer=20), (10, 20), (10, 20)),
         (Resize(longer=20), (8, 320), (1, 20)),
         (Resize(longer=20), (5, 40), (2, 20)),  # 2.5 to even
@@ -348,6 +353,7 @@ def test_letterbox_of_every_size_has_the_frames_shape() -> None:
         ({"size": 3, "longer": 4}, "exactly one"),
         ({"size": 3, "crop_fraction": 0.9}, "goes with `shorter`"),
         ({"shorter": 3, "crop_fraction": 0.0}, "> 0"),
+        ({"longer": 3, "rounding": "nearest"}, "goes with `shorter`"),
         ({"size": 0}, "1 to 16384 pixels"),
         ({"size": [3, 99999]}, "1 to 16384 pixels"),
         ({"shorter": 0}, ">= 1"),

@@ -17,10 +17,9 @@ from ..steps.step import PreStep
 
 Sizes = tuple[int, int]
 """Height and width."""
-Variation = Literal["", "round-side", "square-first"]
+Variation = Literal["", "square-first"]
 VARIATIONS: dict[Variation, str] = {
     "": "",
-    "round-side": "the longer side is rounded to the nearest, where `resize` cuts it off",
     "square-first": "the middle square is cut out first and resized then",
 }
 _FRACTIONS = (0.875, 1.0, 0.9, 0.95, 0.96, 0.965, 0.94, 0.8, 0.85, 0.7, 0.97, 0.98)
@@ -83,7 +82,7 @@ class Geometry(msgspec.Struct, frozen=True):
         top = left = 0
         for step in self.moves:
             if isinstance(step, Resize):
-                resized = frame = self._target(step, *box[2:])
+                resized = frame = step.target(*box[2:])
             elif isinstance(step, Letterbox):
                 rows, columns, top, left = step.placement(*box[2:])
                 resized, frame = (rows, columns), both_sides(step.size)
@@ -102,13 +101,6 @@ class Geometry(msgspec.Struct, frozen=True):
                 )
                 frame = (max(frame[0], wanted[0]), max(frame[1], wanted[1]))
         return Placement(box, resized, top, left, frame)
-
-    def _target(self, step: Resize, height: int, width: int) -> Sizes:
-        if self.variation != "round-side" or step.shorter is None:
-            return step.target(height, width)
-        short = min(step.target(height, width))
-        long = round(short * max(height, width) / min(height, width))
-        return (short, long) if height <= width else (long, short)
 
     def steps(self, kernel: str, order: str, fill: int | tuple[int, ...] | None) -> tuple[PreStep, ...]:
         """The steps with a kernel, Pillow's order of passes, and the border's colour where there is one."""
@@ -133,6 +125,7 @@ class Geometry(msgspec.Struct, frozen=True):
             if isinstance(step, Resize) and size is None:
                 at = f" {'shorter' if step.shorter else 'longer'} side {step.shorter or step.longer}"
                 at += f", at most {step.longest}" if step.longest else ""
+                at += ", longer side rounded" if step.rounding == "nearest" else ""
             words.append(step.name.replace("center_crop", "centre crop") + at)
             if isinstance(step, Letterbox):
                 words[-1] += "" if step.center else " at the top left"
@@ -172,16 +165,15 @@ def brute(sizes: Sequence[tuple[Sizes, Sizes]]) -> list[Geometry]:
 
 
 def unusual(sizes: Sequence[tuple[Sizes, Sizes]], near: Sequence[Geometry]) -> list[Geometry]:
-    """Crops that begin otherwise, and variations for which there is no step, where they make a difference to
-    these sizes."""
+    """Sides and crops that are rounded otherwise, and variations for which there is no step, where they make
+    a difference to these sizes."""
     found: list[Geometry] = []
     for geometry in near:
-        others = []
-        if any(isinstance(step, CenterCrop) for step in geometry.moves):
-            others.append(Geometry(tuple(_rounded_down(step) for step in geometry.moves)))
-        if any(isinstance(step, Resize) and step.shorter for step in geometry.moves):
-            others.append(Geometry(geometry.moves, "round-side"))
-        for other in others:
+        crops = any(isinstance(step, CenterCrop) for step in geometry.moves)
+        for others in ((CenterCrop,), (Resize,), (CenterCrop, Resize)) if crops else ((Resize,),):
+            other = Geometry(
+                tuple(_rounded(step) if isinstance(step, others) else step for step in geometry.moves)
+            )
             if any(other.placement(*size) != geometry.placement(*size) for size, _ in sizes):
                 found.append(other)
     frame = _fixed(sizes)
@@ -190,8 +182,13 @@ def unusual(sizes: Sequence[tuple[Sizes, Sizes]], near: Sequence[Geometry]) -> l
     return [geometry for geometry in found if fits(geometry, sizes)]
 
 
-def _rounded_down(step: PreStep) -> PreStep:
-    return msgspec.structs.replace(step, rounding="down") if isinstance(step, CenterCrop) else step
+def _rounded(step: PreStep) -> PreStep:
+    """A crop or a resize that rounds as the usual one of its kind does not."""
+    if isinstance(step, CenterCrop):
+        return msgspec.structs.replace(step, rounding="down")
+    if isinstance(step, Resize) and step.shorter and not step.longest:
+        return msgspec.structs.replace(step, rounding="nearest")
+    return step
 
 
 def fits(geometry: Geometry, sizes: Sequence[tuple[Sizes, Sizes]]) -> bool:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from ..tensors import Array, TensorSpec
+from .paddle_recipe import Stated, stated_beside
 from .pair import Kind, PairImporter, find_pair, head_of
+from .source import Declared, Imported, as_path
 
 HEAD = 256
 PARENT_OF_ALL = b"\x08\x00\x10" + b"\xff" * 9 + b"\x01"
@@ -77,3 +82,22 @@ class PaddleImporter(PairImporter):
             return {"program": str(path.resolve()), "weights": ""}
         program, weights = find_pair(KIND, path, self.options.weights)
         return {"program": str(program.resolve()), "weights": str(weights.resolve())}
+
+    def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
+        """What PaddleClas' and PaddleX's `inference.yml` says, where one lies beside the program."""
+        stated = self._stated(source)
+        if stated is not None and stated.problem:
+            self.permission.tell(f"{stated.file} {stated.problem}: no recipe is taken from it")
+        return stated.declared() if stated is not None else None
+
+    def load(
+        self, source: Any, *, example: Mapping[str, Array] | None = None, inputs: Sequence[TensorSpec] = ()
+    ) -> Imported:
+        """As every conversion; the classes' names are those beside the program."""
+        imported = super().load(source, example=example, inputs=inputs)
+        stated = self._stated(source)
+        return imported if stated is None else msgspec.structs.replace(imported, labels=stated.labels)
+
+    def _stated(self, source: Any) -> Stated | None:
+        path = as_path(source)
+        return stated_beside(Path(self.question(path)["program"])) if path is not None else None

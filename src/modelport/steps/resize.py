@@ -33,7 +33,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
         torchvision's `Resize` has it. `crop_fraction` (timm's `crop_pct`) makes that
         floor(shorter / crop_fraction) instead, for a crop to `shorter` afterwards. `longest` bounds the
         longer side, as DETR has it: where it would be more, the shorter becomes
-        round(longest * short / long).
+        round(longest * short / long). `rounding` "nearest" makes the longer round(long * (shorter / short)),
+        halves to even, as PaddleClas has it, in place of cutting it off.
     `longer`: the longer side becomes this and the shorter longer * short / long, rounded half to even,
         but at least 1.
     `multiple` takes what is over a multiple of it off each side that `shorter` or `longer` make, as YOLOS
@@ -59,6 +60,7 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
     longest: Side | None = None
     order: Literal["pillow-13", "width-first"] = "pillow-13"
     multiple: Side | None = None
+    rounding: Literal["down", "nearest"] = "down"
 
     def __post_init__(self) -> None:
         if self.multiple is not None and self.size is not None:
@@ -71,6 +73,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
             raise ValueError("`crop_fraction` goes with `shorter`")
         if self.longest is not None and (self.shorter is None or self.longest < (self._short or 0)):
             raise ValueError("`longest` goes with a `shorter` that is no more")
+        if self.rounding != "down" and (self.shorter is None or self.longest is not None):
+            raise ValueError("`rounding` goes with `shorter`, and without `longest`")
 
     def compile(self, graph: Graph, x: Value) -> Value:
         height, width = self._sides(graph, _picture(x, self.name))
@@ -118,6 +122,8 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
             exact = self.longest * short / long
             new_short = max(1, round(exact))
             new_long = long if new_short == short else max(1, int(exact * long / short))
+        elif self._short is not None and self.rounding == "nearest":
+            new_short, new_long = self._short, round(long * (self._short / short))
         elif self._short is not None:
             new_short, new_long = self._short, int(self._short * long / short)
         else:
@@ -180,6 +186,12 @@ class Resize(PreStep, frozen=True, forbid_unknown_fields=True):
     def _in_proportion(self, graph: Graph, side: str, height: str, width: str) -> str:
         if self._short is not None and self.longest is not None:
             return self._bounded(graph, side, height, width)
+        if self._short is not None and self.rounding == "nearest":
+            # In float64 and in the order of Python's round(side * (shorter / short)): halves fall alike.
+            short = graph.cast(graph.op("Min", height, width), "float64")
+            ratio = graph.op("Div", graph.constant([float(self._short)], "float64"), short)
+            made = graph.op("Mul", graph.cast(side, "float64"), ratio)
+            return graph.cast(graph.op("Round", made), "int64")
         if self._short is not None:
             # Whole numbers: a quotient that is no whole number is too far from one for the float
             # division in Python's int(shorter * long / short) to reach it.
