@@ -19,7 +19,6 @@ from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..client.sync import Client
 from ..errors import BundleError, InputError, NotFound, Unavailable, UsageError
-from ..runtimes.form import Form
 from ..runtimes.pipeline import Pipeline
 from ..steps.decode import picture_size
 from ..steps.row_files import decode_row
@@ -134,30 +133,27 @@ def subject_at(url: str, model: str, version: str | None, key: str | None) -> Su
     )
 
 
-@contextlib.contextmanager
-def here(bundle: Bundle, form: Form, options: Mapping[str, Option]) -> Iterator[Answerer]:
-    """Answers by the bundle's own stages in this process; they may be asked for by several threads at once.
+def here(pipeline: Pipeline, options: Mapping[str, Option]) -> Answerer:
+    """Answers by a bundle's own stages in this process; they may be asked for by several threads at once.
 
     Raises:
-        InputError: an option that the bundle does not have. Unsupported: as `Pipeline.open`.
+        InputError: an option that the bundle does not have.
     """
-    given = check_options(bundle.manifest, options)
-    with Pipeline.open(
-        bundle, variant=form.variant, runtime=form.runtime, settings=form.settings
-    ) as pipeline:
+    manifest = pipeline.bundle.manifest
+    given = check_options(manifest, options)
 
-        def answer(item: Item) -> Answer:
-            if isinstance(item.source, bytes):
-                return Answer(pipeline.answer(pipeline.decode(item.source), given or None))
-            if isinstance(item.source, Path):
-                decoded = pipeline.decode(read_limited(item.source, bundle.manifest.decode.max_bytes))
-            else:
-                decoded = item.source
-                bundle.manifest.graphs.pre.signature.check_inputs(decoded)
-            height, width = decoded["image"].shape[:2] if isinstance(item.source, Path) else (0, 0)
-            return Answer(pipeline.answer(decoded, given or None), width, height)
+    def answer(item: Item) -> Answer:
+        if isinstance(item.source, bytes):
+            return Answer(pipeline.answer(pipeline.decode(item.source), given or None))
+        if isinstance(item.source, Path):
+            decoded = pipeline.decode(read_limited(item.source, manifest.decode.max_bytes))
+        else:
+            decoded = item.source
+            manifest.graphs.pre.signature.check_inputs(decoded)
+        height, width = decoded["image"].shape[:2] if isinstance(item.source, Path) else (0, 0)
+        return Answer(pipeline.answer(decoded, given or None), width, height)
 
-        yield answer
+    return answer
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from ..bundle.store import Bundle
 from ..client.many import in_order
 from ..engine.settings import usable_cores
 from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageError
-from ..runtimes.form import check_runtime, form_of, overruled
+from ..runtimes.form import check_runtime, overruled
+from ..runtimes.pipeline import Pipeline
 from ..runtimes.session import Settings as SettingsOfRuntime
 from .answers import Answer, Answerer, Subject, at_server, here, subject_at, subject_of
 from .bootstrap import Scorer, check, with_intervals
@@ -164,11 +165,14 @@ def _answerer(
     if local is None:
         raise NotFound(f"no bundle at {bundle!r}")
     check_runtime(local, how.runtime)
-    form = form_of(local, how.variant, how.runtime, how.settings)
+    pipeline = opened.enter_context(
+        Pipeline.open(local, variant=how.variant, runtime=how.runtime, settings=how.settings)
+    )
+    form = pipeline.form
     notes = (f"answered by its variant {form.variant}",) if form.variant else ()
     if note := overruled(local, form):
         notes += (note,)
-    return subject, opened.enter_context(here(local, form, options)), options, notes, form.runtime
+    return subject, here(pipeline, options), options, notes, form.runtime
 
 
 def _other_bundle(subject: Subject, url: str, key: str | None) -> tuple[str, ...]:

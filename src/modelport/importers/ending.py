@@ -7,6 +7,7 @@ of the recorded cases are not the same, there is no such form.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import msgspec
 import onnx
@@ -80,11 +81,11 @@ def _same(
     tolerance = end_to_end_tolerance(manifest.golden)
     thresholds = thresholds_of({option.name: option.default for option in manifest.options})
     taken = [spec.name for spec in manifest.graphs.net.signature.inputs]
-    net, end = OnnxRuntime().open(network), OnnxRuntime().open(post)
-    for case in recorded:
-        raw = net.run({name: case.pre[name][None] for name in taken})
-        got = end.run(raw | {name: case.pre[name][None] for name in carried})
-        found = compare_detections(got, case.answer, tolerance, thresholds)
-        if not all(parity.ok for parity in found.values()):
-            return False
+    with closing(OnnxRuntime().open(network)) as net, closing(OnnxRuntime().open(post)) as end:
+        for case in recorded:
+            raw = net.run({name: case.pre[name][None] for name in taken})
+            got = end.run(raw | {name: case.pre[name][None] for name in carried})
+            found = compare_detections(got, case.answer, tolerance, thresholds)
+            if not all(parity.ok for parity in found.values()):
+                return False
     return True
