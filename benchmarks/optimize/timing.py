@@ -21,6 +21,7 @@ from modelport.bundle.store import Bundle
 from modelport.engine.settings import usable_cores
 from modelport.optimize.intervals import interval
 from modelport.runtimes.pipeline import Pipeline
+from modelport.sampling import evenly
 
 from .cases import Case
 from .contestants import OURS, START, contestants
@@ -80,7 +81,7 @@ def measure(case: Case, data: Path, *, seconds: float, only: str, tell: Tell) ->
 
 def _items(folder: Path) -> list[bytes]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    return [found[place * len(found) // ITEMS].read_bytes() for place in range(ITEMS)]
+    return [path.read_bytes() for path in evenly(found, ITEMS)]
 
 
 def _load(

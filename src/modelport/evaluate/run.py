@@ -18,6 +18,7 @@ from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageErr
 from ..runtimes.form import check_runtime, overruled
 from ..runtimes.pipeline import Pipeline
 from ..runtimes.session import Settings as SettingsOfRuntime
+from ..sampling import evenly
 from .answers import Answer, Answerer, Subject, at_server, here, subject_at, subject_of
 from .bootstrap import Scorer, check, with_intervals
 from .data.item import Data, Item, some
@@ -203,10 +204,8 @@ def _data(subject: Subject, path: Path, how: Settings) -> Data:
         return data
     if how.limit < 1:
         raise UsageError(f"limit={how.limit}: expected 1 or more")
-    places = [place * len(data.items) // how.limit for place in range(how.limit)]
     note = f"{how.limit} of {len(data.items)} items, evenly picked"
-    picked = [data.items[place] for place in places]
-    return msgspec.structs.replace(data, items=picked, notes=(*data.notes, note))
+    return msgspec.structs.replace(data, items=evenly(data.items, how.limit), notes=(*data.notes, note))
 
 
 def _outcomes(

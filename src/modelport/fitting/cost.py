@@ -19,6 +19,7 @@ from ..evaluate.data.names import Classes
 from ..evaluate.data.read import read_data
 from ..evaluate.outcomes import classified
 from ..runtimes.pipeline import Pipeline
+from ..sampling import evenly
 from ..steps.compile import PRE_STEPS, reference_pre
 from ..steps.decode import decode_image
 from ..steps.step import parse_steps
@@ -110,9 +111,7 @@ def _labelled(
             "the cost of a variant is told for classifiers of pictures"
         )
     data = read_data(labels, bundle.manifest.task)
-    items = list(data.items)
-    if limit and len(items) > limit:
-        items = [items[index * len(items) // limit] for index in range(limit)]
+    items = evenly(data.items, limit or len(data.items))
     return items, Classes(bundle.labels()).find_all(item.truth for item in items)
 
 

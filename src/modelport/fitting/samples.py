@@ -12,6 +12,7 @@ from PIL import Image
 from ..bundle.manifest import Decode
 from ..errors import InputError, ModelportError, NotFound
 from ..evaluate.data.item import pictures_below
+from ..sampling import evenly
 from ..steps.decode import decode_image
 from ..tensors import Array
 
@@ -49,10 +50,8 @@ def find_samples(folder: Path, limit: int) -> list[Sample]:
         raise InputError(
             "no pictures in the folder of samples", at=str(folder), hint="some JPEG or PNG files"
         )
-    if len(files) > limit:
-        files = [files[index * len(files) // limit] for index in range(limit)]
     root = folder if folder.is_dir() else folder.parent
-    return [_read(path, str(path.relative_to(root))) for path in files]
+    return [_read(path, str(path.relative_to(root))) for path in evenly(files, limit)]
 
 
 def _read(path: Path, name: str) -> Sample:

@@ -8,6 +8,7 @@ import msgspec
 
 from ..emulation.machine import machines
 from ..runtimes.form import DEFAULT
+from ..sampling import evenly
 from ..verify.portability import Replay, portable, replay
 from .candidate import START, Candidate
 from .choose import settled
@@ -62,7 +63,9 @@ def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsew
             left_out.append(f"{machine.title}: the time budget was spent")
         else:
             clock.say(f"{candidate.title}: answering on {machine.title}")
-            replays.append(replay(candidate.bundle, "", machine, items=items[:ITEMS], seconds=clock.left / 3))
+            replays.append(
+                replay(candidate.bundle, "", machine, items=evenly(items, ITEMS), seconds=clock.left / 3)
+            )
     said = [f"on {each.machine} {each.sentence()}" for each in replays]
     return Elsewhere(
         changes=any(each.changes for each in replays),

@@ -15,6 +15,7 @@ from ..importers.golden import ARRAYS, PICTURES, npz
 from ..importers.items import Items as Making
 from ..runtimes.npz import is_npz, read_npz
 from ..runtimes.pipeline import Pipeline
+from ..sampling import evenly
 from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, records_of
 
 MOST = 64
@@ -64,8 +65,8 @@ def read_items(bundle: Bundle, data: Path, *, most: int = MOST) -> Items:
         that the bundle decodes, with the first reasons.
     """
     faults: list[str] = []
-    found = list(_found(bundle, data, most, faults))
-    picked = [found[place * len(found) // most] for place in range(most)] if len(found) > most else found
+    found = list(_found(bundle, data, faults))
+    picked = evenly(found, most)
     names, encoded = [], []
     with Pipeline.open(bundle, variant="") as pipeline:
         for name, read in picked:
@@ -104,7 +105,7 @@ def _listed(faults: Sequence[str]) -> str:
 Found = tuple[str, Callable[[], bytes]]
 
 
-def _found(bundle: Bundle, data: Path, most: int, faults: list[str]) -> Iterator[Found]:
+def _found(bundle: Bundle, data: Path, faults: list[str]) -> Iterator[Found]:
     """Every item there is, by name, and how it is read; files that hold none go to `faults`."""
     decode = bundle.manifest.decode
     for path in _files(

@@ -22,6 +22,7 @@ import numpy as np
 from ..engine.settings import usable_cores
 from ..errors import ModelFailed
 from ..runtimes.pipeline import Pipeline
+from ..sampling import evenly
 from ..tensors import Array
 from .candidate import Candidate, opened
 from .intervals import Interval, interval
@@ -80,7 +81,7 @@ def latencies(
         tick: called after each turn.
     """
     random = np.random.default_rng(0)
-    taken = [items[place * len(items) // ITEMS] for place in range(ITEMS)]
+    taken = evenly(items, ITEMS)
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in candidates}
     begun = time.monotonic()
     with contextlib.ExitStack() as entered:

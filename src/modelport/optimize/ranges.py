@@ -18,6 +18,7 @@ from onnx import TensorProto
 from ..engine.settings import usable_cores
 from ..runtimes.onnxruntime import OnnxRuntime
 from ..runtimes.session import Session
+from ..sampling import evenly
 from ..tensors import Array, Tensors
 from .calibration import Calibration
 
@@ -112,7 +113,7 @@ def _extremes(session: Session, batches: list[Tensors], names: set[str]) -> dict
     seen: dict[str, _Seen] = {}
     first = _floats({**batches[0], **session.run(batches[0])}, names)
     size = sum(array.size for array in first.values())
-    for batch in _evenly(batches, max(LEAST_ITEMS, NUMBERS // max(1, size))):
+    for batch in evenly(batches, max(LEAST_ITEMS, NUMBERS // max(1, size))):
         for name, array in _floats({**batch, **session.run(batch)}, names).items():
             low, high = float(array.min()), float(array.max())
             if not (np.isfinite(low) and np.isfinite(high)):
@@ -125,7 +126,7 @@ def _extremes(session: Session, batches: list[Tensors], names: set[str]) -> dict
 def _count(session: Session, batches: list[Tensors], seen: dict[str, _Seen]) -> None:
     for own in seen.values():
         own.counts = np.zeros(BINS)
-    for batch in _evenly(batches, COUNTED_ITEMS):
+    for batch in evenly(batches, COUNTED_ITEMS):
         for name, array in _floats({**batch, **session.run(batch)}, set(seen)).items():
             own, flat = seen[name], array.ravel()
             picked = np.abs(flat[:: max(1, len(flat) // SAMPLE)]).astype(np.float64)
@@ -211,8 +212,3 @@ def _floats(values: Tensors, names: set[str]) -> dict[str, Array]:
         for name, array in values.items()
         if name in names and array.size and array.dtype == np.float32
     }
-
-
-def _evenly(batches: list[Tensors], count: int) -> list[Tensors]:
-    count = min(count, len(batches))
-    return [batches[place * len(batches) // count] for place in range(count)]

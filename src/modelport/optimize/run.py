@@ -22,6 +22,7 @@ from ..engine.settings import usable_cores
 from ..errors import Unavailable, UsageError
 from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
+from ..sampling import evenly
 from .bench.plan import versions_of
 from .candidate import START, Candidate, opened
 from .choose import in_order, machine_note
@@ -187,7 +188,7 @@ def _share_note(search: Search) -> str:
     """A warning where the network is so little of a call that no form of it changes the latency."""
     seconds = np.zeros(4)
     with opened(search.start) as pipeline:
-        for item in search.calibration.items[:ASKED]:
+        for item in evenly(search.calibration.items, ASKED):
             settle(pipeline, [item])
             seconds += np.array(staged(pipeline, [item])[1])
     share = seconds[STAGES.index("net")] / seconds.sum()

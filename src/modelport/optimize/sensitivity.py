@@ -13,6 +13,7 @@ import onnx
 from ..errors import BundleError
 from ..runtimes.onnxruntime import OnnxRuntime
 from ..runtimes.session import Settings
+from ..sampling import evenly
 from .bench.profilers import OnnxProfiled
 from .calibration import Calibration
 from .passes.int8 import ready
@@ -59,7 +60,8 @@ def layers(
     """
     own = _up_to_tail(ready(network)[0])
     count = sum(node.op_type in LAYERS for node in own.graph.node)
-    batches = [{name: array[None] for name, array in item.items()} for item in calibration.prepared[:ITEMS]]
+    items = evenly(calibration.prepared, ITEMS)
+    batches = [{name: array[None] for name, array in item.items()} for item in items]
     times = _times(own, batches[0])
     begun = time.monotonic()
     _outputs(own, batches[:LEAST_ITEMS])

@@ -21,6 +21,7 @@ from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, Form, form_of
 from ..runtimes.machine import machine_class
 from ..runtimes.pipeline import Pipeline
+from ..sampling import evenly
 from ..tensors import Array, Tensors
 from .agreement import best_class
 from .detections import are_detections, thresholds_of
@@ -305,11 +306,7 @@ def _golden_inputs(bundle: Bundle) -> list[bytes]:
 def _picked(golden: list[bytes], items: list[bytes], most: int) -> list[bytes]:
     """At most so many, each kind evenly picked."""
     first = min(len(golden), most - min(len(items), most // 2))
-    return [*_evenly(golden, first), *_evenly(items, min(len(items), most - first))]
-
-
-def _evenly(items: list[bytes], count: int) -> list[bytes]:
-    return [items[place * len(items) // count] for place in range(count)]
+    return [*evenly(golden, first), *evenly(items, most - first)]
 
 
 def _refused(bundle: Bundle, form: Form) -> str:

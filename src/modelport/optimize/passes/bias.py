@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ...sampling import evenly
 from ...tensors import Array
 from ..calibration import Calibration
 from ..ranges import rows_of, watched
@@ -68,7 +69,7 @@ def _means(network: onnx.ModelProto, names: list[str], calibration: Calibration)
             return kept
     session = watched(network, names)
     sums: dict[str, Array] = {}
-    items = calibration.prepared[:: max(1, len(calibration.prepared) // ITEMS)][:ITEMS]
+    items = evenly(calibration.prepared, ITEMS)
     rows = rows_of(network)
     try:
         for item in items:
