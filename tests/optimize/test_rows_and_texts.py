@@ -20,8 +20,10 @@ from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.repeat import read_report, repeat
 from modelport.optimize.run import optimize
 from modelport.optimize.search import Plan, Search
+from modelport.runtimes.pipeline import Pipeline
 
 from ..tables import networks as tables
+from ..text import networks as texts
 
 ROWS = 60
 
@@ -76,6 +78,34 @@ def test_rows_are_prepared_as_the_network_takes_them(houses: Bundle, rows: Path)
     assert len(found.prepared) == ROWS and len({item["x"].shape for item in found.prepared}) == 1
     batch = next(found.batches(4))
     assert batch["x"].shape[0] == 4
+
+
+def test_texts_are_searched_from_beginning_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Search, "passes", lambda self: iter([Half(), StaticInt8()]))
+    monkeypatch.setattr(searching, "ways", lambda candidate: iter(()))
+    (tmp_path / "words.txt").write_text("\n".join(texts.WORDS) + "\n", encoding="utf-8")
+    (tmp_path / "mood.toml").write_text(texts.MOOD)
+    network = texts.mood(tmp_path / "mood.onnx")
+    bundle = modelport.pack(network, out=tmp_path / "repo", recipe=tmp_path / "mood.toml")
+    random = np.random.default_rng(0)
+    films = [" ".join(random.choice(["good", "bad", "film", "dull", "a"], 6)) for _ in range(ROWS)]
+    with Pipeline.open(bundle) as pipeline:
+        moods = [pipeline.answer(pipeline.decode(text.encode()))["labels"].ravel()[0] for text in films]
+    data = tmp_path / "films.csv"
+    data.write_text("\n".join(["text,mood", *map(",".join, zip(films, moods, strict=True))]) + "\n")
+    command = ["optimize", str(bundle.path), "--data", str(data), "--eval", str(data), "--column", "mood"]
+    code = run([*command, "--gate", "estimate", "-o", str(tmp_path / "out"), "--json"])
+    found = json.loads(capfd.readouterr().out)
+    by_id = {entry["id"]: entry for entry in found["entries"]}
+    assert found["items"] == ROWS and code == (0 if found["written"] else 1)
+    assert by_id["fp16"]["judgement"]["metric"] == "accuracy" and by_id["fp16"]["judgement"]["loss"] == 0
+    assert by_id["fp16"]["figures"]["batch"] >= 1 and by_id["start"]["figures"]["p50_ms"] > 0
+    assert by_id["static-int8-minmax-u8s8"]["reason"].startswith("it has none of Conv")
+    assert all(by_id[name]["reason"] for name in ("unused", "static-shapes", "simplify"))
+    bundle.verify_files()
+    assert (tmp_path / "out" / "mood" / "2.report" / "report.html").is_file()
 
 
 def test_what_a_report_says_is_measured_again(report: Report, place: Path) -> None:

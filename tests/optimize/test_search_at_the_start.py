@@ -154,8 +154,8 @@ def test_without_a_terminal_each_beginning_is_a_line(capfd: pytest.CaptureFixtur
         shown(Told("few [items]", 0, 1, 61.0, lasting=True))
     err = capfd.readouterr().err
     assert err.splitlines() == [
-        "fp16: making it (at most 1:01 more)",
-        "measuring 2 (at most 1:01 more)",
+        "fp16: making it (up to 1:01 more)",
+        "measuring 2 (up to 1:01 more)",
         "note: few [items]",
     ]
     assert shown.lasting == {"few [items]"}

@@ -105,7 +105,7 @@ class Shown:
             self._bar.console.print(f"note: {told.text}", markup=False, highlight=False, soft_wrap=True)
             return
         minutes, seconds = divmod(int(told.left), 60)
-        text = f"{told.text} (at most {minutes}:{seconds:02d} more)"
+        text = f"{told.text} (up to {minutes}:{seconds:02d} more)"
         of_what = told.text.rpartition(": ")[0] or told.text
         if not self._bar.disable:
             self._bar.update(

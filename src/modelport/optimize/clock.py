@@ -10,6 +10,9 @@ import msgspec
 SHARE_OF_MAKING = 0.75
 """Of the time budget; the rest is for measuring."""
 
+IDLE = 0.5
+"""Seconds of a step in which nothing was made."""
+
 
 class Told(msgspec.Struct, frozen=True):
     """What is being done now."""
@@ -20,7 +23,7 @@ class Told(msgspec.Struct, frozen=True):
     of: int
     """Steps in all, as far as is known."""
     left: float
-    """Seconds that it may still take: the mean of the steps so far, and never more than the budget."""
+    """Seconds that it may still take, going by the steps so far; never more than the budget."""
     lasting: bool = False
     """Whether it is to be read later as well: no step, but something to know."""
 
@@ -45,6 +48,8 @@ class Clock:
         self._begun = time.monotonic()
         self._done, self._of = 0, 1
         self._last, self._longest = 0.0, 0.0
+        self._worked = list[float]()
+        """Seconds of the steps that took time: passes with nothing to do say nothing of the others."""
 
     @property
     def spent(self) -> float:
@@ -67,13 +72,20 @@ class Clock:
 
     def say(self, text: str, *, lasting: bool = False) -> None:
         """What is being done now, within a step; or, lasting, what is to be known."""
-        mean = self.spent / self._done if self._done else 0.0
-        left = min(self.left, mean * max(1, self._of - self._done)) if self._done else self.left
+        left = self.left
+        if self._worked:
+            making = max(1, self._of - self._done) * sum(self._worked) / len(self._worked)
+            # What is made is measured afterwards: as much of it as the budget leaves for that.
+            measuring = (self.spent + making) * (1 / SHARE_OF_MAKING - 1)
+            left = min(left, making + measuring)
         self._tell(Told(text, self._done, self._of, round(left, 1), lasting))
 
     def step(self) -> None:
         """A step is over."""
         now = self.spent
-        self._longest, self._last = max(self._longest, now - self._last), now
+        took, self._last = now - self._last, now
+        self._longest = max(self._longest, took)
+        if took > IDLE:
+            self._worked.append(took)
         self._done += 1
         self._of = max(self._of, self._done)

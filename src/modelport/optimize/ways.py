@@ -29,10 +29,13 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
                 continue  # an adapter of an earlier version has no settings
         except ModelportError:
             continue
-        yield OnRuntime(name)
+        if name != candidate.runtime:
+            yield OnRuntime(name)
         known = engine.settings
         for value in known[PRECISION].among[1:] if PRECISION in known else ():
             yield OnRuntime(name, {PRECISION: value})
+    if candidate.runtime != DEFAULT:
+        return  # it was made for that one, and ONNX Runtime has its like
     yield Layout()
     own: Runtime = plugins.load("runtimes", DEFAULT)()
     for switch in SWITCHES:
