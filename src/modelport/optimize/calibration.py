@@ -11,7 +11,6 @@ import numpy as np
 
 from ..bundle.store import Bundle
 from ..errors import InputError
-from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
 from .items import Items, read_items
 
@@ -50,13 +49,13 @@ def read_calibration(bundle: Bundle, data: Path, *, most: int = MOST) -> Calibra
     Raises:
         NotFound: nothing there. InputError: too few items can be read, or they are all alike.
     """
-    found = read_items(bundle, data, most=most)
     taken = {spec.name for spec in bundle.manifest.graphs.net.signature.inputs}
-    with Pipeline.open(bundle, variant="") as pipeline:
-        prepared = []
-        for item in found.encoded:
-            made = pipeline.pre(pipeline.decode(item))
-            prepared.append({name: array for name, array in made.items() if name in taken})
+    prepared: list[dict[str, Array]] = []
+
+    def keep(made: dict[str, Array]) -> None:
+        prepared.append({name: array for name, array in made.items() if name in taken})
+
+    found = read_items(bundle, data, most=most, prepared=keep)
     _check(data, found, prepared)
     return Calibration(found.names, found.encoded, tuple(prepared), found.notes)
 

@@ -17,6 +17,7 @@ from ..runtimes.npz import is_npz, read_npz
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly
 from ..steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, records_of
+from ..tensors import Array
 
 MOST = 64
 """Items that are kept: more tell nothing new about time, and each is read and prepared once before."""
@@ -54,11 +55,20 @@ def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST) -> Items:
     )
 
 
-def read_items(bundle: Bundle, data: Path, *, most: int = MOST) -> Items:
-    """Items of a folder or of one file, at most `most`, evenly picked; each was decoded once.
+def read_items(
+    bundle: Bundle,
+    data: Path,
+    *,
+    most: int = MOST,
+    prepared: Callable[[dict[str, Array]], None] | None = None,
+) -> Items:
+    """Items of a folder or of one file, at most `most`, evenly picked; each was decoded and prepared once.
 
     Pictures and arrays are an item each (a .npz whose arrays have one axis more than the bundle's inputs is
     one an element); rows of tables and texts count one by one.
+
+    Args:
+        prepared: given what `pre` makes of each item; it is not kept, since of many it fills the memory.
 
     Raises:
         NotFound: no such file, or a folder without one that counts. InputError: nothing in it is an item
@@ -72,12 +82,14 @@ def read_items(bundle: Bundle, data: Path, *, most: int = MOST) -> Items:
         for name, read in picked:
             try:
                 item = read()
-                pipeline.pre(pipeline.decode(item))
+                made = pipeline.pre(pipeline.decode(item))
             except (ModelportError, OSError) as problem:
                 faults.append(_fault(name, problem))
                 continue
             names.append(name)
             encoded.append(item)
+            if prepared is not None:
+                prepared(made)
     if not names:
         raise InputError(
             f"{data}: none of {len(faults)} items can be read:{_listed(faults)}",
