@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,18 +15,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from modelport.bundle.store import Bundle
+from modelport.cli import track as track_verb
 from modelport.cli.main import root
 from modelport.cli.track import command
-from modelport.errors import ModelportError
+from modelport.errors import ModelportError, Unavailable
+from modelport.media import live
 from modelport.media.draw import Canvas
 from modelport.media.frames import Frame, Source
 from modelport.media.video import VideoWriter
 from modelport.track.association import Following
 from modelport.track.run import Delay, Drawing, Given, follow_source
-from modelport.track.session import Session, Watching
+from modelport.track.session import Session, Watching, detector_options
 from modelport.track.shapes import Zone
 
 from ..boxes import pack_boxes, pixels_with
+from ..media.films import MotionJpeg
 from .test_files import pack_looks
 
 FRAMES = 40
@@ -172,6 +177,57 @@ def test_deepsort_with_an_embedding_bundle(folder: Path) -> None:
     looks = folder / "looks" / "looks" / "1"
     *_, summary = lines_of(track(folder, "--appearance", looks, "--json"))
     assert summary["labels"] == {"blue": 1, "red": 1}
+
+
+def test_only_trackers_that_want_weak_boxes_get_them(folder: Path) -> None:
+    manifest = Bundle.open(folder / "repo" / "boxes" / "1").manifest
+    for tracker, threshold in (("bytetrack", 0.1), ("ocsort", 0.1), ("sort", None), ("deepsort", None)):
+        assert detector_options({}, manifest, tracker).get("score_threshold") == threshold
+        assert detector_options({"score_threshold": 0.4}, manifest, tracker) == {"score_threshold": 0.4}
+
+
+def test_a_stream_that_is_gone_leaves_what_came_before(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "FIRST_PAUSE", 0.02)
+    kept = tmp_path / "kept.mp4"
+    with MotionJpeg([8, 0], pause=0.05) as server:
+        asked = [str(folder / "repo" / "boxes" / "1"), server.url, "--reconnect", "1", "--json"]
+        done = CliRunner().invoke(command, [*asked, "--save", str(kept)])
+    assert isinstance(done.exception, Unavailable) and "gone after 1 attempts" in str(done.exception)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["event"] == "summary" and summary["frames"] > 0
+    with av.open(str(kept)) as made:
+        assert sum(1 for _ in made.decode(video=0)) == summary["frames"]
+
+
+def test_an_interrupted_film_is_kept_up_to_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = track_verb._Keeping.keep
+
+    def interrupted(keeping: Any, shown: Any) -> None:
+        keep(keeping, shown)
+        if shown.step.frame == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(track_verb._Keeping, "keep", interrupted)
+    done = CliRunner().invoke(
+        command,
+        [
+            str(folder / "repo" / "boxes" / "1"),
+            str(folder / "film.mp4"),
+            "--save",
+            str(tmp_path / "x.mp4"),
+            "--json",
+        ],
+        standalone_mode=False,
+    )
+    assert done.return_value == 130
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert 4 <= summary["frames"] < FRAMES
+    with av.open(str(tmp_path / "x.mp4")) as made:
+        assert sum(1 for _ in made.decode(video=0)) == summary["frames"]
 
 
 @pytest.mark.parametrize(

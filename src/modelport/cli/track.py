@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from ..bundle.store import Bundle
-from ..errors import UsageError
+from ..errors import Unavailable, UsageError
 from ..track.association import TRACKERS, Following
 from ..track.counting import Anchor
 from ..track.events import written
@@ -45,6 +45,7 @@ class Wish(msgspec.Struct, frozen=True):
     fps: float | None
     seconds: float | None
     frames: int | None
+    reconnect: int
     threads: int | None
     save: Path | None
     save_mot: Path | None
@@ -113,6 +114,9 @@ def _following_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--seconds", type=_NUMBER, help="Stop after so much of the video or stream.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames that were looked at.")
+@click.option(
+    "--reconnect", type=click.IntRange(0), default=5, show_default=True, help="Tries for a cut stream."
+)
 @click.option("--threads", type=click.IntRange(1), help="[default: cores]")
 @click.option(
     "--save",
@@ -189,33 +193,40 @@ def _run(
     from ..track.appearance import Appearance
     from ..track.run import Delay, follow_source
 
-    source, detect = _opened(wish, opened)
+    source, detect = _opened(wish, following.tracker, opened)
     session = Session(msgspec.structs.replace(following, fps=source.fps), watching)
     appearance = None
     if wish.appearance is not None:
         appearance = Appearance(opened.enter_context(_pipeline(Bundle.open(wish.appearance), wish.threads)))
     keeping = opened.enter_context(_Keeping.open(wish, source, session, as_json))
     cut = False
+    gone: Unavailable | None = None
     delay = Delay()
     stop = opened.enter_context(Stop().listening())
     with progress("track", source.total) as bar, stop.calling(source.stop):
         followed = follow_source(source, detect, session, appearance=appearance, delay=delay)
-        for number, shown in enumerate(followed, 1):
-            keeping.keep(shown)
-            bar.advance(bar.task_ids[0])
-            enough = wish.seconds is not None and shown.step.seconds >= wish.seconds
-            if enough or number == wish.frames:
-                source.stop()
-                cut = True
-                break
+        try:
+            for number, shown in enumerate(followed, 1):
+                keeping.keep(shown)
+                bar.advance(bar.task_ids[0])
+                enough = wish.seconds is not None and shown.step.seconds >= wish.seconds
+                if enough or number == wish.frames:
+                    source.stop()
+                    cut = True
+                    break
+        except Unavailable as problem:
+            # A stream that is gone leaves what came before: the video, the events and the counts.
+            gone = problem
     keeping.finish(session)
     scores = keeping.scores(wish.ground_truth) if wish.ground_truth is not None else None
-    whole = not cut and not stop.wanted
+    whole = not cut and not stop.wanted and gone is None
     report(session.summary(), source, delay, scores, as_json=as_json, whole=whole)
-    return 0
+    if gone is not None:
+        raise gone
+    return 130 if stop.wanted else 0
 
 
-def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
+def _opened(wish: Wish, tracker: str, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
     """Where frames come from, and what finds objects in them."""
     from ..media.sources import open_source
     from ..track.mot import by_frame, read_rows
@@ -228,18 +239,18 @@ def _opened(wish: Wish, opened: contextlib.ExitStack) -> tuple[Source, Detect]:
         options = options_of(bundle, wish.option, conf=wish.conf, iou=wish.iou)
         only = classes_of(bundle, wish.classes) if wish.classes else frozenset()
         pipeline = opened.enter_context(_pipeline(bundle, wish.threads))
-        detect = detector(pipeline, options, classes=only)
+        detect = detector(pipeline, options, classes=only, tracker=tracker)
         decode = pipeline.bundle.manifest.decode
-        return opened.enter_context(open_source(wish.inputs[1], fps=wish.fps, decode=decode)), detect
+        source = open_source(wish.inputs[1], fps=wish.fps, reconnects=wish.reconnect, decode=decode)
+        return opened.enter_context(source), detect
     if pairs_of(wish.option, conf=wish.conf, iou=wish.iou):
         raise click.UsageError("--option, --conf and --iou are a BUNDLE's; with --detections there is none")
     if len(wish.inputs) > 1:
         raise click.UsageError("with --detections there is no BUNDLE: at most VIDEO")
     found = by_frame(read_rows(wish.detections))
     if wish.inputs:
-        return opened.enter_context(open_source(wish.inputs[0], fps=wish.fps)), lambda frame: found.get(
-            frame.index, []
-        )
+        source = open_source(wish.inputs[0], fps=wish.fps, reconnects=wish.reconnect)
+        return opened.enter_context(source), lambda frame: found.get(frame.index, [])
     if wish.save is not None or wish.appearance is not None:
         raise click.UsageError("--save and --appearance look at pictures: give VIDEO too")
     given = Given(wish.detections.name, found, wish.fps or 25.0)
@@ -332,6 +343,8 @@ class _Keeping:
             self._event(event)
         if self._mot is not None:
             self._mot.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def scores(self, truth: Path) -> Scores:
         """How well what was written agrees with the ground truth."""

@@ -120,4 +120,5 @@ def open_camera(text: str, timeout: float) -> Decoder:
         return Decoder(address, format=format, timeout=timeout, live=True)
     except NotFound as problem:
         hint = "ls /dev/video* shows the cameras of this machine" if format == "v4l2" else None
-        raise NotFound(f"there is no camera {text} ({address})", hint=hint) from problem
+        known = text if text == address else f"{text} ({address})"
+        raise NotFound(f"there is no camera {known}", hint=hint) from problem

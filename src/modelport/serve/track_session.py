@@ -24,7 +24,7 @@ from ..track.appearance import cut_out, unit, vector_output
 from ..track.association import Following
 from ..track.counting import Anchor
 from ..track.events import written
-from ..track.session import LOW_SCORE, SCORE_OPTION, Found, Session, Watching
+from ..track.session import Found, Session, Watching, detector_options
 from ..track.shapes import parse_line, parse_zone
 
 Order = Literal["newest", "all"]
@@ -264,9 +264,7 @@ class TrackSession:
         return Session(following, watching)
 
     def _chosen(self, model: LiveModel) -> Options | None:
-        """The options for a picture: the caller's, and a low threshold where it sets none."""
-        given: dict[str, Any] = dict(self._wishes.options or {})
-        for option in model.bundle.manifest.options:
-            if option.name == SCORE_OPTION and SCORE_OPTION not in given:
-                given[SCORE_OPTION] = min(LOW_SCORE, float(option.default))
+        """The options for a picture: the caller's, and what its tracker wants where it sets none."""
+        tracker = (self._wishes.tracker or Following()).tracker
+        given = detector_options(self._wishes.options or {}, model.bundle.manifest, tracker)
         return model.check_options(given) if given else None

@@ -19,7 +19,7 @@ from ..runtimes.pipeline import Pipeline
 from ..tensors import Array
 from .appearance import Appearance
 from .events import LineCrossed
-from .session import LOW_SCORE, SCORE_OPTION, Found, Session, Step
+from .session import Found, Session, Step, detector_options
 
 Detect = Callable[[Frame], Found]
 """The objects of a picture, as `tensors.readable` gives them."""
@@ -51,11 +51,18 @@ class Delay(msgspec.Struct):
         self.frames += 1
 
 
-def detector(pipeline: Pipeline, options: Mapping[str, Any], *, classes: Collection[int] = ()) -> Detect:
-    """What finds objects with a bundle; with a low threshold unless `options` set one.
+def detector(
+    pipeline: Pipeline,
+    options: Mapping[str, Any],
+    *,
+    classes: Collection[int] = (),
+    tracker: str = "bytetrack",
+) -> Detect:
+    """What finds objects with a bundle.
 
     Args:
         classes: numbers of those that are kept; none for all.
+        tracker: for whom: one that wants to see weak boxes gets them, unless `options` set a threshold.
 
     Raises:
         InputError: the bundle is no object detector.
@@ -66,10 +73,7 @@ def detector(pipeline: Pipeline, options: Mapping[str, Any], *, classes: Collect
             f"{manifest.name} is for {manifest.task or 'no known task'}; expected an object detector",
             hint="pack one with --recipe yolov5, say",
         )
-    given = dict(options)
-    for option in manifest.options:
-        if option.name == SCORE_OPTION and SCORE_OPTION not in given:
-            given[SCORE_OPTION] = min(LOW_SCORE, float(option.default))
+    given = detector_options(options, manifest, tracker)
 
     def detect(frame: Frame) -> Found:
         found = pipeline.readable(pipeline.answer({"image": frame.picture}, given or None))

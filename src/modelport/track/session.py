@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..bundle.manifest import Manifest
 from ..errors import InputError
 from ..tensors import Array
 from .association import Association, Following, follow
@@ -23,9 +24,22 @@ from .shapes import Line, Zone, check_names, checked_line, checked_zone
 Found = list[dict[str, Any]]
 """The objects of a picture, as `tensors.readable` gives them."""
 
-SCORE_OPTION = "score_threshold"
-LOW_SCORE = 0.1
-"""The detector's threshold where the caller sets none: ByteTrack wants to see weak boxes too."""
+_SCORE_OPTION = "score_threshold"
+_LOW_SCORE = 0.1
+_TAKES_WEAK = ("bytetrack", "ocsort")
+"""They look at weak boxes, for objects that they know; the others take every box for an object."""
+
+
+def detector_options(given: Mapping[str, Any], manifest: Manifest, tracker: str) -> dict[str, Any]:
+    """The options that a detector is asked with: those `given`, and a low threshold of the score where
+    they have none and the tracker wants to see weak boxes too.
+    """
+    options = dict(given)
+    if tracker in _TAKES_WEAK:
+        for option in manifest.options:
+            if option.name == _SCORE_OPTION:
+                options.setdefault(_SCORE_OPTION, min(_LOW_SCORE, float(option.default)))
+    return options
 
 
 class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
