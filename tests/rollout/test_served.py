@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from modelport.rollout.plan import Plan
@@ -102,9 +103,42 @@ def test_by_the_files_and_through_a_restart(repo: Path) -> None:
 
 def shadowed(http: httpx.Client) -> float:
     """Requests that the shadow answered as the stable version did."""
-    name = 'modelport_shadow_compared_total{model="colours",result="agreed",version="2"} '
+    return figure(http, 'modelport_shadow_compared_total{model="colours",result="agreed",version="2"} ')
+
+
+def figure(http: httpx.Client, name: str) -> float:
+    """A sample of /metrics; 0 where it is not there yet."""
     lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(name)]
     return float(lines[0].removeprefix(name)) if lines else 0.0
+
+
+def test_who_hung_up_is_dropped_with_the_shadow_and_who_closed_half_is_answered(repo: Path) -> None:
+    modelport("rollout", str(repo / "colours"), "--stable", "1", "--shadow", "2")
+    asking = (
+        b"POST /predict/colours HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(RED) + RED
+    )
+    name = 'modelport_refused_total{model="colours",reason="cancelled",version="%s"} '
+    with served(repo, "--executors", "1") as (url, server), httpx.Client(base_url=url) as http:
+        until(lambda: answering(http, 1) == {"1"} and shadowed(http) > 0)
+        executors = psutil.Process(server.pid).children()
+        address = (http.base_url.host, http.base_url.port)
+        for each in executors:
+            each.suspend()
+        try:
+            for _ in range(150):
+                with socket.create_connection(address) as sock:
+                    sock.sendall(asking)
+            half = socket.create_connection(address, 20)
+            half.sendall(asking)
+            half.shutdown(socket.SHUT_WR)
+            until(lambda: figure(http, name % "1") > 10)
+            until(lambda: figure(http, name % "2") > 10)
+        finally:
+            for each in executors:
+                each.resume()
+        with half, half.makefile("rb") as reply:
+            assert b'"label":"red"' in reply.read()
+    modelport("rollout", str(repo / "colours"), "--clear")
 
 
 @contextmanager

@@ -100,13 +100,13 @@ class Submission:
         if self.slot is not None:
             self.slot.release()
             self.slot = None
-        if self.cancelled:
-            return
-        self.cancelled = True
+        gone, self.cancelled = self.cancelled, True
+        watch, self.watch = self.watch, None
         try:
-            if self.watch is not None:
-                self.watch(result)
-            self.tell(result)
+            if watch is not None:
+                watch(result)
+            if not gone:
+                self.tell(result)
         except Exception:
             # One caller's bug must not keep its batch's other answers back.
             log.exception("a caller failed on its result")

@@ -6,6 +6,7 @@ Knows nothing of models.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from typing import Any, cast
 
@@ -19,6 +20,10 @@ _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     b'Content-Type: application/json\r\nContent-Length: 32\r\n\r\n{"error":"too many connections"}'
 )
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""What every client of HTTP/1.1 passes over (RFC 9110, 15.2). Whether one that sends no more has closed the
+connection or half of it shows in what becomes of bytes that are sent to it, and in nothing else."""
+_LOOK_SECONDS = 0.005
 _LINGER_SECONDS = 2.0
 """How long a refused caller's bytes are still read, so that it gets to read why (a closed socket with
 unread bytes resets the connection, reply and all)."""
@@ -52,13 +57,29 @@ class Connection(Receiver):
 
     def eof_received(self) -> bool:
         """The caller sends no more: it may still read, if it is owed something."""
-        if self._in_message or (self._current is None and not self._waiting):
+        transport, current = self._transport, self._current
+        if self._in_message or current is None or transport is None:
             return False
+        if transport.get_extra_info("ssl_object") is not None:
+            return False  # TLS has no half of a connection: its end is that of both
         self._ignoring = self._ignored = True
-        for exchange in (self._current, *self._waiting):
-            if exchange is not None:
-                exchange.keep_alive = False
+        for exchange in (current, *self._waiting):
+            exchange.keep_alive = False
+        if not current.status and self._parser.get_http_version() != "1.0":
+            transport.write(_CONTINUE)
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, _LOOK_SECONDS)
         return True
+
+    def _look(self, waited: float) -> None:
+        """End it where the caller does not read either: its system has refused the last write."""
+        transport = self._transport
+        if transport is None or self._current is None:
+            return
+        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._abort()
+        else:
+            wait = min(2 * waited, 1.0)
+            asyncio.get_running_loop().call_later(wait, self._look, wait)
 
     def connection_lost(self, problem: Exception | None) -> None:
         self.server.connections.discard(self)

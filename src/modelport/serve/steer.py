@@ -83,7 +83,7 @@ class Steering:
         offered = {option.name for option in shadow.bundle.manifest.options}
         options = {name: value for name, value in (submission.options or {}).items() if name in offered}
         until = submission.deadline + 5.0
-        shadow.submit(
+        pair.asked = shadow.submit(
             lane,
             submission.rows,
             data,
@@ -103,12 +103,16 @@ class _Pair:
         self._name = name
         self._answer: Result | None = None
         self._shadow: Result | Exception | None = None
+        self.asked: Submission | None = None
+        """What the shadow was given."""
 
     def first(self, result: Result | Exception) -> None:
-        """The answer, which the caller got."""
+        """The answer, which the caller got; without one there is nothing to compare with, nor to compute."""
         if isinstance(result, Result):
             self._answer = result
             self._compare()
+        elif self.asked is not None:
+            self.asked.cancelled = True
 
     def second(self, result: Result | Exception) -> None:
         """The shadow's."""
