@@ -7,7 +7,9 @@ Knows nothing of Modelport, which is not in that environment.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import netrc
 import os
 import sys
 from pathlib import Path
@@ -68,8 +70,10 @@ def _resolved(data: Path, runs: Path) -> Path:
 
 
 def _wandb() -> bool:
-    """Whether Weights & Biases is configured; says what is missing where its package is not there."""
-    if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE")):
+    """Whether Weights & Biases is configured, by its variables or by `wandb login`; says what is missing
+    where its package is not there.
+    """
+    if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") or _logged_in()):
         return False
     try:
         import wandb  # noqa: F401
@@ -77,6 +81,13 @@ def _wandb() -> bool:
         print(f"note: for Weights & Biases: {sys.executable} -m pip install wandb", file=sys.stderr)
         return False
     return True
+
+
+def _logged_in() -> bool:
+    """Whether `wandb login` left a key for Weights & Biases' own server."""
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    return False
 
 
 def _typed(extra: dict[str, str]) -> dict[str, Any]:

@@ -266,3 +266,21 @@ def test_one_command_trains_validates_packs_and_verifies(
     assert list((tmp_path / "runs").rglob("events.out.tfevents.*"))  # TensorBoard's curves
     again = trained(tmp_path, data)
     assert again.returncode == 2 and "never changed" in again.stderr
+
+
+def test_weights_and_biases_is_used_where_it_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    training = loaded("train_ultralytics")
+    assert not training._wandb() and not capfd.readouterr().err
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # not installed
+    assert not training._wandb() and "-m pip install wandb" in capfd.readouterr().err
+    (tmp_path / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setitem(sys.modules, "wandb", ModuleType("wandb"))
+    assert training._wandb()
