@@ -1,6 +1,6 @@
 """The detection example as a whole: from drawing the pond to a verified bundle, timed.
 
-    python benchmarks/train_detector.py [FOLDER]
+    python benchmarks/train_detector.py [FOLDER] [--epochs 60]
 
 Needs the environment of Ultralytics (modelport doctor --make ultralytics), which is not part of the time.
 Prints wall and processor seconds: on a machine that does other work as well, the latter divided by the cores
@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "detection"
-SETTINGS = ["--imgsz", "160", "--epochs", "60", "--batch", "8"]
+SETTINGS = ["--imgsz", "160", "--batch", "8"]
 SETTINGS += ["--set", "optimizer=AdamW", "--set", "lr0=0.002", "--set", "close_mosaic=20"]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, epochs: int) -> None:
     for step, command in (
         ("draw", [str(EXAMPLE / "draw_pond.py"), str(folder / "pond")]),
-        ("train to bundle", _training(folder)),
+        ("train to bundle", _training(folder, epochs)),
     ):
         began, before = time.monotonic(), _processor()
         subprocess.run([sys.executable, *command], check=True)
@@ -40,10 +40,10 @@ def main(folder: Path) -> None:
     print(json.dumps(json.loads((folder / "runs" / "result.json").read_text())))
 
 
-def _training(folder: Path) -> list[str]:
+def _training(folder: Path, epochs: int) -> list[str]:
     data, out, runs = folder / "pond" / "data.yaml", folder / "repo", folder / "runs"
     places = ["--data", str(data), "--out", str(out), "--runs", str(runs)]
-    return [str(EXAMPLE / "train.py"), *places, "--name", "geese", *SETTINGS]
+    return [str(EXAMPLE / "train.py"), *places, "--name", "geese", "--epochs", str(epochs), *SETTINGS]
 
 
 def _processor() -> float:
@@ -57,8 +57,10 @@ if __name__ == "__main__":
     parser.add_argument(
         "folder", type=Path, nargs="?", help="where its files go, and stay (without it: nowhere)"
     )
-    if (kept := parser.parse_args().folder) is not None:
-        main(kept)
+    parser.add_argument("--epochs", type=int, default=60, help="fewer only to see whether all of it runs")
+    chosen = parser.parse_args()
+    if chosen.folder is not None:
+        main(chosen.folder, chosen.epochs)
     else:
         with tempfile.TemporaryDirectory() as place:
-            main(Path(place))
+            main(Path(place), chosen.epochs)

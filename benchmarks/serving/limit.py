@@ -7,6 +7,7 @@ measurements of a server. Each runs ONNX Runtime with one thread.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ class Pictures:
     files: tuple[Path, ...]
     by: str
     """`tutorial` (Pillow and NumPy by hand) or `pipeline` (`modelport.Pipeline`, in-process)."""
+    threads: int | None = 1
+    """Of the network; None for one on each core."""
 
     def prepare(self) -> Callable[[], int]:
         """A function that answers every picture once and says how many they were."""
@@ -58,12 +61,13 @@ class Pictures:
         if self.by == "tutorial":
             from .peers.tutorial import answer
 
-            session = open_session(MODELS["conv"].path, 1)
+            session = open_session(MODELS["conv"].path, self.threads)
             one: Callable[[bytes], Any] = lambda data: answer(session, data)  # noqa: E731
         else:
             import modelport
 
-            pipeline = modelport.Pipeline.open(repository("conv", "imagenet") / "conv" / "1")
+            folder = repository("conv", "imagenet") / "conv" / "1"
+            pipeline = modelport.Pipeline.open(folder, threads=self.threads or os.cpu_count() or 1)
             one = lambda data: pipeline.readable(pipeline.answer(pipeline.decode(data)))  # noqa: E731
 
         def call() -> int:

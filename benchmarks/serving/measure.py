@@ -9,10 +9,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .limit import Limit, Network, Sleep, Work
+from .limit import Limit, Network, Pictures, Sleep, Work
 from .machine import alive, busy_seconds, cpu_seconds, memory_mb, wait_for_quiet
 from .models import Model
 from .process import Running, Server, running
@@ -81,9 +81,12 @@ class OfWork:
     work: Work
 
     def reference(self, connections: int, seconds: float) -> Reference:
-        """One process, two processes."""
+        """One process, two processes; pictures for one client also in one process on all cores."""
         one, two = self.limit.pace(self.work, seconds), self.limit.pace(self.work, seconds, 2)
-        return Reference(one.rate, two.rate, one.cpu)
+        if connections > 1 or not isinstance(self.work, Pictures):
+            return Reference(one.rate, two.rate, one.cpu)
+        wide = self.limit.pace(replace(self.work, threads=None), seconds)
+        return Reference(one.rate, two.rate, one.cpu, {"all cores": 1 / wide.rate})
 
 
 @dataclass(frozen=True)

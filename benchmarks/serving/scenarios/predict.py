@@ -34,7 +34,9 @@ def run(context: Context) -> Result:
         "The 224x224 network, torchvision's ImageNet recipe. The other side is FastAPI, Pillow, NumPy "
         "and onnxruntime put together by hand as a tutorial does, `uvicorn` with its defaults, in both its "
         "variants and in one with a session of one thread; the same network, and every answer is checked to "
-        "have the same labels and scores. 16 clients and a lone one. The limit is that work in-process.",
+        "have the same labels and scores. 16 clients and a lone one. The limit is that work in-process; `no "
+        "server` is what would be reached without one: for 16 clients the limit of two cores, for one the "
+        "same work on one picture after the other, the network on all cores.",
     )
     context.lacks(["fastapi"], result)
     for width, height in SIZES:
@@ -74,7 +76,14 @@ def _ratios(title: str, rows: list[Row]) -> Table:
         theirs = {row.server: row for row in rows if row.connections == clients}
         ratios = [over(ours, theirs.get(name)) for name in others]
         cells.append([str(clients), *(f"{ratio:.2f}" if ratio else "-" for ratio in ratios)])
+        bounds = [_unserved(row) / row.rate if (row := theirs.get(name)) else None for name in others]
+        cells.append([f"{clients}, no server", *(f"{ratio:.2f}" if ratio else "-" for ratio in bounds)])
     return Table(title, ["clients", *others], cells)
+
+
+def _unserved(row: Row) -> float:
+    """Answers a second that the machine would give without any server, measured by turns with the row."""
+    return 1 / row.direct["all cores"] if row.connections == 1 else row.rate / row.of_two
 
 
 def _goal(what: str, rows: list[Row], clients: int) -> Goal:
