@@ -55,23 +55,25 @@ def settled_everywhere(
 def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
     """What other machines that can be emulated here answer."""
     replays: list[Replay] = []
-    left_out: list[str] = []
+    left_out: dict[str, list[str]] = {}
     for machine in machines():
         if not machine.available or not machine.ready:
-            left_out.append(f"{machine.title}: {machine.reason or 'it is fetched by verify --on, once'}")
+            reason = machine.reason or f"verify --on {machine.name} fetches what it needs, once"
+            left_out.setdefault(reason, []).append(machine.title)
         elif clock.left < LEAST_SECONDS:
-            left_out.append(f"{machine.title}: the time budget was spent")
+            left_out.setdefault("the time budget was spent", []).append(machine.title)
         else:
             clock.say(f"{candidate.title}: answering on {machine.title}")
             replays.append(
                 replay(candidate.bundle, "", machine, items=evenly(items, ITEMS), seconds=clock.left / 3)
             )
     said = [f"on {each.machine} {each.sentence()}" for each in replays]
+    said += [f"not asked, since {reason}: {', '.join(names)}" for reason, names in left_out.items()]
     return Elsewhere(
         changes=any(each.changes for each in replays),
         portable=portable(replays),
         replays=tuple(each.to_dict() for each in replays),
-        said=(*said, *left_out),
+        said=tuple(said),
     )
 
 

@@ -168,7 +168,9 @@ def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
     with tempfile.TemporaryDirectory(prefix="modelport-start-") as folder:
         place = Path(folder, "item")
         place.write_bytes(item)
-        command = [sys.executable, "-m", "modelport.optimize.startup", str(bundle.path), str(place), how]
+        # -P: a file of the folder that this runs in is not to be taken for a module.
+        program = [sys.executable, "-P", "-m", "modelport.optimize.startup"]
+        command = [*program, str(bundle.path), str(place), how]
         begun = time.perf_counter()
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         seconds = time.perf_counter() - begun

@@ -14,15 +14,20 @@ from .judge import Judgement
 from .outcome import Entry, Report
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 72rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 96rem;
   margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #e4e7eb; vertical-align: top }
 td.n, th.n { text-align: right; white-space: nowrap }
 tr.chosen { background: #e6f4ea }
 tr.refused td, tr.skipped td, tr.slower td, tr.dominated td { color: #6b7280 }
-code { background: #f3f4f6; padding: .1rem .3rem } img { max-width: 100% } .why { font-size: .9em }
+code { background: #f3f4f6; padding: .1rem .3rem } img { max-width: min(100%, 64rem) }
+th.n { white-space: normal } code { overflow-wrap: anywhere }
+td.name { min-width: 11rem } td.why { font-size: .9em; min-width: 20rem } .scroll { overflow-x: auto }
+small { color: #6b7280 } ul { margin: .2rem 0; padding-left: 1.1rem }
 """
+
+COLUMNS = ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "start s", "memory MB", "loss")
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -61,19 +66,18 @@ def _page(report: Report, picture: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     notes = "".join(f"<p>{escape(note)}</p>" for note in report.notes)
     rows = "".join(_row(entry) for entry in report.entries)
-    head = "<th>candidate<th>status"
-    head += "".join(
-        f"<th class=n>{text}" for text in ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "loss")
-    )
+    head = "<th>candidate<th>status" + "".join(f"<th class=n>{text}" for text in COLUMNS)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>optimize: {escape(report.bundle)}</title><style>{_STYLE}</style>
 <h1>{escape(report.bundle)} {escape(report.version)}: {escape(_verdict(report))}</h1>
 <p>Judged by {escape(judged)}, margin {report.margin:g} points. {report.items} items, {report.cores} cores of
 {escape(report.machine)}; {escape(versions)}; {report.seconds:g} s.</p>{notes}{picture}
-<table><thead><tr>{head}<th>why</thead><tbody>{rows}</tbody></table>
+<div class=scroll><table><thead><tr>{head}<th>why</thead><tbody>{rows}</tbody></table></div>
 <p>Latency is of one item end to end (decoding, preparing, network, answer), over the START's in the same
-round, with its 95 % interval. Repeat it: <code>{escape(report.command)}</code></p></html>
+round, with its 95 % interval; items/s are of as many calls at a time as there are cores, at the batch where
+they are most; start is from a new process to its first answer, and memory the most that it had. Repeat it:
+<code>{escape(report.command)}</code></p></html>
 """
 
 
@@ -83,29 +87,47 @@ def _verdict(report: Report) -> str:
 
 def _row(entry: Entry) -> str:
     own, judgement = entry.figures, entry.judgement
-    cells = ["", "", "", "", ""]
+    cells = [""] * (len(COLUMNS) - 1)
     if own is not None:
         cells = [
-            f"{own.ratio.value:.2f} ({own.ratio.low:.2f}–{own.ratio.high:.2f})",
+            _with_interval(own.ratio.value, own.ratio.low, own.ratio.high),
             f"{own.p50_ms:.2f}",
             f"{own.p95_ms:.2f}",
-            f"{own.throughput:.1f} (batch {own.batch})",
+            f"{own.throughput:.1f}<br><small>batch {own.batch}</small>",
             f"{own.size_bytes / 1e6:.2f}",
+            f"{own.start_seconds:.1f}",
+            f"{own.peak_bytes / 1e6:.0f}",
         ]
-    lost = f"{judgement.loss:.2f} ({judgement.low:.2f}–{judgement.high:.2f})" if judgement else ""
+    lost = _with_interval(judgement.loss, judgement.low, judgement.high) if judgement else ""
+    numbers = "".join(f"<td class=n>{cell}" for cell in [*cells, lost])
+    name = f"<td class=name><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
+    again = f"<code>{escape(entry.command)}</code>" if entry.command else ""
+    return (
+        f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}'
+        f"<td class=why>{escape(entry.reason)}{_listed(entry)}{again}"
+    )
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f}<br><small>{low:.2f} to {high:.2f}</small>"
+
+
+def _listed(entry: Entry) -> str:
+    """What there is to be said beside the reason."""
     there = entry.elsewhere.said if entry.elsewhere is not None else ()
-    why = "; ".join(filter(None, [entry.reason, _paired(judgement), *entry.notes, entry.explained, *there]))
-    numbers = "".join(f"<td class=n>{escape(cell)}" for cell in [*cells, lost])
-    name = f"<td><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
-    again = f"<br><code>{escape(entry.command)}</code>" if entry.command else ""
-    return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{escape(why)}{again}'
+    explained = "" if entry.explained in entry.reason else entry.explained
+    said = filter(None, [_paired(entry.judgement), *entry.notes, explained, *there])
+    items = "".join(f"<li>{escape(line)}" for line in said)
+    return f"<ul>{items}</ul>" if items else "<br>"
 
 
 def _paired(judgement: Judgement | None) -> str:
     """McNemar's test in words; empty where there are no classes."""
     if judgement is None or judgement.p_value is None:
         return ""
+    if not judgement.only_start and not judgement.only_candidate:
+        return "it has the same items right as the START"
     return (
-        f"{judgement.only_start} items that the START alone has right, {judgement.only_candidate} that this "
-        f"one alone has: p {judgement.p_value:.2g} (McNemar)"
+        f"{judgement.only_start} right in the START alone, {judgement.only_candidate} in this one alone: "
+        f"p {judgement.p_value:.2g} (McNemar)"
     )

@@ -43,7 +43,7 @@ DETECTION = "object-detection"
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
 SHARE_OF_LATENCY = 0.45
-"""Of the time that is left for measuring."""
+"""Of the time that is left for measuring when every candidate has been started once."""
 QUICK_ROUNDS = 5
 GAIN = 0.97
 """Of the latency of the same network run in the usual way: another way with less is looked at closely."""
@@ -303,7 +303,9 @@ class Search:
         chosen += [entry.id for entry in undecided[:OPEN]]
         candidates = {START: self.start} | {name: self.made[name] for name in chosen}
         self.clock.say(f"measuring {len(candidates)} by turns")
-        items, left = self.calibration.items, self.clock.left
+        items, begun = self.calibration.items, self.clock.spent
+        measure.start_up(self.start, items[0])
+        left = max(0.0, self.clock.left - len(candidates) * (self.clock.spent - begun))
 
         def tick() -> None:
             self.clock.say(f"measuring {len(candidates)} by turns")
