@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,14 @@ def harmful_pickle(path: Path) -> object:
     return path.write_bytes(pickle.dumps({"model": Harmful()}))
 
 
+def plain_pickle(path: Path) -> object:
+    return path.write_bytes(pickle.dumps({"accuracy": 0.93, "classes": ["cat", "dog"]}))
+
+
+def other_pickle(path: Path) -> object:
+    return path.write_bytes(pickle.dumps(Fraction(1, 3)))
+
+
 def empty(path: Path) -> object:
     return path.write_bytes(b"")
 
@@ -162,6 +171,10 @@ ROWS = [
         "export the network without it",
     ),
     Wrong("harmful.pkl", harmful_pickle, Unsupported, "system", ""),
+    Wrong("values.pkl", plain_pickle, InputError, "plain values: there is no model in it", "expected ONNX"),
+    Wrong(
+        "object.pkl", other_pickle, Unsupported, "a pickle of fractions.Fraction, and neither", "torch.save"
+    ),
     Wrong("empty.onnx", empty, InputError, "is empty (0 bytes)", AGAIN),
     Wrong("folder", folder, InputError, "a folder without a model", "expected ONNX"),
     Wrong(

@@ -79,7 +79,7 @@ def refuse_domains(model: ModelProto) -> None:
         standard = node.domain in ("", "ai.onnx")
         known = onnx.defs.has(node.op_type, "") if standard else node.domain in DOMAINS
         if key not in own and not known:
-            strange.setdefault(key, []).append(node.name or f"the one that makes {', '.join(node.output)}")
+            strange.setdefault(key, []).append(node.name or f"that makes {', '.join(node.output)}")
     if not strange:
         return
     said = [
@@ -89,7 +89,6 @@ def refuse_domains(model: ModelProto) -> None:
     more = f", and {len(said) - MAX_NAMED} other operators" if len(said) > MAX_NAMED else ""
     raise Unsupported(
         f"the operator {', '.join(said[:MAX_NAMED])}{more} is not part of ONNX",
-        at=next(iter(strange.values()))[0],
         hint="export the network without it: from standard operators, or with the operator as a function of "
         f"the model; known domains: {', '.join(sorted(d for d in DOMAINS if d))}",
     )

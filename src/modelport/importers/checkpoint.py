@@ -62,6 +62,11 @@ def kind_of_file(source: Any) -> str | None:
     return None
 
 
+def from_torch(path: Path) -> bool:
+    """Whether a pickle is torch's: in its archive, or with the number that its older files begin with."""
+    return bool(zip_members(path)) or file_head(path).startswith(_LEGACY_MAGIC)
+
+
 def pickled_names(path: Path) -> set[str]:
     """The classes and functions that a pickle, or the pickle of a torch archive, names: `torch.nn.X`.
 

@@ -7,9 +7,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from ..errors import NotFound, Unsupported
-from .checkpoint import HARMFUL, pickled_names
+from ..errors import InputError, NotFound, Unsupported
+from .checkpoint import HARMFUL, from_torch, pickled_names
 from .source import Permission, file_head, zip_members
+from .strange import READS
 from .torch_program import code_in, refuse_objects
 
 SHOWN = 6
@@ -129,6 +130,14 @@ def _pickle(path: Path, kind: str, builder: str, permission: Permission) -> str:
             f"{path} holds a pickled object of {_some(harmful)}; opening it would run code from the file, so "
             "it is not opened",
             hint="do not open it anywhere; no model needs that",
+        )
+    if kind == "pickle" and not from_torch(path):
+        if not names:
+            raise InputError(f"{path} is a pickle of plain values: there is no model in it", hint=READS)
+        raise Unsupported(
+            f"{path} is a pickle of {_some(names)}, and neither of PyTorch's nor of scikit-learn's making",
+            hint="torch.save writes a network of PyTorch, and modelport.pack(net, …) takes it from memory; a "
+            "model without a converter is packed as a Python function: FILE.py:NAME",
         )
     if classes and not permission.trust:
         raise Unsupported(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -195,9 +196,8 @@ def _died(process: subprocess.Popen[bytes], folder: Path, limits: Limits, late: 
         return _too_much_memory(limits)
     if (foreseen := _last_words(folder)) is not None:
         return _failure(foreseen, limits)
-    return ModelFailed(
-        f"the process that opened it died (status {code}): {said.splitlines()[-1] if said else '-'}"
-    )
+    lines = [line for line in said.splitlines() if not re.match(r"[IW]\d{4} ", line)]  # TensorFlow's chatter
+    return ModelFailed(f"the process that opened it died (status {code}): {lines[-1] if lines else '-'}")
 
 
 def _too_much_memory(limits: Limits) -> Unsupported:

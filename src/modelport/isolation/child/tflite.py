@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .converter import NotConverted, Refused, Unclear
+from .converter import NotConverted, Refused, Unclear, last_words
 from .frames import Array
 from .tensorflow_graph import Said, import_tensorflow, in_blocks, name_open_axes, packed, rename, to_onnx
 from .tflite_metadata import Metadata, metadata_of
@@ -46,7 +46,15 @@ class Converter:
         """
         tf = import_tensorflow()
         data = path.read_bytes()
+        # The interpreter follows offsets that lead out of a file that was cut short.
+        last_words(
+            Refused(
+                f"TensorFlow Lite ended while it read {path.name}: the file is cut short or damaged",
+                "copy or download it again, and compare its size",
+            )
+        )
         self.interpreter = _interpreter(tf, path)
+        last_words(None)
         model = to_onnx(
             "the TensorFlow Lite model", None, tflite_path=str(path), input_names=None, output_names=None
         )
