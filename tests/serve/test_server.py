@@ -165,6 +165,24 @@ def test_health_index_and_metadata_by_tritonclient(client: triton.InferenceServe
     assert net["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [-1, 3]}]
 
 
+def test_settings_by_tritonclient(client: triton.InferenceServerClient) -> None:
+    assert client.get_trace_settings() == client.get_trace_settings("colours") == {"trace_level": ["OFF"]}
+    assert client.update_trace_settings(settings={"trace_level": "OFF"}) == {"trace_level": ["OFF"]}
+    assert client.get_log_settings() == {"log_info": True, "log_warning": True, "log_error": True}
+    for refused in (
+        lambda: client.update_trace_settings("colours", {"trace_level": ["TIMESTAMPS"]}),
+        lambda: client.update_log_settings({"log_verbose_level": 1}),
+        client.get_system_shared_memory_status,
+        lambda: client.register_system_shared_memory("x", "/psm_0", 64),
+        client.unregister_cuda_shared_memory,
+    ):
+        with pytest.raises(InferenceServerException) as caught:
+            refused()
+        assert caught.value.status() == "501"
+    with pytest.raises(InferenceServerException, match="unknown model"):
+        client.get_trace_settings("nobody")
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_whole_bundle_by_tritonclient(client: triton.InferenceServerClient, binary: bool) -> None:
     def ask(array: np.ndarray, datatype: str) -> triton.InferResult:

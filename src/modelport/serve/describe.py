@@ -6,17 +6,22 @@ One place for HTTP and gRPC alike. Knows nothing of either.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._version import __version__
 from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.entry import Entry
 from ..engine.repository import Repository
+from ..errors import Unsupported
 from ..monitor.metrics import Metrics
 from ..tensors import OIP_DATATYPES, TensorSpec
 from .infer import specs
 from .oip import metadata
 from .rows import is_record
+
+log = logging.getLogger("modelport")
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -26,6 +31,38 @@ EXTENSIONS = (
     "parameters",
     "statistics",
 )
+
+
+TRACE = {"trace_level": ["OFF"]}
+"""Triton's trace settings: nothing is traced by them."""
+
+
+def check_trace(name: str, values: Sequence[object]) -> None:
+    """Raises Unsupported where a trace setting would change something."""
+    if name != "trace_level" or list(values) not in ([], ["OFF"]):
+        raise Unsupported(
+            f"trace setting {name[:100]!r} cannot be changed here",
+            hint="tracing is configured by OTEL_* variables when the server starts",
+        )
+
+
+def log_settings() -> dict[str, bool]:
+    """What is logged, in Triton's words."""
+    levels = (("log_info", logging.INFO), ("log_warning", logging.WARNING), ("log_error", logging.ERROR))
+    return {name: log.isEnabledFor(level) for name, level in levels}
+
+
+def check_log(settings: Iterable[str]) -> None:
+    """Raises Unsupported where there is a log setting to change."""
+    for name in sorted(settings)[:1]:
+        raise Unsupported(
+            f"log setting {name[:100]!r} cannot be changed here", hint="logs are configured at start"
+        )
+
+
+def no_shared_memory(hint: str) -> Unsupported:
+    """A client may not choose what this process maps."""
+    return Unsupported("shared memory is not supported", hint=hint)
 
 
 def server() -> dict[str, Any]:

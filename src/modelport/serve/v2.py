@@ -14,7 +14,7 @@ from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.entry import Entry
 from ..engine.repository import Repository
 from ..errors import InputError, Unavailable
-from . import describe
+from . import describe, v2_settings
 from .body import decode_json, read_body
 from .infer import find, raw_specs, run
 from .oip import encode_response, parse_request, raw_request
@@ -184,4 +184,5 @@ ROUTES: list[BaseRoute] = [
             ("/infer", infer, "POST"),
         )
     ),
+    *v2_settings.ROUTES,
 ]

@@ -14,7 +14,7 @@ from google.protobuf.json_format import ParseDict
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.entry import Entry
 from ...engine.repository import Repository
-from ...errors import InputError, Unavailable, Unsupported
+from ...errors import InputError, Unavailable
 from ...protos import open_inference as oi
 from .. import describe
 from ..infer import find
@@ -123,30 +123,22 @@ class OpenInference:
     async def TraceSetting(self, request: oi.TraceSettingRequest) -> oi.TraceSettingResponse:
         """Nothing is traced by these settings: `trace_level` is OFF and stays so."""
         for name, setting in request.settings.items():
-            if name != "trace_level" or list(setting.value) not in ([], ["OFF"]):
-                raise Unsupported(
-                    f"trace setting {name[:100]!r} cannot be changed here",
-                    hint="tracing is configured by OTEL_* variables when the server starts",
-                )
+            describe.check_trace(name, list(setting.value))
         reply = oi.TraceSettingResponse()
         reply.settings["trace_level"].value.append("OFF")
         return reply
 
     async def LogSettings(self, request: oi.LogSettingsRequest) -> oi.LogSettingsResponse:
-        """What is logged: warnings and errors; the settings cannot be changed from afar."""
-        if request.settings:
-            name = min(request.settings)[:100]
-            raise Unsupported(
-                f"log setting {name!r} cannot be changed here", hint="logs are configured at start"
-            )
+        """What is logged; the settings cannot be changed from afar."""
+        describe.check_log(request.settings)
         reply = oi.LogSettingsResponse()
-        for name, on in (("log_info", False), ("log_warning", True), ("log_error", True)):
+        for name, on in describe.log_settings().items():
             reply.settings[name].bool_param = on
         return reply
 
     async def no_shared_memory(self, request: Any) -> Any:
         """All methods of shared memory: a client may not choose what this process maps."""
-        raise Unsupported("shared memory is not supported", hint="send tensors in raw_input_contents")
+        raise describe.no_shared_memory("send tensors in raw_input_contents")
 
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = no_shared_memory
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = no_shared_memory

@@ -159,6 +159,37 @@ def _of_model(path: str, of: str) -> Operations:
     }
 
 
+_TRACED = answers(struct({"trace_level": array(TEXT)}))
+_LOGGED = answers({"type": "object", "additionalProperties": {"type": "boolean"}})
+
+
+def _trace(path: str) -> Operations:
+    return {
+        f"GET {path}": operation("Triton's trace settings", TAG, _TRACED, refuses(*_READ)),
+        f"POST {path}": operation(
+            "Trace settings cannot be changed from afar",
+            TAG,
+            _TRACED,
+            refuses(*BODY, *_READ, 501),
+            body=takes(json={"type": "object"}),
+        ),
+    }
+
+
+_REGIONS: Operations = {
+    f"{method} /v2/{kind}sharedmemory{path}": operation(
+        "Shared memory, which callers cannot name here", TAG, refuses(*KEYED, 501)
+    )
+    for kind in ("system", "cuda")
+    for method, path in (
+        ("GET", "/status"),
+        ("GET", "/region/{region}/status"),
+        ("POST", "/region/{region}/register"),
+        ("POST", "/region/{region}/unregister"),
+        ("POST", "/unregister"),
+    )
+}
+
 _SERVER = operation(
     "The server, and the protocol's extensions that it has",
     TAG,
@@ -212,4 +243,17 @@ _OPERATIONS: Operations = {
         ),
     ),
 }
-TABLES: Tables = {"v2": _OPERATIONS}
+_SETTINGS: Operations = {
+    **_trace("/v2/trace/setting"),
+    **_trace("/v2/models/{name}/trace/setting"),
+    "GET /v2/logging": operation("What is logged", TAG, _LOGGED, refuses(*KEYED)),
+    "POST /v2/logging": operation(
+        "Log settings cannot be changed from afar",
+        TAG,
+        _LOGGED,
+        refuses(*BODY, *KEYED, 501),
+        body=takes(json={"type": "object"}),
+    ),
+    **_REGIONS,
+}
+TABLES: Tables = {"v2": _OPERATIONS, "v2_settings": _SETTINGS}
