@@ -122,7 +122,9 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     with pytest.raises(InputError, match="have no class"):
         optimize(start, data, out=tmp_path / "out", labelled=loose, tell=said.append)
     assert not [told for told in said if "making it" in told.text]
-    assert not (tmp_path / "out" / "colours" / ".optimize").exists()
+    with pytest.raises(InputError, match="2 items could be read, and at least 8 are needed"):
+        optimize(start, pictures(tmp_path / "few", 2), out=tmp_path / "out")
+    assert not (tmp_path / "out" / "colours").exists()
 
 
 def test_no_time_is_no_budget(capfd: pytest.CaptureFixture[str]) -> None:

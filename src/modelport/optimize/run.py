@@ -19,7 +19,7 @@ from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
 from ..engine.settings import usable_cores
-from ..errors import Unavailable, UsageError
+from ..errors import ModelportError, Unavailable, UsageError
 from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
 from ..sampling import evenly
@@ -92,6 +92,10 @@ def optimize(
             f"cannot write what was found: {problem.strerror or problem} ({problem.filename or folder})",
             hint=f"make room there (or set TMPDIR), and {again}" if room else again,
         ) from problem
+    except ModelportError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # nothing is in it where all was refused at the start
+        raise
     search.found.forget()
     return report
 

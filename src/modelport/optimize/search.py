@@ -7,6 +7,7 @@ where it was.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ class Search:
             START, "as it is", self.found.bundle(START, lambda place: _plain(bundle, place)), ()
         )
         self.clock.say("reading the items")
-        self.calibration: Calibration = read_calibration(self.start.bundle, data)
+        with self._in_vain():
+            self.calibration: Calibration = read_calibration(self.start.bundle, data)
         self.notes: list[str] = []
         """What is to be known of the search itself."""
         self.entries: list[Entry] = []
@@ -124,12 +126,8 @@ class Search:
         Raises:
             ModelportError: the labelled data cannot be read, as `evaluate` says; nothing was made then.
         """
-        try:
+        with self._in_vain():
             self._check()
-        except ModelportError:
-            if not self.found.before:
-                self.found.forget()
-            raise
         bases, steps = list(self.bases()), list(self.passes())
         self.clock.expect(len(bases) + len(steps))
         base, named = self.start, set[str]()
@@ -147,6 +145,16 @@ class Search:
         self._mix(steps, base)
         self._other_ways()
         return self._measured(), self.made
+
+    @contextmanager
+    def _in_vain(self) -> Iterator[None]:
+        """What is refused before anything was made leaves nothing."""
+        try:
+            yield
+        except ModelportError:
+            if not self.found.before:
+                self.found.forget()
+            raise
 
     def _check(self) -> None:
         """What would be in vain is refused, or said, before anything is made."""
