@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from pictures import Pictures, write_folders
+from pictures import DataError, Pictures, read, write_folders
 
 import modelport
 from modelport.evaluate.compare import compare
 from modelport.importers.source import Permission
 from modelport.optimize.count import count
+from modelport.optimize.intervals import interval
 
 RECIPE = Path(__file__).parent / "pictures.toml"
 GOLDEN = 4
@@ -96,6 +97,37 @@ def own_network(path: Path) -> Callable[[Sequence[int], int, tuple[int, int, int
     if not hasattr(module, "network"):
         raise SystemExit(f"error: expected a function network(widths, classes, shape) in {path}, found none")
     return module.network
+
+
+def begun(description: str) -> tuple[argparse.Namespace, Pictures]:
+    """What the command line asks for, and the pictures that it names; the folder of all of it is made."""
+    parser = argparse.ArgumentParser(description=description)
+    add_arguments(parser)
+    args = parser.parse_args()
+    try:
+        pictures = read(args.data, args.side)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from None
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args, pictures
+
+
+def finished(
+    args: argparse.Namespace, pictures: Pictures, ending: str, write: Callable[[str, Path, Path], None]
+) -> None:
+    """Make what is asked for and not there yet, the teacher first, and compare all.
+
+    Args:
+        ending: of the files of networks.
+        write: makes the network of a name, by the teacher's file, and writes it to the last path.
+    """
+    teacher = args.teacher or args.out / f"teacher{ending}"
+    files = {"teacher": teacher} | {name: args.out / f"{name}{ending}" for name in args.only}
+    for name, file in files.items():
+        if not file.is_file():
+            print(f"{name}:")
+            write(name, teacher, file)
+    report(files, pictures, args.out)
 
 
 def report(files: Mapping[str, Path], pictures: Pictures, out: Path) -> list[Row]:
@@ -194,10 +226,8 @@ def seconds(networks: Mapping[str, bytes], shape: tuple[int, int, int]) -> dict[
 
 def ratio(times: np.ndarray, first: np.ndarray) -> tuple[float, float, float]:
     """The median over rounds of times / first, and its 95 % interval by the bootstrap over rounds."""
-    ratios = times / first
-    draws = np.random.default_rng(0).choice(ratios, (1000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), (2.5, 97.5))
-    return float(np.median(ratios)), float(low), float(high)
+    found = interval(times / first)
+    return found.value, found.low, found.high
 
 
 def table(rows: list[Row], items: int) -> str:

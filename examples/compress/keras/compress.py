@@ -32,7 +32,7 @@ from weights import masks_of_fewer, zeros
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "digits"))
 import comparison
-from pictures import DataError, Pictures, read
+from pictures import Pictures
 from train_keras import network as digits
 
 FULL = (16, 32, 64)
@@ -82,44 +82,25 @@ def sparse(teacher: keras.Model, data: Lessons, args: argparse.Namespace) -> ker
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a Keras network smaller, and compare.")
-    comparison.add_arguments(parser)
-    args = parser.parse_args()
+    args, pictures = comparison.begun("Make a Keras network smaller, and compare.")
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    try:
-        pictures = read(args.data, args.side)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from None
     data = lessons(pictures, args.batch, args.flip)
-    args.out.mkdir(parents=True, exist_ok=True)
 
-    def made(name: str) -> keras.Model:
+    def made(name: str, first: Path) -> keras.Model:
+        teacher = None if name == "teacher" else keras.models.load_model(first)
+        keras.utils.set_random_seed(args.seed)
         if name == "pruned":
             return pruned(teacher, data, args)
         if name == "sparse":
             return sparse(teacher, data, args)
-        model = network(pictures, NARROW, args.network)
-        train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
+        whole = teacher is None
+        model = network(pictures, FULL if whole else NARROW, args.network)
+        epochs = args.teacher_epochs if whole else args.student_epochs
+        train(model, data, epochs, peak=0.15, teacher=teacher)
         return model
 
-    first = args.teacher or args.out / "teacher.keras"
-    keras.utils.set_random_seed(args.seed)
-    if first.is_file():
-        teacher = keras.models.load_model(first)
-    else:
-        print("teacher:")
-        teacher = network(pictures, FULL, args.network)
-        train(teacher, data, args.teacher_epochs, peak=0.15)
-        teacher.save(first)
-    files = {"teacher": first}
-    for name in args.only:
-        files[name] = args.out / f"{name}.keras"
-        if not files[name].is_file():
-            print(f"{name}:")
-            keras.utils.set_random_seed(args.seed)
-            made(name).save(files[name])
-    comparison.report(files, pictures, args.out)
+    comparison.finished(args, pictures, ".keras", lambda name, first, file: made(name, first).save(file))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from weights import fewer_weights, zeros
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import comparison
-from pictures import DataError, Pictures, read
+from pictures import Pictures
 
 JUDGED = 256
 """Pictures, drawn anew for each step, that Taylor importances are taken from."""
@@ -75,49 +75,28 @@ def sparse(teacher: nn.Module, data: Lessons, args: argparse.Namespace) -> nn.Mo
     return model
 
 
-def student(teacher: nn.Module, data: Lessons, args: argparse.Namespace, pictures: Pictures) -> nn.Module:
-    """A network with fewer channels from the start, trained by `teacher`."""
-    model = network(pictures, NARROW, args.network)
-    train(model, data, args.student_epochs, peak=0.15, teacher=teacher)
-    return model
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a PyTorch network smaller, and compare.")
-    comparison.add_arguments(parser)
-    args = parser.parse_args()
+    args, pictures = comparison.begun("Make a PyTorch network smaller, and compare.")
     torch.set_num_threads(args.threads)
-    try:
-        pictures = read(args.data, args.side)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from None
     data = lessons(pictures, args.batch, args.flip)
-    args.out.mkdir(parents=True, exist_ok=True)
 
-    def made(name: str) -> nn.Module:
+    def made(name: str, first: Path) -> nn.Module:
+        teacher = None if name == "teacher" else written(first, network(pictures, FULL, args.network))
         torch.manual_seed(args.seed)
         if name == "pruned":
             return pruned(teacher, data, args)
         if name == "sparse":
             return sparse(teacher, data, args)
-        return student(teacher, data, args, pictures)
+        whole = teacher is None
+        model = network(pictures, FULL if whole else NARROW, args.network)
+        epochs = args.teacher_epochs if whole else args.student_epochs
+        train(model, data, epochs, peak=0.2 if whole else 0.15, teacher=teacher)
+        return model
 
-    torch.manual_seed(args.seed)
-    teacher = network(pictures, FULL, args.network)
-    first = args.teacher or args.out / "teacher.pt"
-    if first.is_file():
-        teacher = written(first, teacher)
-    else:
-        print("teacher:")
-        train(teacher, data, args.teacher_epochs, peak=0.2)
-        saved(teacher, pictures.shape, first)
-    files = {"teacher": first}
-    for name in args.only:
-        files[name] = args.out / f"{name}.pt"
-        if not files[name].is_file():
-            print(f"{name}:")
-            saved(made(name), pictures.shape, files[name])
-    comparison.report(files, pictures, args.out)
+    def write(name: str, first: Path, file: Path) -> None:
+        saved(made(name, first), pictures.shape, file)
+
+    comparison.finished(args, pictures, ".pt", write)
 
 
 if __name__ == "__main__":
