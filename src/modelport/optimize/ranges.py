@@ -145,8 +145,10 @@ def _percentile(seen: _Seen) -> float:
 
 def _entropy(seen: _Seen) -> float:
     """The end with the least Kullback-Leibler divergence between what is cut there and its 8-bit form."""
-    counts = seen.counts
-    assert counts is not None
+    assert seen.counts is not None
+    counts = seen.counts.copy()
+    # A ReLU's zeros are exact at any end, and most of what there is: beside them nothing else would count.
+    counts[0] = counts[1]
     levels = LEVELS if seen.low < 0 else 2 * LEVELS
     best, end = np.inf, BINS
     for size in range(levels, BINS + 1, STEP):
