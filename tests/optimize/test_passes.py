@@ -16,9 +16,9 @@ from modelport.optimize.candidate import NotApplicable, Pass, apply, network_of
 from modelport.optimize.explain import fused
 from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import DynamicInt8, StaticInt8
-from modelport.optimize.passes.rewriting import drop_unused, named
 from modelport.optimize.passes.simplify import Simplify
 from modelport.optimize.passes.single import only
+from modelport.optimize.rewriting import drop_unused, named, sort
 from modelport.optimize.sensitivity import layers
 from modelport.optimize.tail import LAYERS
 from modelport.runtimes.onnxruntime import OnnxRuntime
@@ -115,6 +115,10 @@ def test_a_weight_that_a_subgraph_takes_is_kept() -> None:
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     drop_unused(network)
     assert [tensor.name for tensor in network.graph.initializer] == ["one", "two", "given", "yes"]
+    graph.initializer.remove(graph.initializer[0])
+    graph.node.append(helper.make_node("Identity", ["x"], ["one"]))
+    sort(graph)
+    assert [node.op_type for node in graph.node] == ["Identity", "If"]
 
 
 def test_the_layer_that_8_bits_hurt_most_comes_first(tmp_path: Path, calibration: Calibration) -> None:

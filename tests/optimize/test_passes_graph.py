@@ -16,9 +16,9 @@ from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import START, Candidate, NotApplicable, apply
 from modelport.optimize.passes.fold import folded
 from modelport.optimize.passes.layout import Layout, rearranged
-from modelport.optimize.passes.rewriting import copied
 from modelport.optimize.passes.shapes import StaticShapes
 from modelport.optimize.passes.unused import Unused
+from modelport.optimize.rewriting import copied
 from modelport.optimize.ways import ways
 from modelport.runtimes.pipeline import Pipeline
 

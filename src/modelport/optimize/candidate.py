@@ -18,6 +18,7 @@ from ..steps.compile import compile_post
 from ..steps.step import PostStep, step_data
 from ..tensors import Signature
 from .calibration import Calibration
+from .rewriting import sort
 
 START = "start"
 """The id of the bundle that everything is compared with: its network as it is."""
@@ -108,7 +109,7 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         NotApplicable: see `Pass.apply`; also where the network's inputs or outputs would change.
     """
     made = step.apply(network_of(start), calibration)
-    in_order(made.network.graph)
+    sort(made.network.graph)
     try:
         check(made.network)
     except InputError as problem:
@@ -166,21 +167,6 @@ def _changes(start: Bundle, made: Made) -> dict[str, Any]:
         "steps": msgspec.structs.replace(start.manifest.steps, post=tuple(step_data(made.post))),
         "golden": None,  # they were recorded of the outputs that it had
     }
-
-
-def in_order(graph: onnx.GraphProto) -> None:
-    """Sort the nodes, each behind those whose values it takes: converters put theirs at the end."""
-    made = {name for node in graph.node for name in node.output}
-    waiting, known, order = list(graph.node), {""}, []
-    while waiting:
-        ready = [node for node in waiting if all(n in known or n not in made for n in node.input)]
-        if not ready:
-            return  # a circle: the check says so
-        order += ready
-        known |= {name for node in ready for name in node.output}
-        waiting = [node for node in waiting if not set(node.output) <= known]
-    del graph.node[:]
-    graph.node.extend(order)
 
 
 def _public(signature: Any) -> list[tuple[str, str, int]]:

@@ -13,6 +13,7 @@ import msgspec
 import onnx
 
 from ..errors import InputError
+from .rewriting import copied
 
 Shape = tuple[int, ...]
 
@@ -126,8 +127,7 @@ _NOT_COUNTED = {
 
 def _shapes(network: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[str, list[int | None]]:
     """The shape of every value that can be told; None for a size that cannot."""
-    known = onnx.ModelProto()
-    known.CopyFrom(network)
+    known = copied(network)
     constants = {each.name for each in known.graph.initializer}
     del known.graph.value_info[:]
     for each in known.graph.output:

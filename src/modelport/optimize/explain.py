@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import msgspec
 import onnx
 
-from ..runtimes.onnxruntime import UNWANTED
+from ..runtimes.session import DEFAULTS
+from .passes.offline import rewritten
 from .tail import LAYERS
 
 INTEGER = (
@@ -51,18 +50,12 @@ class Fused(msgspec.Struct, frozen=True):
 
 
 def fused(network: bytes) -> Fused:
-    """What this machine's ONNX Runtime makes of a network when it loads it."""
-    import onnxruntime as ort
+    """What this machine's ONNX Runtime makes of a network when it loads it.
 
-    with tempfile.TemporaryDirectory(prefix="modelport-fused-") as folder:
-        place = Path(folder, "optimised.onnx")
-        options = ort.SessionOptions()
-        options.optimized_model_filepath = str(place)
-        options.log_severity_level = 4
-        ort.InferenceSession(
-            network, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNWANTED
-        )
-        graph = onnx.load_model(place).graph
+    Raises:
+        NotApplicable: it does not take it.
+    """
+    graph = rewritten(onnx.load_model_from_string(network), DEFAULTS).graph
     kinds = Counter(node.op_type for node in graph.node)
     return Fused(
         integer=sum(kinds[kind] for kind in INTEGER),

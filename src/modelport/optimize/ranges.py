@@ -21,6 +21,7 @@ from ..runtimes.session import Session
 from ..sampling import evenly
 from ..tensors import Array, Tensors
 from .calibration import Calibration
+from .rewriting import copied, makers
 
 Calibrator = Literal["minmax", "entropy", "percentile"]
 
@@ -186,10 +187,9 @@ def watched(network: onnx.ModelProto, names: Sequence[str]) -> Session:
     Args:
         network: with inferred shapes.
     """
-    own = onnx.ModelProto()
-    own.CopyFrom(network)
+    own = copied(network)
     known = {each.name for each in (*own.graph.output, *own.graph.input)}
-    made = {name for node in own.graph.node for name in node.output}
+    made = makers(own.graph).keys()
     kinds = {each.name: each for each in own.graph.value_info}
     own.graph.output.extend(kinds[name] for name in names if name in made - known)
     return OnnxRuntime().open(own.SerializeToString(), threads=usable_cores())

@@ -17,8 +17,8 @@ from ..sampling import evenly
 from .bench.profilers import OnnxProfiled
 from .calibration import Calibration
 from .passes.int8 import ready
-from .passes.rewriting import copied
 from .passes.single import only
+from .rewriting import copied
 from .tail import LAYERS, behind
 
 ITEMS, LEAST_ITEMS = 16, 2

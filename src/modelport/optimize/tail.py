@@ -9,6 +9,8 @@ from __future__ import annotations
 import onnx
 from onnx import NodeProto
 
+from .rewriting import makers
+
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators that the weights are of."""
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "PRelu", "HardSigmoid", "HardSwish")
@@ -24,7 +26,7 @@ def behind(network: onnx.ModelProto) -> tuple[str, ...]:
     Args:
         network: in which every node has a name.
     """
-    made_by = {name: node for node in network.graph.node for name in node.output}
+    made_by = makers(network.graph)
     before = _before_layers(network, made_by)
     found = []
     for node in network.graph.node:
@@ -42,7 +44,7 @@ def heads(network: onnx.ModelProto) -> tuple[str, ...]:
 
     Empty where one layer is the last, as a classifier's.
     """
-    made_by = {name: node for node in network.graph.node for name in node.output}
+    made_by = makers(network.graph)
     before = _before_layers(network, made_by)
     last = [node.name for node in network.graph.node if _is_layer(node, made_by) and node.name not in before]
     return tuple(last) if len(last) > 1 else ()

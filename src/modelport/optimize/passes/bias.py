@@ -17,7 +17,7 @@ from ...sampling import evenly
 from ...tensors import Array
 from ..calibration import Calibration
 from ..ranges import rows_of, watched
-from .rewriting import makers, settings_of
+from ..rewriting import makers, settings_of
 
 ITEMS = 16
 """Prepared items that means are measured on."""

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .rewriting import drop_unused, makers, put_before, replace, settings_of
+from ..rewriting import drop_unused, makers, put_before, replace, settings_of
 
 CHANNELS = 4
 """More than these fill the registers by themselves."""

@@ -20,10 +20,10 @@ from ...runtimes.form import DEFAULT
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 from ..ranges import Calibrator, NotFinite, ranges, rows_of
+from ..rewriting import drop_unused, makers, named
 from ..tail import LAYERS, behind, heads
 from .bias import corrected
 from .fold import folded, moves, quantized_first
-from .rewriting import drop_unused, makers, named
 from .runtime import check_here
 from .ties import tied
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
-from .rewriting import copied, drop_unused, replace, settings_of
+from ..rewriting import copied, drop_unused, replace, settings_of
 
 LEAST = 1 << 14
 """Weights of a layer, below which two layers cost more than one."""

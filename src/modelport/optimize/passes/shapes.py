@@ -10,7 +10,7 @@ import onnx
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
-from .rewriting import copied
+from ..rewriting import copied
 
 
 class StaticShapes(msgspec.Struct, frozen=True):

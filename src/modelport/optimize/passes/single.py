@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import NodeProto, helper
 
+from ..rewriting import copied, makers, put_before
 from ..tail import LAYERS
-from .rewriting import copied, makers, put_before
 
 
 def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> onnx.ModelProto | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,7 +13,7 @@ from ...steps.step import PostStep, parse_steps
 from ...steps.tables import Drop
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
-from .rewriting import copied, drop_unused
+from ..rewriting import copied, drop_unused, taken
 
 SHOWN = 6
 
@@ -78,20 +77,10 @@ def _drop_dead_nodes(graph: onnx.GraphProto) -> None:
         if needed.isdisjoint(node.output):
             graph.node.remove(node)
         else:
-            needed |= set(_taken(node))
+            needed |= set(taken(node))
     made = {name for node in graph.node for name in node.output}
     for value in [value for value in graph.value_info if value.name not in made]:
         graph.value_info.remove(value)
-
-
-def _taken(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node takes, and what the graphs inside of it may take from outside."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from (value.name for value in graph.output)
-            for inner in graph.node:
-                yield from _taken(inner)
 
 
 def _alike(calibration: Calibration) -> str:

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
-from .rewriting import drop_unused, named, replace, settings_of
+from ..rewriting import drop_unused, named, replace, settings_of
 
 LEAST = 1 << 16
 """Numbers of a matrix, below which reading it costs little."""
@@ -35,16 +35,18 @@ class WeightOnly(msgspec.Struct, frozen=True):
         return f"weights of matrix products in {self.bits} bits"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        own, large, small = _products(network)
+        if not large:
+            raise NotApplicable(f"no matrix product has {LEAST} weights or more")
         try:
             from onnxruntime.quantization.matmul_nbits_quantizer import (
                 DefaultWeightOnlyQuantConfig,
                 MatMulNBitsQuantizer,
             )
         except ImportError as problem:
+            if problem.name == "onnx_ir":
+                raise NotApplicable("needs onnx-ir; pip install 'modelport[optimize]'") from problem
             raise NotApplicable(f"this ONNX Runtime has no MatMulNBits: {problem}") from problem
-        own, large, small = _products(network)
-        if not large:
-            raise NotApplicable(f"no matrix product has {LEAST} weights or more")
         config = DefaultWeightOnlyQuantConfig(block_size=self.block, is_symmetric=True, bits=self.bits)
         try:
             quantizer = MatMulNBitsQuantizer(own, nodes_to_exclude=small, algo_config=config)

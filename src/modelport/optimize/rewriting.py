@@ -1,14 +1,12 @@
-"""What passes do to a graph: name its nodes, put others in a node's place, drop what nobody asks for."""
+"""What is done to a graph: its nodes named, sorted, put in another's place; what nobody asks for dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
-
-from ...importers.canonical import nodes_of
 
 
 def copied(network: onnx.ModelProto) -> onnx.ModelProto:
@@ -39,6 +37,31 @@ def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
+def taken(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node takes, and what the graphs inside of it may take from outside."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from taken(inner)
+
+
+def sort(graph: onnx.GraphProto) -> None:
+    """Sort the nodes, each behind those whose values it takes: converters put theirs at the end."""
+    made = makers(graph).keys()
+    waiting, known, order = list(graph.node), set[str](), []
+    while waiting:
+        ready = [node for node in waiting if all(n in known or n not in made for n in taken(node))]
+        if not ready:
+            return  # a circle: the check says so
+        order += ready
+        known |= {name for node in ready for name in node.output}
+        waiting = [node for node in waiting if not set(node.output) <= known]
+    del graph.node[:]
+    graph.node.extend(order)
+
+
 def put_before(graph: onnx.GraphProto, node: onnx.NodeProto, new: Sequence[onnx.NodeProto]) -> None:
     """Put other nodes right before one."""
     place = list(graph.node).index(node)
@@ -54,7 +77,7 @@ def replace(graph: onnx.GraphProto, node: onnx.NodeProto, new: Sequence[onnx.Nod
 
 def drop_unused(network: onnx.ModelProto) -> None:
     """Take out the weights that no node takes any more, in a subgraph either, and that are no outputs."""
-    asked = {name for node in nodes_of(network) for name in node.input}
-    asked |= {value.name for value in network.graph.output}
-    for tensor in [tensor for tensor in network.graph.initializer if tensor.name not in asked]:
-        network.graph.initializer.remove(tensor)
+    graph = network.graph
+    asked = {name for node in graph.node for name in taken(node)} | {value.name for value in graph.output}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in asked]:
+        graph.initializer.remove(tensor)
