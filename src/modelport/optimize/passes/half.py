@@ -17,14 +17,8 @@ class Half(msgspec.Struct, frozen=True):
     """float16 with float32 at the ends; a processor without float16 arithmetic computes in float32."""
 
     name: ClassVar[str] = "fp16"
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "float16"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "float16"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -47,14 +47,8 @@ class DynamicInt8(msgspec.Struct, frozen=True):
     """Weights of matrix products in 8 bits; the other side's ranges are found as it runs."""
 
     name: ClassVar[str] = "dynamic-int8"
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "dynamic int8"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "dynamic int8"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -26,14 +26,8 @@ class Offline(msgspec.Struct, frozen=True):
     """
 
     name: ClassVar[str] = "ort-offline"
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "rewritten by ONNX Runtime beforehand"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "rewritten by ONNX Runtime beforehand"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         made = rewritten(network, {"optimization": "basic"})

@@ -23,15 +23,9 @@ class StaticShapes(msgspec.Struct, frozen=True):
     """
 
     name: ClassVar[str] = "static-shapes"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "sizes that never change written down"
     shapes: Mapping[str, tuple[int | str, ...]] = {}
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "sizes that never change written down"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         own, settled = copied(network), dict[str, int]()

@@ -19,14 +19,8 @@ class Simplify(msgspec.Struct, frozen=True):
     """onnxslim: constants folded, shapes settled, dead nodes removed, common chains fused."""
 
     name: ClassVar[str] = "simplify"
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "graph simplified"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "graph simplified"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         try:

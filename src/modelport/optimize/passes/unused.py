@@ -27,15 +27,9 @@ class Unused(msgspec.Struct, frozen=True):
     """
 
     name: ClassVar[str] = "unused"
+    id: ClassVar[str] = name
+    title: ClassVar[str] = "without what nobody asks for"
     steps: tuple[Any, ...] = ()
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-    @property
-    def title(self) -> str:
-        return "without what nobody asks for"
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         own, told = copied(network), []
