@@ -157,7 +157,7 @@ def test_labels_are_counted_and_the_recipes_own_give_way() -> None:
     assert "47 classes" in letters.notes[0]
     with pytest.raises(UsageError, match="1001 labels for the 1000 classes") as caught:
         settled("imagenet", net(3, 224, 224), labels=["background"] + ["x"] * 1000)
-    assert "begins with 'background'" in str(caught.value.hint)
+    assert "leave out the first line, 'background'" in str(caught.value.hint)
     assert "`labels` was dropped" in settled("imagenet", net(3, 224, 224)).notes[-1]
 
 
@@ -245,7 +245,7 @@ def test_a_recipe_of_the_users_by_path(tmp_path: Path) -> None:
         (MINE.replace("mean =", "means ="), "no parameter 'means'", "'mean'"),
         (MINE.replace('"$side"', '"$sid"'), r"'\$sid' is used and not in", "'side'"),
         (MINE.replace("side = 64", "side = [1]"), r"parameters", None),
-        (MINE.replace('"bgr"', '"gbr"'), "gbr", None),
+        (MINE.replace('"bgr"', '"gbr"'), "gbr", "`order` is one of rgb, bgr"),
         (MINE.replace("[0, 0, 0]", "[0, 0]"), "background|decode", None),
         ('task = "a"\npre = [3]', "expected a step", None),
     ],

@@ -305,4 +305,4 @@ def _off_by_one(labels: Sequence[str], classes: int) -> str:
         "dummy",
         "__background__",
     )
-    return f"; the list begins with {labels[0]!r}, which this network does not have" if extra else ""
+    return f"; leave out the first line, {labels[0]!r}: this network has no such class" if extra else ""

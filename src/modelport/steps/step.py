@@ -9,7 +9,7 @@ golden cases are recorded with it, so that `verify` compares two things that can
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import msgspec
 
@@ -91,4 +91,15 @@ def _parse_step(item: Any, known: Mapping[str, type[S]], at: str) -> S:
     try:
         return msgspec.convert(parameters, known[name])
     except (msgspec.ValidationError, ValueError) as problem:
-        raise UsageError(f"step {name!r}: {problem}", at=at) from problem
+        hint = _choices(parameters, known[name])
+        raise UsageError(f"step {name!r}: {problem}", at=at, hint=hint) from problem
+
+
+def _choices(parameters: Mapping[str, Any], step: type[msgspec.Struct]) -> str | None:
+    """What may be said, where a parameter takes one of a few words and was given another."""
+    for field in msgspec.structs.fields(step):
+        given = parameters.get(field.encode_name)
+        words = [each for each in get_args(field.type) if isinstance(each, str)]
+        if words and isinstance(given, str) and given not in words:
+            return f"`{field.encode_name}` is one of {', '.join(words)}"
+    return None
