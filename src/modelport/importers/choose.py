@@ -34,6 +34,8 @@ def choose_recipe(
     stated = importer.declared(source, specs) if isinstance(importer, Declares) else None
     if named is None and stated is not None:
         tell(f"the recipe is read from {stated.why} (--recipe takes another)")
+        if stated.assumed:
+            tell(stated.assumed)
         labels = stated.labels or stated.recipe.labels
         return msgspec.structs.replace(stated.recipe, labels=labels), stated.settings
     if named is not None and stated is not None:

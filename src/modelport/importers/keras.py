@@ -62,12 +62,12 @@ class KerasImporter(ConvertedImporter):
         signature = self.signature(source, inputs)
         if not isinstance(stated, dict) or signature is None or not _classifies(signature):
             return None
-        self.permission.tell(
+        assumed = (
             "the file says what happens to the pixels, not how a picture gets its size: the whole picture, "
             "bilinear, as Keras's own data sets are read (--set kernel=… takes another; modelport fit-steps "
             "finds out which it was)"
         )
-        return Declared(pixels_recipe("keras"), str(stated.get("pixels"))[:200])
+        return Declared(pixels_recipe("keras"), str(stated.get("pixels"))[:200], assumed=assumed)
 
     def graph(self, source: Any) -> onnx.ModelProto | None:
         """The converted network of a file; None for an object."""

@@ -100,6 +100,8 @@ class Declared(msgspec.Struct, frozen=True):
     """Where the source says it, in a few words: `its image processor`."""
     settings: dict[str, Any] = {}
     labels: tuple[str, ...] = ()
+    assumed: str = ""
+    """What the source does not say and the recipe takes for granted: a sentence for whoever packs it."""
 
 
 class Importer(Protocol):

@@ -41,7 +41,7 @@ class TFLiteImporter(ConvertedImporter):
         if taken is None:
             return None
         steps, why = taken
-        self.permission.tell(
+        assumed = (
             f"{why} says what happens to the pixels, not how a picture gets its size: the whole picture, "
             "bilinear, as TensorFlow Lite's task library does it (--set kernel=… takes another; modelport "
             "fit-steps finds out which it was)"
@@ -60,7 +60,7 @@ class TFLiteImporter(ConvertedImporter):
             ),
             post=(*_scores(said), {"top_k": {"k": "$top_k"}}, "labels"),
         )
-        return Declared(recipe, why)
+        return Declared(recipe, why, assumed=assumed)
 
 
 def _channels(signature: Signature) -> int | None:
