@@ -41,6 +41,28 @@ OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
         "record golden cases with OpenCV itself",
         "pip install 'modelport[opencv]'",
     ),
+    "sklearn": (
+        ("scikit-learn", "skl2onnx", "skops", "pandas"),
+        "pack models of scikit-learn",
+        "pip install 'modelport[sklearn]'",
+    ),
+    "text": (("tokenizers",), "tokenize as Hugging Face does", "pip install 'modelport[text]'"),
+    "optimize": (
+        ("onnxslim", "onnx-ir", "sympy", "matplotlib"),
+        "try every candidate of optimize",
+        "pip install 'modelport[optimize]'",
+    ),
+    "jpeg": (("simplejpeg",), "decode JPEG more quickly", "pip install 'modelport[jpeg]'"),
+    "grpc": (
+        ("grpcio", "protobuf", "grpcio-health-checking", "grpcio-reflection"),
+        "answer gRPC",
+        "pip install 'modelport[grpc]'",
+    ),
+    "otel": (
+        ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+        "send traces",
+        "pip install 'modelport[otel]'",
+    ),
 }
 """Feature -> (distributions, any of those joined by |), what it is for, how to get it."""
 
@@ -114,7 +136,9 @@ def _runtime(name: str) -> dict[str, Any]:
         runtime = plugins.load("runtimes", name)()
         return {"name": name, "ok": True, "about": runtime.describe()}
     except (ModelportError, ImportError) as problem:
-        return {"name": name, "ok": False, "about": str(problem)}
+        hint = problem.hint if isinstance(problem, ModelportError) else None
+        about = problem.message if isinstance(problem, ModelportError) else str(problem)
+        return {"name": name, "ok": False, "about": about, "install": hint or ""}
 
 
 def _machines() -> list[dict[str, Any]]:
@@ -172,7 +196,11 @@ def _print(report: dict[str, Any]) -> None:
         (name, _mark(found), found or "", f"pip install {name}" if not found else "")
         for name, found in report["core"].items()
     ]
-    rows += [(r["name"] + " runtime", _mark(r["ok"]), r["about"], "") for r in report["runtimes"]]
+    some = any(runtime["ok"] for runtime in report["runtimes"])
+    rows += [
+        (r["name"] + " runtime", _mark(r["ok"], optional=some), r["about"], r.get("install", ""))
+        for r in report["runtimes"]
+    ]
     for feature in report["features"]:
         found = ", ".join(f"{name} {number}" for name, number in feature["found"].items() if number)
         need = "" if feature["ok"] else f"to {feature['purpose']}: {feature['install']}"
