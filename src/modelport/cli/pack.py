@@ -78,8 +78,9 @@ if TYPE_CHECKING:
 def command(source: str, as_json: bool, **options: Any) -> None:
     """Pack SOURCE into the model repository OUT, and prove that the packed model is the same.
 
-    SOURCE is told by its content: an ONNX file, a TorchScript .pt, a torch.export .pt2, a Keras .keras or
-    .h5, or, with --trust, a .pt checkpoint of Ultralytics or YOLOv5. The recipe is compiled to standard ONNX
+    SOURCE is told by its content: a file or folder of ONNX, PyTorch, Keras, TensorFlow, PaddlePaddle,
+    MXNet, Caffe, Darknet, scikit-learn, XGBoost, LightGBM, CatBoost or Hugging Face, or FILE.py:NAME.
+    What is code needs --trust. The recipe is compiled to standard ONNX
     operators; golden cases are recorded from the source framework and replayed; a conversion that is not the
     same model is refused (exit code 1).
     """

@@ -80,7 +80,7 @@ def _policy_options(function: Command) -> Command:
 @click.option("--rollback", is_flag=True, help="Drop the canary; without one, undo the last promotion.")
 @click.option("--clear", is_flag=True, help="No plan: the newest version answers.")
 @click.option("--reason", default="", help="Why, for the history.")
-@click.option("--url", help="Ask and change a running server: http://127.0.0.1:8000")
+@click.option("--url", help="Ask and change a running server at its --admin-port: http://127.0.0.1:8901")
 @click.option("--key", help="The server's admin key, with --url.")
 @json_option
 def command(model: str, reason: str, url: str | None, key: str | None, as_json: bool, **options: Any) -> int:
@@ -91,7 +91,7 @@ def command(model: str, reason: str, url: str | None, key: str | None, as_json: 
     code 1: the last thing that happened is that the policy rolled back.
     """
     if key and not url:
-        raise UsageError("--key is for a server", hint="--url http://127.0.0.1:8000")
+        raise UsageError("--key is for a server", hint="--url http://127.0.0.1:8901")
     action = _action(options, _said())
     place: Place = Server(url, Path(model).name, key) if url else Folder.at(Path(model))
     shown = place.show() if action is None else action(place, reason)

@@ -206,8 +206,12 @@ class Server:
         text = f"{self.url} says {status}: {words or 'nothing more'}"
         if status in (401, 403):
             return Unsupported(text, hint="--key, or MODELPORT_ROLLOUT_KEY: a key with the scope admin")
-        if status == 404 and words in ("", "Not Found"):
-            return NotFound(text, hint="does it serve the management API?")
+        if status == 404 and (words in ("", "Not Found") or "no version 'rollout'" in words):
+            return NotFound(
+                f"{self.url} has no administration",
+                hint="give the address of the server's --admin-port, which `modelport serve` opens where it "
+                "and --keys are given; without --url the plan is written to the repository",
+            )
         kinds: dict[int, type[ModelportError]] = {400: UsageError, 404: NotFound, 409: Conflict}
         return kinds.get(status, InputError if status < 500 else Unsupported)(text)
 

@@ -121,6 +121,25 @@ def _within_descriptors(limits: Limits) -> Limits:
     return msgspec.structs.replace(limits, max_connections=max(1, soft - _SPARE_FILES))
 
 
+def _grpc_parts() -> tuple[Any, Any]:
+    """What starts gRPC, and its certificates; asked for before models are loaded, which takes long.
+
+    Raises:
+        Unsupported: grpcio is not there, or does not go with the protobuf that is.
+    """
+    try:
+        from .grpc.server import start_grpc
+        from .grpc.tls import TlsFiles
+    except (ImportError, RuntimeError) as problem:
+        # grpcio's packages refuse a protobuf that another package has put in the place of theirs.
+        words = " ".join(str(problem).split())[:300]
+        raise Unsupported(
+            f"gRPC does not work here ({type(problem).__name__}: {words})",
+            hint="pip install --upgrade 'modelport[grpc]', together with what else needs protobuf",
+        ) from problem
+    return start_grpc, TlsFiles
+
+
 def _quiet_collector() -> None:
     """What was made until now stays; and requests leave no cycles, so that there is little to look for."""
     gc.collect()
@@ -178,6 +197,8 @@ class Serving:
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._renew)
         settings = self.settings
+        if settings.grpc_port is not None:
+            _grpc_parts()
         repository = Repository(self._source, settings.engine, metrics=self.metrics, keep=settings.keep)
         traffic = Traffic(
             RepositoryVersions(repository), metrics=self.metrics.model, judges=self.settings.workers
@@ -261,20 +282,11 @@ class Serving:
         self._listeners.append(listener)
 
     async def _grpc(self, state: Any, finished: Finished | None) -> Any:
-        try:
-            from .grpc.server import start_grpc
-            from .grpc.tls import TlsFiles
-        except (ImportError, RuntimeError) as problem:
-            # grpcio's packages refuse a protobuf that another package has put in the place of theirs.
-            words = " ".join(str(problem).split())[:300]
-            raise Unsupported(
-                f"gRPC does not work here ({type(problem).__name__}: {words})",
-                hint="pip install --upgrade 'modelport[grpc]', together with what else needs protobuf",
-            ) from problem
+        start_grpc, tls_files = _grpc_parts()
         settings = self.settings
         tls = None
         if settings.tls_cert:
-            tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+            tls = tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         return await start_grpc(
             state,
             settings.host,
