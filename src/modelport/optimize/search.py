@@ -16,9 +16,11 @@ import msgspec
 import numpy as np
 
 from ..bundle.store import Bundle
+from ..engine.settings import usable_cores
 from ..errors import ModelportError, Unsupported
 from ..runtimes.form import DEFAULT
 from . import measure
+from .bench.noise import disturbed, look
 from .calibration import Calibration, read_calibration
 from .candidate import START, Candidate, NotApplicable, Pass, apply, network_of
 from .choose import gate_reason
@@ -318,8 +320,10 @@ class Search:
         def tick() -> None:
             self.clock.say(f"measuring {len(candidates)} by turns")
 
+        before, begun = look(), self.clock.spent
         times = measure.latencies(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
         rates = measure.throughputs(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
+        self.notes += disturbed(before, look(), self.clock.spent - begun, usable_cores())
         figures = {
             name: measure.figures(candidate, times[name], times[START], rates[name], items[0])
             for name, candidate in candidates.items()
