@@ -39,6 +39,7 @@ WORK = ".optimize"
 TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
 ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EVALUATION = (("--split", "split"), ("--column", "target"))
 """Options of the command line, and what `evaluate` calls them."""
 PORTABLE = ("fp16", "simplify", "unused", "static-shapes", "heads", "low-rank")
@@ -86,18 +87,24 @@ def optimize(
         report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
         report = _written(opened, folder, new_version, report, made)
     except OSError as problem:
-        room = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        again = "run the same again: it goes on where it was"
-        raise Unavailable(
-            f"cannot write what was found: {problem.strerror or problem} ({problem.filename or folder})",
-            hint=f"make room there (or set TMPDIR), and {again}" if room else again,
-        ) from problem
-    except ModelportError:
+        raise _unwritten(problem, folder) from problem
+    except ModelportError as problem:
+        cause = problem.__cause__
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            raise _unwritten(cause, folder) from problem
         with contextlib.suppress(OSError):
             folder.rmdir()  # nothing is in it where all was refused at the start
         raise
     search.found.forget()
     return report
+
+
+def _unwritten(problem: OSError, folder: Path) -> Unavailable:
+    again = "run the same again: it goes on where it was"
+    return Unavailable(
+        f"cannot write what was found: {problem.strerror or problem} ({problem.filename or folder})",
+        hint=f"make room there (or set TMPDIR), and {again}" if problem.errno in FULL else again,
+    )
 
 
 def _written(
