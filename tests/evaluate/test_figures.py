@@ -122,7 +122,7 @@ def test_the_hits_give_the_figures_of_faster_coco_eval(seed: int) -> None:
     scorer = DetectionScorer(outcomes)
     values = scorer.values()
     once = scorer.resampled(np.ones((1, len(outcomes)), np.int32))
-    for name in ("map", "map50", "map75", "mar100"):
+    for name in ("map", "map50", "map75", "mar100", "precision", "recall", "f1"):
         assert once[name][0] == pytest.approx(values[name], abs=1e-9), name
     assert 0 < (values["map"] or 0) < 1
     per_class = scorer.of_classes(["a", "b"])
@@ -139,6 +139,11 @@ def test_pictures_drawn_twice_count_twice() -> None:
         whole = DetectionScorer([outcomes[n] for n in np.repeat(np.arange(len(outcomes)), times)])
         # Copies of a picture have equal scores, which a library takes one after the other.
         assert drawn["map"][row] == pytest.approx(whole.values()["map"], abs=0.03)
+        twice = scorer.resampled(2 * weights)
+        for name in ("precision", "recall", "f1"):
+            assert (
+                twice[name][row] == drawn[name][row] <= (1 if name != "f1" else whole.values()["f1"] + 1e-9)
+            )
 
 
 def test_no_box_no_truth_and_a_perfect_answer() -> None:

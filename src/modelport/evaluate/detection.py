@@ -33,6 +33,7 @@ class DetectionScorer:
     def __init__(self, outcomes: Sequence[Detected]) -> None:
         self.outcomes = outcomes
         self.hits = hits_of(outcomes)
+        self._best = working_point(self.hits)
 
     def values(self) -> dict[str, float | None]:
         """Each metric on all pictures, the mean over classes of their average precision first.
@@ -40,17 +41,21 @@ class DetectionScorer:
         Raises:
             Unsupported: faster-coco-eval is not installed.
         """
-        best, coco = working_point(self.hits), coco_figures(self.outcomes)
+        coco = coco_figures(self.outcomes)
         theirs = ultralytics_map(self.outcomes)
         return {
             **{name: coco[name] for name in ("map", "map50", "map75", "mar100")},
             "ultralytics_map": theirs["map"],
             "ultralytics_map50": theirs["map50"],
-            **best,
+            **self._best,
         }
 
     def resampled(self, weights: Array) -> dict[str, Array]:
-        """map, map50, map75 and mar100 on draws: weights int32[r, pictures] -> float64[r] for each."""
+        """Metrics on draws: weights int32[r, pictures] -> float64[r] for each.
+
+        Those in the way of Ultralytics are left out. Precision, recall and F1 are at the threshold that is
+        the best on all pictures.
+        """
         precisions, recalls = [], []
         for hits in self.hits.values():
             precision, recall = average_precision(hits, weights)
@@ -64,11 +69,27 @@ class DetectionScorer:
             "map50": _mean(whole[:, _HALF], 0),
             "map75": _mean(whole[:, _THREE_QUARTERS], 0),
             "mar100": _mean(reached, (0, 1)),
+            **self._at_best(weights),
         }
+
+    def _at_best(self, weights: Array) -> dict[str, Array]:
+        """Precision, recall and F1 of all classes together on draws; NaN where one is not defined."""
+        threshold = self._best["score_threshold"]
+        if threshold is None:
+            return {}
+        right, found, true = np.zeros((3, weights.shape[1]))
+        for hits in self.hits.values():
+            kept = (hits.score >= threshold) & ~hits.ignored[_HALF]
+            np.add.at(found, hits.picture[kept], 1)
+            np.add.at(right, hits.picture[kept], hits.hit[_HALF][kept])
+            true += hits.true
+        right, found, true = (weights @ each for each in (right, found, true))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {"precision": right / found, "recall": right / true, "f1": 2 * right / (found + true)}
 
     def of_classes(self, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
         """Average precision of each class with true boxes, and precision and recall at the working point."""
-        threshold = working_point(self.hits)["score_threshold"]
+        threshold = self._best["score_threshold"]
         found = []
         for index, hits in self.hits.items():
             once = np.ones((1, len(hits.true)), np.int32)
