@@ -119,7 +119,7 @@ def _prepare(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--out {folder}: it may not be written to")
     if find_spec("matplotlib") is None:
-        raise Unsupported("the plot needs matplotlib", hint="pip install 'modelport[optimize]'")
+        raise Unsupported("plots need matplotlib", hint="pip install 'modelport[optimize]'")
 
 
 def _write(found: Bench, folder: Path) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import Unsupported
 from ..tensors import Array
+from .figure import BLUE, GREEN, GREY, ORANGE, RED, page
 from .matching import Hits
 from .values import Classified, Measured
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a8f98"
 MOST_CLASSES = 30
 """Classes in one confusion matrix; of more, those with the most mistakes are shown."""
 _MOST_CURVES = 6
@@ -26,30 +24,11 @@ def figure(draw: Callable[[Any], None], *, width: float = 6.0, height: float = 4
     Raises:
         Unsupported: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as problem:
-        raise Unsupported(
-            "a report's plots need matplotlib", hint="pip install 'modelport[evaluate]'"
-        ) from problem
-    settings = {
-        "svg.hashsalt": "modelport",
-        "svg.fonttype": "path",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": GREY,
-        "axes.grid": True,
-        "grid.color": "#e4e7eb",
-        "axes.axisbelow": True,
-    }
-    with matplotlib.rc_context(settings):
-        page = Figure(figsize=(width, height), layout="constrained")
-        draw(page.add_subplot())
-        file = io.BytesIO()
-        page.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue().decode()
+
+    def whole(figure: Any) -> None:
+        draw(figure.add_subplot())
+
+    return page(whole, width=width, height=height, format="svg", extra="evaluate").decode()
 
 
 def confusion(names: Sequence[str], table: Array, *, found: str = "answered") -> str:

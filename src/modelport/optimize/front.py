@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
-from ..errors import Unsupported
+from ..evaluate.figure import BLUE, GREEN, GREY, INK, RED, page
 from .candidate import START
 from .outcome import Entry, Report
 
-GREEN, BLUE, GREY, RED, INK = "#009e73", "#0072b2", "#8a8f98", "#d55e00", "#1f2933"
 COLOURS = {"start": INK, "chosen": GREEN, "kept": BLUE, "tie": BLUE}
 
 
@@ -19,14 +18,10 @@ def front(report: Report) -> bytes:
     Raises:
         Unsupported: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as problem:
-        raise Unsupported(
-            "the picture needs matplotlib", hint="pip install 'modelport[optimize]'"
-        ) from problem
-    page = Figure(figsize=(9.6, 4.8), layout="constrained", dpi=150)
-    axes = page.add_subplot()
+    return page(lambda figure: _draw(figure.add_subplot(), report), width=9.6, height=4.8)
+
+
+def _draw(axes: Any, report: Report) -> None:
     shown = [entry for entry in report.entries if entry.figures is not None]
     shown.sort(key=lambda entry: entry.figures.ratio.value if entry.figures is not None else 0.0)
     for number, entry in enumerate(shown, 1):
@@ -58,12 +53,6 @@ def front(report: Report) -> bytes:
     axes.set_xlabel("latency of one item, over the START's (95 % interval)")
     axes.set_ylabel("agreement lost, points" if not report.labelled else "accuracy lost, points")
     axes.set_title(f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores", fontsize=10)
-    axes.grid(color="#e4e7eb")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    file = io.BytesIO()
-    page.savefig(file, format="png")
-    return file.getvalue()
 
 
 def _best(entries: Sequence[Entry]) -> list[tuple[float, float]]:
@@ -76,14 +65,14 @@ def _best(entries: Sequence[Entry]) -> list[tuple[float, float]]:
     return found
 
 
-def _point(axes: object, entry: Entry, report: Report, number: int) -> None:
+def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
     own = entry.figures
     assert own is not None
     judgement = entry.judgement
     loss, low, high = (judgement.loss, judgement.low, judgement.high) if judgement else (0.0, 0.0, 0.0)
     colour = COLOURS.get(entry.status, GREY)
     across = [[own.ratio.value - own.ratio.low], [own.ratio.high - own.ratio.value]]
-    axes.errorbar(  # type: ignore[attr-defined]
+    axes.errorbar(
         [own.ratio.value],
         [loss],
         xerr=across,
@@ -95,10 +84,8 @@ def _point(axes: object, entry: Entry, report: Report, number: int) -> None:
     )
     label = f"{number}  {'as it is' if entry.id == START else entry.id}"
     marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
-    axes.scatter(  # type: ignore[attr-defined]
-        [own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3, label=label
-    )
-    axes.annotate(  # type: ignore[attr-defined]
+    axes.scatter([own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3, label=label)
+    axes.annotate(
         str(number),
         (own.ratio.value, loss),
         textcoords="offset points",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from ...errors import Unsupported
+from ...evaluate.figure import GREY, page
 from .outcome import Bench, Point
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a8f98")
 STYLES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
-GREY = "#8a8f98"
 
 
 def plot(bench: Bench) -> bytes:
@@ -20,30 +18,23 @@ def plot(bench: Bench) -> bytes:
     Raises:
         Unsupported: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as problem:
-        raise Unsupported("the plot needs matplotlib", hint="pip install 'modelport[optimize]'") from problem
-    settings = {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "font.size": 9}
-    with matplotlib.rc_context(settings):
-        page = Figure(figsize=(10, 4.6), layout="constrained", dpi=150)
-        left, right = page.subplots(1, 2)
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
         _draw(left, bench, rate=True)
         _draw(right, bench, rate=False)
         left.set_ylabel("items a second")
         left.set_title("throughput, all cores", fontsize=10)
         right.set_ylabel("milliseconds of a call: median; faint: 95th percentile")
         right.set_title("latency, one call at a time", fontsize=10)
-        _legend(page, bench)
-        page.suptitle(
+        _legend(figure, bench)
+        figure.suptitle(
             f"{bench.bundle} {bench.version} on {bench.machine}, {bench.cores} cores; "
             f"{bench.rounds} rounds by turns, 95 % intervals",
             fontsize=10,
         )
-        file = io.BytesIO()
-        page.savefig(file, format="png")
-    return file.getvalue()
+
+    return page(draw, width=10, height=4.6, letters=9)
 
 
 def _draw(axes: Any, bench: Bench, *, rate: bool) -> None:
@@ -79,11 +70,10 @@ def _draw(axes: Any, bench: Bench, *, rate: bool) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(color="#e4e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.grid(linewidth=0.6)
 
 
-def _legend(page: Any, bench: Bench) -> None:
+def _legend(figure: Any, bench: Bench) -> None:
     from matplotlib.lines import Line2D
 
     forms = sorted({point.form for point in bench.points})
@@ -109,7 +99,7 @@ def _legend(page: Any, bench: Bench) -> None:
         )
         for each in threads
     ]
-    page.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
 
 def _style(bench: Bench, threads: int) -> str:
