@@ -8,6 +8,7 @@ import msgspec
 
 from .judge import Judgement
 from .measure import Figures
+from .schema import schema_of
 
 SCHEMA = "modelport.optimize/1"
 
@@ -108,12 +109,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def report_schema() -> dict[str, Any]:
     """The JSON Schema of `report.json`."""
-    schema: dict[str, Any] = msgspec.json.schema(Report)
-    whole = schema["$defs"]["Report"]
-    whole["properties"] = {"schema": {"const": SCHEMA}, **whole["properties"]}
-    whole["required"] = ["schema", *whole["required"]]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "report.json of modelport optimize",
-        **schema,
-    }
+    return schema_of(Report, SCHEMA, "report.json of modelport optimize")

@@ -8,6 +8,7 @@ import msgspec
 
 from ...bundle.manifest import Setting
 from ..intervals import Interval
+from ..schema import schema_of
 
 SCHEMA = "modelport.bench/1"
 
@@ -149,12 +150,4 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
 def bench_schema() -> dict[str, Any]:
     """The JSON schema of `bench.json`."""
-    schema: dict[str, Any] = msgspec.json.schema(Bench)
-    whole = schema["$defs"]["Bench"]
-    whole["properties"] = {"schema": {"const": SCHEMA}, **whole["properties"]}
-    whole["required"] = ["schema", *whole["required"]]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "bench.json of modelport bench",
-        **schema,
-    }
+    return schema_of(Bench, SCHEMA, "bench.json of modelport bench")
