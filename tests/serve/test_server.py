@@ -9,6 +9,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import tritonclient.http as triton
 from PIL import Image
@@ -324,6 +326,20 @@ def test_stopping_finishes_what_was_taken(repo: Path) -> None:
             thread.join(30)
         assert answers and answers[0].startswith(b"HTTP/1.1 200") and b'"green"' in answers[0]
         assert server.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_stopping_does_not_wait_for_what_still_loads(repo: Path) -> None:
+    command = [sys.executable, "-m", "modelport", "serve", str(repo), "--port", "0", "--executors", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        process = psutil.Process(server.pid)
+        end = time.monotonic() + 30
+        while not (executors := process.children()):
+            assert time.monotonic() < end and server.poll() is None
+            time.sleep(0.02)
+        executors[0].suspend()  # it will not be through with loading by itself
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) in (0, -signal.SIGTERM)
+        assert not executors[0].is_running() or executors[0].status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_taken_port_and_a_missing_repository_are_said_at_once(repo: Path, url: str, tmp_path: Path) -> None:

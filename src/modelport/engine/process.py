@@ -104,7 +104,12 @@ class ExecutorProcess(asyncio.Protocol):
                 self._process.kill()
 
     async def close(self) -> None:
-        """Hang up, which ends it when it is through with its job, and wait until it is gone."""
+        """Hang up, which ends it when it is through with its job, and wait until it is gone.
+
+        One that still loads has no job, and hears of nothing until it is through with that: it is ended.
+        """
+        if not self.ready:
+            self.kill()
         if self._transport is not None:
             self._transport.close()
         if self._reaping is None and self._process is not None:

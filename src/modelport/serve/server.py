@@ -205,7 +205,8 @@ class Serving:
         )
         steering = Steering(repository, traffic)
         try:
-            await repository.open()
+            if not await self._opened(repository):
+                return
             _quiet_collector()
             if not any(entry.model for entry in repository.entries()):
                 raise BundleError(
@@ -227,6 +228,19 @@ class Serving:
             if self._siblings is not None:
                 self._siblings.close()
             await repository.close()
+
+    async def _opened(self, repository: Repository) -> bool:
+        """Load the models; false where the server is told to stop before they are: that is not waited for."""
+        opening = asyncio.ensure_future(repository.open())
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not opening.done():
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            return False
+        await opening
+        return True
 
     @asynccontextmanager
     async def _listening(
