@@ -40,7 +40,9 @@ STAGE_NAMES = {
     help="With --on: this form of the network; packed: as it was packed.  [default: the chosen one]",
 )
 @click.option(
-    "--data", type=click.Path(exists=True), help="With --on: items of this folder beside the golden cases."
+    "--data",
+    type=click.Path(exists=True),
+    help="With --on: items of this folder or file beside the golden cases.",
 )
 @click.option(
     "--cases", default=4, show_default=True, type=click.IntRange(1), help="With --on: items in all."
