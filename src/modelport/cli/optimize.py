@@ -131,10 +131,10 @@ def _print(report: Report, out: str, said: Set[str]) -> None:
 
 def _row(entry: Entry) -> list[str]:
     own, judgement = entry.figures, entry.judgement
-    latency = f"{own.ratio.value:.2f} ({own.ratio.low:.2f}-{own.ratio.high:.2f})" if own else ""
+    latency = f"{own.ratio.value:.2f} ({own.ratio.low:.2f} to {own.ratio.high:.2f})" if own else ""
     rate = f"{own.throughput:.1f}" if own else ""
     size = f"{own.size_bytes / 1e6:.2f}" if own else ""
-    lost = f"{judgement.loss:.2f} ({judgement.low:.2f}-{judgement.high:.2f})" if judgement else ""
+    lost = f"{judgement.loss:.2f} ({judgement.low:.2f} to {judgement.high:.2f})" if judgement else ""
     return [entry.id, entry.status, latency, rate, size, lost, entry.reason]
 
 
