@@ -204,6 +204,22 @@ def test_all_machines_from_the_command_line(full: Bundle, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("native")
+def test_items_of_a_folder_are_evenly_picked(
+    full: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "SOURCE.txt").write_text("where the items are from")
+    for number in range(5):
+        np.save(tmp_path / f"{number}.npy", np.full(64, number / 5, np.float32))
+    command = ["verify", str(full.path), "--on", "all", "--cases", "4", "--json", "--data"]
+    assert run([*command, str(tmp_path)]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert "note: 4 of 5 items, evenly picked" in err
+    assert json.loads(out)["machines"][0]["cases"] == 4
+    assert run([*command, str(tmp_path / "SOURCE.txt")]) == 3
+    assert "none of 1 items can be read" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("native")
 def test_the_badge_is_written_into_a_new_version(
     full: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
