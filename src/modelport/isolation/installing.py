@@ -62,8 +62,11 @@ def install(folder: Path, requirements: Sequence[str], *, alone: bool, tell: Not
         return
     offline = next((line for line in lines if OFFLINE.search(line)), None)
     if offline:
+        # Of pip's line the reason alone: the retries and the connection's address in memory say nothing.
+        reason = re.search(r">: ([^'\"]+)", offline)
         raise Unsupported(
-            f"no package index can be reached, so the environment was not made: {_short(offline)}",
+            "no package index can be reached, so the environment was not made: "
+            f"{_short(reason[1] if reason else offline)}",
             hint="go on line and try again, or point pip at a mirror (PIP_INDEX_URL, pip.conf), "
             f"or install into the current environment: {' '.join(requirements)}",
         )

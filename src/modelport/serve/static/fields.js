@@ -13,7 +13,9 @@ export class Field {
     this.input = this.entry(id);
     this.hint = make("span", { id: `${id}-hint`, className: "hint" }, this.says());
     this.input.setAttribute("aria-describedby", this.hint.id);
-    const parts = [make("label", { htmlFor: id }, column.name)];
+    // A long name breaks behind an underscore, and not inside a word.
+    const words = column.name.split(/(?<=_)/).flatMap((word) => [word, make("wbr")]);
+    const parts = [make("label", { htmlFor: id }, ...words)];
     if (column.missing) {
       this.lost = make("input", { type: "checkbox", id: `${id}-missing` });
       this.lost.addEventListener("change", () => {
