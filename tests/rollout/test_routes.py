@@ -214,7 +214,7 @@ def test_the_servers_refusals_keep_their_exit_codes(cli: Any, url: str, tmp_path
         (["none", "--url", url], 3, "unknown model 'none'"),
         (["m", "--url", url, "--promote"], 2, "nothing to promote"),
         (["m", "--url", url, "--canary", "9", "--weight", "0.1"], 3, "no version '9'"),
-        (["m", "--url", url + "/elsewhere"], 3, "management API"),
+        (["m", "--url", url + "/elsewhere"], 3, "--admin-port"),
         (["m", "--url", "127.0.0.1:8000"], 2, "expected http://HOST:PORT"),
         (["m", "--url", "ftp://127.0.0.1"], 2, "expected http://HOST:PORT"),
         (["m", "--url", "http://127.0.0.1:1"], 4, "no answer from"),
