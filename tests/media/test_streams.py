@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from modelport.errors import InputError, NotFound, Unavailable
 from modelport.media import live
+from modelport.media.decoder import Decoder
 from modelport.media.sources import open_source
 
-from .films import MotionJpeg, free_port, web
+from .films import MotionJpeg, av, free_port, pictures, web, write_film
 from .rtsp import RtspServer
 
 
@@ -130,3 +134,35 @@ def test_no_server_and_no_such_stream_are_told_at_once() -> None:
             open_source(f"{address}/nothing")
         with pytest.raises(InputError, match="no video"):
             open_source(f"{address}/page")
+
+
+def test_a_camera_without_a_new_picture_is_asked_again(tmp_path: Path) -> None:
+    """macOS' cameras answer EAGAIN while there is no picture; here a film does, before every packet."""
+
+    class Camera:
+        def __init__(self, film: Any, *, silent: bool = False) -> None:
+            self._packets: Iterator[Any] = film.demux(video=0)
+            self._silent = silent
+            self._ready = False
+            self.close = film.close
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            while True:
+                self._ready = not self._ready and not self._silent
+                if not self._ready:
+                    raise av.error.BlockingIOError(35, "Resource temporarily unavailable")
+                packet = next(self._packets, None)
+                if packet is None:
+                    return
+                yield packet
+
+    film = str(write_film(tmp_path / "film.mp4", pictures(4)))
+    decoder = Decoder(film, timeout=0.05)
+    decoder._container = Camera(decoder._container)
+    assert len(list(decoder.pictures(lambda seconds: True))) == 4 and decoder.corrupt == 0
+    decoder.close()
+    decoder = Decoder(film, timeout=0.05)
+    decoder._container = Camera(decoder._container, silent=True)
+    with pytest.raises(Unavailable, match=r"no picture for 0\.05 s"):
+        list(decoder.pictures(lambda seconds: True))
+    decoder.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from .kinds import is_url, shown
 MAX_ERRORS = 500
 """Damaged packets in a row after which a video is taken for ended."""
 _DEFAULT_FPS = 25.0
+_AGAIN_SECONDS = 0.005
 
 
 class Decoder:
@@ -45,6 +47,7 @@ class Decoder:
             TooLarge: its pictures have more pixels than are decoded.
         """
         self._av = load_av()
+        self._timeout = timeout
         self.name = shown(address)
         target = address if is_url(address) or format else f"file:{address}"
         try:
@@ -91,20 +94,21 @@ class Decoder:
             self.count = number + 1
             if frame is None:
                 continue
-            time = frame.time
-            if time is None:
-                time = (first or 0.0) + number / self.fps
+            shown_at = frame.time
+            if shown_at is None:
+                shown_at = (first or 0.0) + number / self.fps
             if first is None:
-                first = time
-            if time - first < last:  # recordings that were put together start anew
-                first = time - last - 1 / self.fps
-            seconds = last = time - first
+                first = shown_at
+            if shown_at - first < last:  # recordings that were put together start anew
+                first = shown_at - last - 1 / self.fps
+            seconds = last = shown_at - first
             if wanted(seconds):
                 yield number, seconds, _upright(frame)
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; None for each that was damaged."""
         errors = 0
+        silent: float | None = None
         packets = self._container.demux(self._stream)
         while errors < MAX_ERRORS:
             try:
@@ -112,8 +116,17 @@ class Decoder:
                 if packet is None:
                     return
                 frames = packet.decode()
+                silent = None
             except self._av.error.EOFError:
                 return
+            except BlockingIOError as problem:
+                # A camera without a new picture: AVFoundation says so where others wait.
+                silent = time.monotonic() if silent is None else silent
+                if self._timeout is not None and time.monotonic() - silent > self._timeout:
+                    raise Unavailable(f"{self.name} gave no picture for {self._timeout:g} s") from problem
+                time.sleep(_AGAIN_SECONDS)
+                packets = self._container.demux(self._stream)
+                continue
             except OSError as problem:
                 hint = None
                 if not self.count and self.seconds is not None and is_url(self.name):
