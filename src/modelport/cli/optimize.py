@@ -40,7 +40,9 @@ LEAST_SECONDS = 5.0
 @click.option("--target", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="Where it runs.")
 @click.option("--budget", default="10m", show_default=True, help="Time for the search: 90s, 10m, 1h.")
 @click.option("--split", metavar="NAME", help="A part of --eval: val, test, train.")
-@click.option("--column", metavar="NAME", help="The column of --eval with the right answers.")
+@click.option(
+    "--column", metavar="NAME", help="The column of --eval with the right answers (evaluate: --target)."
+)
 @click.option("--model-version", help="The version to write. [default: the next number]")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Model repository to write into.")
 @json_option

@@ -317,9 +317,10 @@ def _advice(entries: list[Entry], plan: Plan) -> list[str]:
         return []
     judged = [entry.judgement for entry in open_ones if entry.judgement is not None]
     kind = "labelled items" if any(each.by == "accuracy" for each in judged) else "items"
+    one_or_many = "1 candidate loses" if len(open_ones) == 1 else f"{len(open_ones)} candidates lose"
     more = f"about {min(known)} {kind} would show it for the nearest" if known else "more items would"
     return [
-        f"{len(open_ones)} candidates lose no more than {plan.margin:g} points as far as can be seen, which "
+        f"{one_or_many} no more than {plan.margin:g} points as far as can be seen, which "
         f"these items are too few to show; {more}, and --gate estimate takes them as they look"
     ]
 
