@@ -80,7 +80,7 @@ def pack_colours(folder: Path, *, name: str = "colours", version: str = "1") -> 
 def served(path: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`modelport serve PATH` on a free port of the loopback: its URL and process, ended at the end."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "modelport", "serve", str(path), "--port", "0", "--json", *options],
+        [sys.executable, "-P", "-m", "modelport", "serve", str(path), "--port", "0", "--json", *options],
         stdout=subprocess.PIPE,
     )
     try:

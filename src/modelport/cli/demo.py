@@ -66,10 +66,8 @@ def _once(bundle: Bundle, host: str) -> int:
     if case is None:
         raise BundleError("the digits bundle has no sample picture")
     truth = case.name[0]  # a sample is named after its digit: 7-a
-    server = subprocess.Popen(
-        [sys.executable, "-m", "modelport", "serve", str(DIGITS), "--host", host, "--port", "0", "--json"],
-        stdout=subprocess.PIPE,
-    )
+    command = [sys.executable, "-P", "-m", "modelport", "serve", str(DIGITS)]
+    server = subprocess.Popen([*command, "--host", host, "--port", "0", "--json"], stdout=subprocess.PIPE)
     try:
         address = urlsplit(_first_line(server)["url"])
         picture = bundle.read(case.input)

@@ -75,8 +75,9 @@ class ExecutorProcess(asyncio.Protocol):
             )
             # ONNX Runtime's and BLAS's own pools would compete with the executors beside this one.
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            # -P: what lies in the folder that the server was started in is no module of ours.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __package__ + ".executor", msgspec.json.encode(spec).decode()],
+                [sys.executable, "-P", "-m", __package__ + ".executor", msgspec.json.encode(spec).decode()],
                 pass_fds=(theirs.fileno(), arena.descriptor),
                 stdin=subprocess.DEVNULL,
                 env=environment,

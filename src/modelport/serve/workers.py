@@ -134,6 +134,7 @@ class _Supervisor:
         process = await asyncio.create_subprocess_exec(
             *(
                 sys.executable,
+                "-P",
                 "-m",
                 "modelport.serve.workers",
                 msgspec.json.encode(spec, enc_hook=str).decode(),

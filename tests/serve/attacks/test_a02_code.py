@@ -92,9 +92,9 @@ def test_code_beside_the_models_is_not_looked_at(
     """Nor in the folder the server is started in, which is the repository here."""
     shutil.copytree(repo / "sum", tmp_path / "repo" / "sum")
     marker = tmp_path / "owned"
-    for name in ("model.py", "config.py", "numpy.py", "sum/__init__.py", "onnxruntime.py"):
+    for name in ("model.py", "config.py", "numpy.py", "sum/__init__.py", "onnxruntime.py", "re.py"):
         (tmp_path / "repo" / name).write_text(f"open({str(marker)!r}, 'w')")
-    monkeypatch.chdir(tmp_path)
-    with served(tmp_path / "repo") as (url, _), httpx.Client(base_url=url, timeout=30) as http:
+    monkeypatch.chdir(tmp_path / "repo")
+    with served(Path(), "--workers", "2") as (url, _), httpx.Client(base_url=url, timeout=30) as http:
         assert http.get("/v2/models/sum/ready").status_code == 200
     assert not marker.exists()
