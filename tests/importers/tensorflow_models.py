@@ -35,6 +35,8 @@ tf.saved_model.save(
     tf.Module(), str(out / "no_signature")
 )
 net.export(str(out / "saved"), verbose=False)
+scaled = keras.Sequential([keras.Input((16, 16, 3)), layers.Rescaling(1 / 127.5, -1), net])
+scaled.export(str(out / "scaled"), verbose=False)
 own = tf.Module()
 own.net = net
 shape = tf.TensorSpec([None, 16, 16, 3], tf.float32, name="picture")
@@ -45,6 +47,12 @@ text = tf.function(
     lambda examples: {"sum": tf.reduce_sum(tf.io.parse_example(examples, feature)["v"], 1)},
     input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
 )
+whole = tf.function(
+    lambda picture: {"scores": scaled(tf.cast(picture, tf.float32))},
+    input_signature=[tf.TensorSpec([None, 16, 16, 3], tf.uint8, name="picture")],
+)
+own.scaled = scaled
+tf.saved_model.save(own, str(out / "bytes"), signatures={"serving_default": whole})
 tf.saved_model.save(own, str(out / "several"), signatures={"one": one, "two": two, "text": text})
 tf.saved_model.save(own, str(out / "beside_text"), signatures={"serving_default": text, "tensors": one})
 tf.saved_model.save(own, str(out / "text_only"), signatures={"serving_default": text})

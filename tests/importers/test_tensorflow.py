@@ -10,6 +10,7 @@ import pytest
 
 from modelport.errors import InputError, Unsupported, UsageError
 from modelport.importers.graphdef import FrozenGraphImporter, is_graph
+from modelport.importers.pack import pack
 from modelport.importers.savedmodel import SavedModelImporter
 from modelport.importers.source import Imported, SourceOptions, find_importer, parse_input
 from modelport.runtimes.onnxruntime import OnnxRuntime
@@ -55,6 +56,30 @@ def test_a_saved_model_of_tensorflow_1(models: Path) -> None:
     assert [spec.name for spec in (*imported.signature.inputs, *imported.signature.outputs)] == ["x", "y"]
     assert any("of a SavedModel of TensorFlow 1" in note for note in imported.notes)
     check_same(imported)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("scaled", "makes -1 to 1 of pixels from 0 to 255"),
+        ("bytes", "takes whole pixels (uint8)"),
+        ("saved", ""),
+    ],
+)
+def test_pixels_are_taken_as_they_are_where_the_signature_says_so(
+    models: Path, tmp_path: Path, name: str, why: str
+) -> None:
+    told: list[str] = []
+    if not why:
+        with pytest.raises(UsageError, match="how it is prepared decides the answers"):
+            pack(models / name, out=tmp_path)
+        return
+    bundle = pack(models / name, out=tmp_path, progress=told.append)
+    assert any(why in note for note in told), told
+    before = [next(iter(step)) for step in bundle.manifest.steps.pre]
+    assert before == ["resize", *(["cast"] if name == "scaled" else []), "layout"]
+    # The network ends in a softmax, whatever the type of its pixels.
+    assert [next(iter(step)) for step in bundle.manifest.steps.post] == ["top_k"]
 
 
 def test_several_signatures_are_a_question(models: Path) -> None:

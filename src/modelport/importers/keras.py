@@ -17,12 +17,12 @@ import onnx
 from ..errors import ModelFailed, Unsupported, UsageError
 from ..isolation.child.converter import FAILURES, NotConverted, first_line
 from ..isolation.child.keras_network import NEVER_CALLED, KerasNetwork
-from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec
 from .batch import BATCH, made_up, sizes_to_try, with_batch
 from .canonical import canonical, signature_of
 from .converted import ConvertedImporter
 from .onnx import one_file
+from .pixels import ASSUMED, classifies, pixels_recipe
 from .quiet import quiet, silenced
 from .source import (
     HDF5_MAGIC,
@@ -60,14 +60,9 @@ class KerasImporter(ConvertedImporter):
             return None
         stated = self.open(source, inputs).about.get("declared")
         signature = self.signature(source, inputs)
-        if not isinstance(stated, dict) or signature is None or not _classifies(signature):
+        if not isinstance(stated, dict) or signature is None or not classifies(signature):
             return None
-        assumed = (
-            "the file says what happens to the pixels, not how a picture gets its size: the whole picture, "
-            "bilinear, as Keras's own data sets are read (--set kernel=… takes another; modelport fit-steps "
-            "finds out which it was)"
-        )
-        return Declared(pixels_recipe("keras"), str(stated.get("pixels"))[:200], assumed=assumed)
+        return Declared(pixels_recipe("keras"), str(stated.get("pixels"))[:200], assumed=ASSUMED)
 
     def graph(self, source: Any) -> onnx.ModelProto | None:
         """The converted network of a file; None for an object."""
@@ -126,32 +121,6 @@ def format_of(source: Any) -> str | None:
         return "h5"
     members = zip_members(source)
     return "keras" if "config.json" in members and "metadata.json" in members else None
-
-
-def pixels_recipe(name: str) -> Recipe:
-    """A classifier that takes pixels as numbers from 0 to 255."""
-    return Recipe(
-        name=name,
-        task="image-classification",
-        description="The whole picture resized, its pixels as they are: the network scales them itself.",
-        parameters={"size": 224, "kernel": "opencv-linear", "layout": "auto", "output": "", "top_k": 5},
-        pre=(
-            {"resize": {"size": "$size", "kernel": "$kernel"}},
-            {"cast": {"to": "float32"}},
-            {"layout": {"order": "$layout"}},
-        ),
-        post=({"softmax": {"of": "$output"}}, {"top_k": {"k": "$top_k"}}, "labels"),
-    )
-
-
-def _classifies(signature: Signature) -> bool:
-    """Whether a colour picture goes in and a row of scores comes out."""
-    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
-        return False
-    picture, scores = signature.inputs[0].shape, signature.outputs[0].shape
-    if len(picture) != 4 or len(scores) != 2:
-        return False
-    return 3 in (picture[1], picture[3]) and isinstance(scores[1], int) and scores[1] > 1
 
 
 def _keras() -> Any:

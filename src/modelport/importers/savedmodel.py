@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..tensors import TensorSpec
 from .converted import ConvertedImporter
-from .source import as_path, file_head
+from .pixels import ASSUMED, classifies, pixels_recipe, scaled_inside
+from .source import Declared, as_path, file_head
 
 FILE = "saved_model.pb"
 SCHEMA = b"\x08\x01\x12"
@@ -52,6 +55,18 @@ class SavedModelImporter(ConvertedImporter):
                 hint="it may be cut short, or a pointer of Git LFS",
             )
         return {"path": str(folder.resolve()), "signature": self.options.signature}
+
+    def declared(self, source: Any, inputs: Sequence[TensorSpec]) -> Declared | None:
+        """Pixels as they are, where the signature takes bytes or scales them first."""
+        signature = self.signature(source, inputs)
+        if signature is None or not classifies(signature):
+            return None
+        taken = signature.inputs[0]
+        why = scaled_inside(self.open(source, inputs).own, taken)
+        if not why:
+            return None
+        recipe = pixels_recipe("savedmodel", taken.dtype)
+        return Declared(recipe, f"its signature, {why}", assumed=ASSUMED)
 
 
 def _versions(folder: Path) -> list[Path]:
