@@ -21,6 +21,8 @@ from modelport.engine.model import LiveModel
 from modelport.engine.repository import Repository, watch
 from modelport.engine.settings import EngineSettings
 from modelport.errors import BundleError, InputError, NotFound, TooLarge, Unavailable, UnsupportedMedia
+from modelport.monitor.exposition import render
+from modelport.monitor.snapshot import of_model
 
 from ..colours import LABELS, pack_colours, picture
 
@@ -131,7 +133,15 @@ async def test_readiness_is_honest_while_nobody_can_answer(repo: Path) -> None:
         assert repository.ready()
         os.kill(repository.pids()[0], signal.SIGKILL)
         await until(lambda: not repository.ready())
+        assert repository.entry("colours").standing() == ("UNAVAILABLE", "no executor answers")
+        metrics = repository.model("colours").metrics
+        assert (
+            not of_model(metrics).ready
+            and b'modelport_model_ready{model="colours",version="1"} 0.0'
+            in (render(repository.metrics, "", ())[0])
+        )
         await until(repository.ready)
+        assert repository.entry("colours").standing() == ("READY", "") and of_model(metrics).ready
         assert await best(repository.model("colours"), "blue") == "blue"
 
 

@@ -33,6 +33,12 @@ class Entry(msgspec.Struct, eq=False):
     wanted: bool | None = None
     """Asked for by name (True), or unloaded by name (False); None leaves it to the version policy."""
 
+    def standing(self) -> tuple[State, str]:
+        """Its state and the reason, as everybody is told: one without a living executor answers nobody."""
+        if self.model is not None and not self.model.healthy:
+            return "UNAVAILABLE", "no executor answers"
+        return self.state, self.reason
+
     @property
     def name(self) -> str:
         """The model's name."""

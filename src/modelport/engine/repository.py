@@ -124,7 +124,8 @@ class Repository:
             if entry.replacement is not None:
                 entry.replacement.failed = False
             elif entry.model is None:
-                await self._load(entry, swap=True)
+                # Where no version answers its callers are being refused: that is no time to step back.
+                await self._load(entry, swap=name in self._ready)
             await self._apply(name, swap=True)
             entry = self._entries[name][chosen]
         if entry.model is None or entry.replacement is not None:

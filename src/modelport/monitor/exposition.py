@@ -108,7 +108,7 @@ def _facts(metrics: Metrics, models: list[ModelMetrics]) -> Iterator[Metric]:
     for model in models:
         labels = [model.name, model.version]
         info.add_metric(labels, {k: v for k, v in model.info.items() if k not in MODEL})
-        ready.add_metric(labels, float(model.ready))
+        ready.add_metric(labels, float(model.ready and model.executors > 0))
         waiting.add_metric(labels, model.waiting)
         executors.add_metric(labels, model.executors)
     yield from (info, ready, waiting, executors)

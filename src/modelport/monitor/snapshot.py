@@ -120,7 +120,7 @@ def of_model(model: ModelMetrics) -> ModelSnapshot:
     return ModelSnapshot(
         name=model.name,
         version=model.version,
-        ready=model.ready,
+        ready=model.ready and model.executors > 0,
         requests=latency.count + sum(refused.values()) + sum(failed.values()),
         answered=latency.count,
         refused=refused,

@@ -107,16 +107,12 @@ def platform(entry: Entry, net: bool) -> str:
 
 def index(repository: Repository, *, only_ready: bool = False) -> list[dict[str, str]]:
     """Every version of every model, whole and network, with its state and why it is in it."""
+    found = [(entry, *entry.standing()) for entry in repository.entries()]
     return [
-        {
-            "name": entry.name + suffix,
-            "version": entry.version,
-            "state": entry.state,
-            "reason": entry.reason,
-        }
-        for entry in repository.entries()
+        {"name": entry.name + suffix, "version": entry.version, "state": state, "reason": reason}
+        for entry, state, reason in found
         for suffix in ("", NET)
-        if entry.model or not only_ready
+        if state == "READY" or not only_ready
     ]
 
 

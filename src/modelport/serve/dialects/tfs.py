@@ -252,12 +252,14 @@ def _no_such_method(method: str, kind: str) -> InputError:
 
 
 def _status(entry: Entry) -> dict[str, Any]:
+    state, reason = entry.standing()
+    wrong = entry.failed or state != entry.state
     return {
         "version": entry.version,
-        "state": STATES[entry.state],
+        "state": STATES[state],
         "status": {
-            "error_code": "UNAVAILABLE" if entry.failed else "OK",
-            "error_message": entry.reason if entry.failed else "",
+            "error_code": "UNAVAILABLE" if wrong else "OK",
+            "error_message": reason if wrong else "",
         },
     }
 
