@@ -118,7 +118,9 @@ def _versions(repository: Repository, counted: Metrics) -> list[Version]:
     for entry in repository.entries():
         model = models.pop((entry.name, entry.version), None) or ModelMetrics(entry.name, entry.version)
         answers = repository.entry(entry.name).version == entry.version and entry.model is not None
-        shown.append(Version(*entry.standing(), entry.failed, answers, of_model(model)))
+        state, reason = entry.standing()
+        failed = entry.failed or state != entry.state
+        shown.append(Version(state, reason, failed, answers, of_model(model)))
     shown += [Version("UNLOADING", "", False, False, of_model(model)) for model in models.values()]
     return shown
 
