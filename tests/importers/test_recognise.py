@@ -223,6 +223,9 @@ def test_a_question_names_the_recipes(tmp_path: Path) -> None:
     rotated = constant_detector(tmp_path / "obb.onnx", (7, 84), {"task": "obb"})
     with pytest.raises(UsageError, match="its boxes are rotated"):
         modelport.pack(rotated, out=tmp_path / "repo")
+    queries = constant_detector(tmp_path / "rt.onnx", (300, 6), {"task": "detect", "head": "RTDETRDecoder"})
+    with pytest.raises(UsageError, match="RT-DETR, whose form of boxes"):
+        modelport.pack(queries, out=tmp_path / "repo")
     model = onnx.load(source)
     (values,) = (tensor for tensor in model.graph.initializer if tensor.name == "values")
     pixels = onnx.numpy_helper.to_array(values) + np.array([40, 40, 0, 0, 0, 0, 0, 0], np.float32)

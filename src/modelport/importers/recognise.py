@@ -72,6 +72,9 @@ def recognise(signature: Signature, words: Mapping[str, str], probe: Probe) -> R
     task = words.get("task", "detect")
     if task == "obb":
         return Recognised(choices={"": "its boxes are rotated, which no recipe maps back"})
+    if "rtdetr" in f"{words.get('head')} {words.get('description')}".lower():
+        # Its six numbers would pass for those of YOLOv10, and give boxes of a pixel.
+        return Recognised(choices={"": "it is Ultralytics' RT-DETR, whose form of boxes no recipe reads"})
     if task not in ("detect", "segment", "pose"):
         return None
     if len(network.three) == 2 and task == "detect":
