@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -149,7 +150,8 @@ def test_a_threshold_is_kept_to_and_times_are_in_milliseconds(folder: Path) -> N
 
 
 def test_in_a_directory_the_video_has_the_name_of_its_source(folder: Path, tmp_path: Path) -> None:
-    assert track(folder, "--save", tmp_path, "--frames", "3").exit_code == 0
+    saved = track(folder, "--save", tmp_path, "--frames", "3")
+    assert saved.exit_code == 0 and re.search(r"^saved +\S", saved.output, re.MULTILINE)
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
     refused = track(folder, "--save", folder, "--frames", "3")
     assert refused.exit_code != 0 and "written over" in str(refused.exception)

@@ -220,7 +220,7 @@ def _run(
     keeping.finish(session)
     scores = keeping.scores(wish.ground_truth) if wish.ground_truth is not None else None
     whole = not cut and not stop.wanted and gone is None
-    report(session.summary(), source, delay, scores, as_json=as_json, whole=whole)
+    report(session.summary(), source, delay, scores, as_json=as_json, whole=whole, video=keeping.video)
     if gone is not None:
         raise gone
     return 130 if stop.wanted else 0
@@ -294,6 +294,9 @@ class _Keeping:
         self._mot: TextIO | None = None
         self._mot_path: Path | None = None
         self._writer: Any = None
+        self.video: Path | None = None
+        """What was written, once there is a picture in it."""
+        self._path: Path | None = None
         self._open_writer: Callable[[int, int], Any] | None = None
 
     @classmethod
@@ -313,7 +316,7 @@ class _Keeping:
                 keeping._mot_path = wish.save_mot or folder / "result.txt"
                 keeping._mot = opened.enter_context(keeping._mot_path.open("w", encoding="utf-8"))
             if wish.save is not None:
-                path = _video_path(wish.save, source)
+                path = keeping._path = _video_path(wish.save, source)
                 keeping._open_writer = lambda width, height: opened.enter_context(
                     VideoWriter(path, source.fps, width, height)
                 )
@@ -335,6 +338,7 @@ class _Keeping:
             picture = shown.frame.picture
             if self._writer is None:
                 self._writer = self._open_writer(picture.shape[1], picture.shape[0])
+                self.video = self._path
             self._writer.write(self._drawing.draw(picture, step), step.seconds)
 
     def finish(self, session: Session) -> None:

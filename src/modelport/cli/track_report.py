@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,11 +27,13 @@ def report(
     *,
     as_json: bool,
     whole: bool,
+    video: Path | None = None,
 ) -> None:
     """The summary: the last line of JSON, or tables; what was wrong with the source on standard error.
 
     Args:
         whole: the source was read to its end, not stopped before.
+        video: the annotated video that was written.
     """
     lost = {
         "dropped": source.dropped,
@@ -55,6 +58,8 @@ def report(
         rows.append(
             ("behind", f"{delay.mean * 1e3:.0f} ms on the average, {delay.longest * 1e3:.0f} ms at most")
         )
+    if video is not None:
+        rows.append(("saved", str(video)))
     out = console()
     out.print(facts("tracked", rows))
     if summary.lines:
