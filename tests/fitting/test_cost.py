@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from modelport.cli.main import root
-from modelport.errors import UsageError
+from modelport.errors import InputError, UsageError
 from modelport.fitting.cost import FOUND, costs_of
 from modelport.fitting.fit import fit_steps
 
@@ -47,6 +47,12 @@ def test_blue_for_red_costs_two_of_three(folder: Path, tmp_path: Path) -> None:
     assert turned.low < turned.difference < turned.high
     assert "values 0 to 255, not normalised" in rows
     assert "kernel opencv-linear" in rows
+    other = folder / "labelled" / "other.csv"
+    other.write_text(f"file,label\n{LABELS[0]}/24.png,mauve\n")
+    with pytest.raises(InputError, match="no class for 1 of the data's 1 classes: mauve") as refused:
+        costs_of(finding, folder / "repo" / "colours", other)
+    other.unlink()
+    assert "the names of its labels" in (refused.value.hint or "")
 
 
 def test_steps_of_another_size_are_told(folder: Path, tmp_path: Path) -> None:

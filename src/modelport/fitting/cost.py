@@ -112,7 +112,13 @@ def _labelled(
         )
     data = read_data(labels, bundle.manifest.task)
     items = evenly(data.items, limit or len(data.items))
-    return items, Classes(bundle.labels()).find_all(item.truth for item in items)
+    try:
+        return items, Classes(bundle.labels()).find_all(item.truth for item in items)
+    except InputError as problem:
+        hint = (
+            "the names of its labels, or the classes' indices; modelport pack --labels FILE gives it labels"
+        )
+        raise InputError(problem.message, at=str(labels), hint=hint) from problem
 
 
 def _ways(finding: Finding, bundle: Bundle) -> dict[str, Steps]:
