@@ -8,19 +8,26 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from onnx import helper
 
+import modelport
 from modelport.bundle.store import Bundle
 from modelport.cli.main import run
 from modelport.cli.optimize import Shown
 from modelport.cli.render import progress
-from modelport.errors import InputError, UsageError
+from modelport.errors import InputError, Unsupported, UsageError
 from modelport.evaluate.run import evaluate
+from modelport.importers.source import Permission
+from modelport.optimize.bench.run import bench
+from modelport.optimize.candidate import network_of
 from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
 from modelport.optimize.enough import few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
-from modelport.optimize.judge import Judgement, answers_needed, needed
+from modelport.optimize.judge import Judgement, answers_needed, needed, same
+from modelport.optimize.passes.unused import Unused
 from modelport.optimize.repeat import Repeated, repeat
 from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import Plan, Search
@@ -31,7 +38,6 @@ from .test_search import entry
 INSIDE = """
 import sys
 from pathlib import Path
-from modelport.optimize.enough import few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 
 found = Found(Path(sys.argv[1]))
@@ -125,6 +131,31 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     with pytest.raises(InputError, match="2 items could be read, and at least 8 are needed"):
         optimize(start, pictures(tmp_path / "few", 2), out=tmp_path / "out")
     assert not (tmp_path / "out" / "colours").exists()
+
+
+def test_a_function_is_measured_and_not_optimized(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text('def twice(x: "float32[batch]"):\n    return {"y": 2 * x}\n')
+    bundle = modelport.pack(
+        f"{tmp_path / 'twice.py'}:twice", out=tmp_path / "repo", permission=Permission(trust=True)
+    )
+    np.savez(tmp_path / "rows.npz", x=np.arange(20, dtype=np.float32))
+    with pytest.raises(Unsupported, match="is the Python function 'twice', and only graphs are optimized"):
+        optimize(bundle, tmp_path / "rows.npz", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    found = bench(bundle, tmp_path / "rows.npz", batches=(1,), threads=(1,), seconds=0.1, trust=True)
+    assert found.points and found.forms[0].runtime == "python"
+
+
+def test_what_computes_the_same_is_not_asked_again(start: Bundle, data: Path, tmp_path: Path) -> None:
+    dead = network_of(start)
+    dead.graph.node.append(helper.make_node("Neg", ["x"], ["nothing"], name="nothing"))
+    files = {start.manifest.graphs.net.file: dead.SerializeToString()}
+    said: list[Told] = []
+    place = start.derive(tmp_path / "dead", files, version="dead")
+    search = Search(place, data, data, tmp_path / "work", Plan(), said.append)
+    tried = search.tried(Unused(), search.start)
+    assert tried.judgement == same(24) and "without 1 Neg" in tried.notes[0]
+    assert not [told for told in said if told.text == "asking the START"]
 
 
 def test_no_time_is_no_budget(capfd: pytest.CaptureFixture[str]) -> None:

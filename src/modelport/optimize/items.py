@@ -36,7 +36,7 @@ class Items(msgspec.Struct, frozen=True):
     """What was left out, and why."""
 
 
-def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST) -> Items:
+def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST, runtime: str | None = None) -> Items:
     """Items of `data`; without it the bundle's golden inputs, or where it has none made-up ones.
 
     Raises:
@@ -44,7 +44,7 @@ def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST) -> Items:
         that the bundle decodes.
     """
     if data is not None:
-        return read_items(bundle, data, most=most)
+        return read_items(bundle, data, most=most, runtime=runtime)
     golden = bundle.manifest.golden
     if golden is None or not golden.cases:
         return _made_up(bundle)
@@ -61,6 +61,7 @@ def read_items(
     *,
     most: int = MOST,
     prepared: Callable[[dict[str, Array]], None] | None = None,
+    runtime: str | None = None,
 ) -> Items:
     """Items of a folder or of one file, at most `most`, evenly picked; each was decoded and prepared once.
 
@@ -69,6 +70,7 @@ def read_items(
 
     Args:
         prepared: given what `pre` makes of each item; it is not kept, since of many it fills the memory.
+        runtime: what the bundle is opened with, where it is not ONNX Runtime that can.
 
     Raises:
         NotFound: no such file, or a folder without one that counts. InputError: nothing in it is an item
@@ -78,7 +80,7 @@ def read_items(
     found = list(_found(bundle, data, faults))
     picked = evenly(found, most)
     names, encoded = [], []
-    with Pipeline.open(bundle, variant="") as pipeline:
+    with Pipeline.open(bundle, variant="", runtime=runtime) as pipeline:
         for name, read in picked:
             try:
                 item = read()

@@ -23,6 +23,7 @@ from ..evaluate.matching import overlaps
 from ..evaluate.run import evaluate
 from ..evaluate.values import Comparison, Evaluation, Resampling, read, write
 from ..tensors import Array
+from ..verify.emulated import same_bits
 from .candidate import Candidate, opened
 
 LEVEL = 0.90
@@ -265,6 +266,14 @@ def _objects(answer: dict[str, Array]) -> tuple[Array, Array]:
     count = int(np.ravel(answer["count"])[0])
     shown = np.flatnonzero(answer["scores"].ravel()[:count] >= SCORE)
     return answer["classes"].ravel()[shown], answer["boxes"].reshape(-1, 4)[shown]
+
+
+def same_answers(one: Candidate, other: Candidate, items: Sequence[bytes]) -> bool:
+    """Whether two candidates answer the same bits for each of these items; False where one does not run."""
+    try:
+        return all(map(same_bits, _answers(one, items), _answers(other, items)))
+    except ModelportError:
+        return False
 
 
 def same(items: int) -> Judgement:

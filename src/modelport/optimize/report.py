@@ -63,6 +63,7 @@ def _undrawn(entries: Sequence[Entry]) -> list[str]:
 
 def _page(report: Report, picture: str) -> str:
     judged = report.labelled or "agreement with the START's own answers, which says nothing of who is right"
+    within = "the whole interval" if report.asked.gate == "interval" else "the loss that was seen"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     notes = "".join(f"<p>{escape(note)}</p>" for note in report.notes)
     rows = "".join(_row(entry) for entry in report.entries)
@@ -71,8 +72,9 @@ def _page(report: Report, picture: str) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>optimize: {escape(report.bundle)}</title><style>{_STYLE}</style>
 <h1>{escape(report.bundle)} {escape(report.version)}: {escape(_verdict(report))}</h1>
-<p>Judged by {escape(judged)}, margin {report.margin:g} points. {report.items} items, {report.cores} cores of
-{escape(report.machine)}; {escape(versions)}; {report.seconds:g} s.</p>{notes}{picture}
+<p>Judged by {escape(judged)}: {within} within {report.margin:g} points. Ranges and times of {report.items}
+items, {report.cores} cores of {escape(report.machine)}; {escape(versions)}; {report.seconds:g} s.</p>
+{notes}{picture}
 <div class=scroll><table><thead><tr>{head}<th>why</thead><tbody>{rows}</tbody></table></div>
 <p>Latency is of one item end to end (decoding, preparing, network, answer), over the START's in the same
 round, with its 95 % interval; items/s are of as many calls at a time as there are cores, at the batch where

@@ -19,7 +19,7 @@ from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
 from ..engine.settings import usable_cores
-from ..errors import ModelportError, Unavailable, UsageError
+from ..errors import ModelportError, Unavailable, Unsupported, UsageError
 from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
 from ..sampling import evenly
@@ -69,11 +69,13 @@ def optimize(
 
     Raises:
         InputError: data that says nothing. UsageError: the version exists, `out` is a file, or the plan tells
-        of labelled data what these have not. NotFound: no such bundle or data.
+        of labelled data what these have not. NotFound: no such bundle or data. Unsupported: its network is a
+        Python function.
     """
     plan = plan or Plan()
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     folder = Path(out) / opened.manifest.name
+    _check_graph(opened)
     _check_folder(folder)
     if new_version is not None:
         _check_free(folder / new_version)
@@ -146,6 +148,17 @@ def _check_free(target: Path) -> None:
             raise UsageError(
                 f"{place} exists; a bundle is never changed", hint="give another --model-version"
             )
+
+
+def _check_graph(bundle: Bundle) -> None:
+    """That there is a graph to change."""
+    net = bundle.manifest.graphs.net
+    if net.function is not None:
+        raise Unsupported(
+            f"the network of {bundle.manifest.name} is the Python function {net.function!r}, and only "
+            "graphs are optimized",
+            hint="modelport bench --trust says where its time goes",
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ from .enough import few_answers, few_labels, seen_few
 from .explain import fused
 from .found import Found, key_of
 from .items import read_items
-from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, evaluated, same
+from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, evaluated, same, same_answers
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
@@ -54,6 +54,10 @@ OPEN = 4
 """Undecided candidates that are measured, those that lose least."""
 PREPARED_WAYS = 2
 """Networks that are run in other ways: the fastest that are right."""
+
+EXACT, ALIKE = (Unused, StaticShapes), 8
+"""Passes that change no arithmetic, and the items whose answers show it: where the bits are the same, no more
+are asked."""
 
 STATUSES: dict[str, Status] = {"passes": "kept", "undecided": "undecided", "fails": "refused"}
 
@@ -201,7 +205,8 @@ class Search:
             return self._skipped(step, str(problem), recipe)
         except Unsupported as problem:
             return self._skipped(step, f"{problem.message}; {problem.hint}", recipe)
-        return self._weighed(candidate, recipe)
+        alike = isinstance(step, EXACT) and same_answers(base, candidate, self.calibration.items[:ALIKE])
+        return self._weighed(candidate, recipe, self._judgement(base) if alike else None)
 
     def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
         """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
@@ -228,7 +233,7 @@ class Search:
         """Made when it is asked for: the START's answers cost time."""
         if self._judge is None:
             self.clock.say("asking the START")
-            margin, gate = self.plan.margin, self.plan.gate
+            begun, margin, gate = self.clock.spent, self.plan.margin, self.plan.gate
             if self.labelled is None:
                 self._judge = ByAgreement(self.start, self._answered, margin, gate)
             else:
@@ -237,6 +242,7 @@ class Search:
                 if gate == "interval":
                     self._few = few_labels(by.start, margin)
                     self._note(self._few)
+            self.clock.once(self.clock.spent - begun)
         return self._judge
 
     def _mix(self, steps: list[Pass], base: Candidate) -> None:

@@ -77,6 +77,8 @@ def said(before: onnx.ModelProto, after: onnx.ModelProto) -> str:
     )
     fused += [f"{count} {kind} within its layer" for kind, count in activations.most_common()]
     gone = [f"{count} {kind}" for kind, count in (kinds[0] - kinds[1]).most_common(SHOWN)]
+    if kinds[0] == kinds[1]:
+        return "its nodes stay as they are"
     told = f"{kinds[0].total()} nodes became {kinds[1].total()}"
     told += f": without {', '.join(gone)}" if gone else ""
     return told + (f"; fused: {', '.join(fused)}" if fused else "")
