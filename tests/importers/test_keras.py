@@ -188,14 +188,6 @@ def test_weights_alone_and_damage_are_refused(keras: Any, tmp_path: Path) -> Non
         find_importer(odd).load(odd, example=None)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("pretrainedResnet.h5", 10), ("vww_96.h5", 2)])
-def test_files_of_keras_2(keras: Any, shared_data: Path, name: str, classes: int) -> None:
-    imported = KerasImporter().load(shared_data / "keras" / name)
-    assert imported.batch
-    assert imported.signature.outputs[0].shape == ("batch", classes)
-    check_same(imported, 4)
-
-
 def saved(net: Any, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

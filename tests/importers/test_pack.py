@@ -332,6 +332,8 @@ def test_keras_2_files(tmp_path: Path, shared_data: Path, name: str, labels: int
         recipe="imagenet-tf",
         labels=[f"{n}" for n in range(labels)],
     )
+    net = bundle.manifest.graphs.net
+    assert net.batch and net.signature.outputs[0].shape == ("batch", labels)
     report = verify(bundle)
     assert report.ok
     assert report.max_difference < 1e-4
