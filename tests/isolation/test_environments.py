@@ -126,7 +126,7 @@ def test_without_a_network_it_says_so_and_leaves_nothing(monkeypatch: pytest.Mon
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     wanted = table("modelport-has-no-such-package==1.0")
-    with pytest.raises(Unsupported, match="not made: .*Connection refused") as refused:
+    with pytest.raises(Unsupported, match=r"not made: .*Connection refused") as refused:
         environments.make(wanted, lambda step: None)
     assert "mirror" in (refused.value.hint or "")
     assert environments.listed() == []
