@@ -350,7 +350,8 @@ def decode_tensors(data: bytes, specs: Sequence[TensorSpec], *, limit: int) -> d
         ) from problem
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, dict):
-        raise InputError('expected {"inputs": {"name": [[…]]}}', at="$")
+        wanted = ", ".join(f'"{spec.name}": {spec}' for spec in specs[:4]) + (", …" if len(specs) > 4 else "")
+        raise InputError(f'expected {{"inputs": {{{wanted}}}}}', at="$")
     known = {spec.name: spec for spec in specs}
     return {
         name: array_of_json(value, known[name].dtype if name in known else None, at=f"$.inputs.{name}")
