@@ -337,8 +337,9 @@ def _feeds(held: Held, example: Mapping[str, Array] | None, inputs: Sequence[Ten
         if not specs:
             raise UsageError(
                 f"nothing says what the network takes ({', '.join(held.names) or 'no inputs'})",
-                hint=f"--input '{next(iter(held.names), 'x')}:float32[batch,3,224,224]' with its own sizes, "
-                "or a recipe that fixes them",
+                # A recipe settles the sizes of a picture where a first convolution says that it is one.
+                hint=f"--input '{next(iter(held.names), 'x')}:float32[batch,3,224,224]' with its own sizes"
+                + ", or a recipe that fixes them" * (held.channels is not None),
             )
         signature = Signature(specs, ())
         example = made_up(signature, held.rows or 2, next(sizes_to_try(signature)))
