@@ -9,8 +9,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from modelport.errors import UsageError
+from modelport.errors import Unsupported, UsageError
+from modelport.importers.isolated import _made
 from modelport.importers.pack import pack
+from modelport.importers.source import Permission
+from modelport.isolation import environments
 
 from .networks import convnet
 
@@ -34,3 +37,11 @@ def test_what_was_decided_on_the_way_is_told_before_an_error(tmp_path: Path) -> 
     assert note == "note: the batch of 1 became a batch of any size"
     assert error == "error: no such file or directory: gone"
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize(("name", "extra"), [("sklearn", True), ("paddle", False)])
+def test_a_framework_that_is_not_there_may_be_had_in_two_ways(name: str, extra: bool) -> None:
+    with pytest.raises(Unsupported) as refusal:
+        _made(environments.table(name), ["gone >= 1"], Permission())
+    hint = str(refusal.value.hint)
+    assert hint.startswith("--isolate makes") and (f"pip install 'modelport[{name}]'" in hint) == extra

@@ -161,7 +161,8 @@ def test_on_the_command_line(file: Path, tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert modelport("pack", "rules.py:score", "-o", "repo").returncode == 4
-    assert modelport("pack", "rules.py:score", "-o", "repo", "--trust").returncode == 0
+    packed = modelport("pack", "rules.py:score", "-o", "repo", "--trust")
+    assert packed.returncode == 0 and "modelport serve repo --trust" in packed.stdout
     (tmp_path / "item.json").write_text('{"inputs": {"amount": 1.0, "ages": [0.5, 0.5]}}')
     refused = modelport("predict", "repo/score", "item.json")
     assert refused.returncode == 4 and "--trust" in refused.stderr

@@ -128,7 +128,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
         ("digest", bundle.digest),
         ("golden", f"{cases} cases, all replayed"),
         *conversion_rows(measured[0]),
-        ("next", f"modelport serve {options['out']}"),
+        ("next", f"modelport serve {options['out']}" + (" --trust" if manifest.graphs.net.function else "")),
     ]
     console().print(facts(f"packed {manifest.name} version {manifest.version}", rows))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import metadata
 from pathlib import Path
 
 from ..errors import Unsupported
@@ -92,12 +93,16 @@ def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path
     offer = f"a private environment for it ({size}; {wanted.licence})"
     if not permission.isolate:
         ask: Callable[[str], bool] | None = permission.ask
-        if ask is None:
-            raise Unsupported(why, hint=f"--isolate makes {offer}")
-        if not ask(f"{why}. Make {offer}?"):
-            raise Unsupported(why, hint=f"--isolate makes {offer}")
+        if ask is None or not ask(f"{why}. Make {offer}?"):
+            raise Unsupported(why, hint=f"--isolate makes {offer}{_or_here(wanted)}")
     permission.tell(f"{why}; making {offer}")
     return environments.make(wanted, permission.tell)
+
+
+def _or_here(wanted: Table) -> str:
+    """The extra that brings the same into the current environment, where there is one of that name."""
+    extras = metadata("modelport").get_all("Provides-Extra") or ()
+    return f"; or, here: pip install 'modelport[{wanted.name}]'" if wanted.name in extras else ""
 
 
 def _some(names: Sequence[str]) -> str:
