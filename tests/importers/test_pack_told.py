@@ -44,4 +44,5 @@ def test_a_framework_that_is_not_there_may_be_had_in_two_ways(name: str, extra: 
     with pytest.raises(Unsupported) as refusal:
         _made(environments.table(name), ["gone >= 1"], Permission())
     hint = str(refusal.value.hint)
-    assert hint.startswith("--isolate makes") and (f"pip install 'modelport[{name}]'" in hint) == extra
+    assert hint.startswith("--isolate makes")
+    assert (f"pip install 'modelport[{name}]'" in hint) == extra

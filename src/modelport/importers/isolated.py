@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import metadata
 from pathlib import Path
 
 from ..errors import Unsupported
@@ -18,6 +17,8 @@ from ..isolation.worker import Limits, Worker, start
 from .source import Permission
 
 SHOWN_NAMES = 4
+EXTRAS = ("torch", "tensorflow", "sklearn", "xgboost", "lightgbm", "catboost")
+"""Environments whose packages are an extra of the same name, too."""
 
 
 def refusal(path: Path, what: str, names: Sequence[str], foreign: Sequence[str]) -> Unsupported:
@@ -101,8 +102,7 @@ def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path
 
 def _or_here(wanted: Table) -> str:
     """The extra that brings the same into the current environment, where there is one of that name."""
-    extras = metadata("modelport").get_all("Provides-Extra") or ()
-    return f"; or, here: pip install 'modelport[{wanted.name}]'" if wanted.name in extras else ""
+    return f"; or, here: pip install 'modelport[{wanted.name}]'" if wanted.name in EXTRAS else ""
 
 
 def _some(names: Sequence[str]) -> str:
