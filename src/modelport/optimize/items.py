@@ -13,6 +13,7 @@ from ..errors import InputError, ModelportError, NotFound
 from ..importers.batch import sizes_to_try
 from ..importers.golden import ARRAYS, PICTURES, npz
 from ..importers.items import Items as Making
+from ..runtimes.form import FUNCTIONS
 from ..runtimes.npz import is_npz, read_npz
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly
@@ -36,7 +37,7 @@ class Items(msgspec.Struct, frozen=True):
     """What was left out, and why."""
 
 
-def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST, runtime: str | None = None) -> Items:
+def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST, trust: bool = False) -> Items:
     """Items of `data`; without it the bundle's golden inputs, or where it has none made-up ones.
 
     Raises:
@@ -44,7 +45,8 @@ def items_of(bundle: Bundle, data: Path | None, *, most: int = MOST, runtime: st
         that the bundle decodes.
     """
     if data is not None:
-        return read_items(bundle, data, most=most, runtime=runtime)
+        function = bundle.manifest.graphs.net.function is not None
+        return read_items(bundle, data, most=most, runtime=FUNCTIONS if function and trust else None)
     golden = bundle.manifest.golden
     if golden is None or not golden.cases:
         return _made_up(bundle)

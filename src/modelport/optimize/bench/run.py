@@ -60,8 +60,7 @@ def bench(
     begun = time.monotonic()
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     wanted, forms, left, notes = _wanted(opened, plan)
-    trusted = FUNCTIONS if plan.trust and opened.manifest.graphs.net.function is not None else None
-    items = items_of(opened, Path(data) if data is not None else None, runtime=trusted)
+    items = items_of(opened, Path(data) if data is not None else None, trust=plan.trust)
     measured, disturbances = _measured(opened, wanted, forms, items, plan, tick, stopped)
     left += _failed(forms, measured)
     if not measured.times:
