@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -14,9 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from modelport import testing
 from modelport.bundle.store import Bundle
+from modelport.importers.batch import run_session
 from modelport.importers.source import SourceOptions, find_importer
 from modelport.isolation import environments
+from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.testing import check_importer
 from modelport.verify.replay import read_taps
 
@@ -26,6 +30,16 @@ HEAVY = (
     *("torch", "tensorflow", "keras", "transformers", "paddle", "mxnet", "cv2", "jax", "ultralytics"),
     *("sklearn", "xgboost", "lightgbm", "catboost", "joblib", "skops"),
 )
+# As sitecustomize.py on PYTHONPATH: what `modelport pack` had imported when it ended.
+WATCH = """
+import atexit, json, os, sys
+
+@atexit.register
+def tell():
+    if "pack" in sys.argv:
+        with open(os.environ["IMPORTED"], "w") as file:
+            json.dump(sorted(sys.modules), file)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +54,13 @@ def script() -> ModuleType:
 
 
 class Made(NamedTuple):
-    """A row that was run: its model, its bundle, and what `pack` measured."""
+    """A row that was run: its model, its bundle, and what `pack` measured and imported."""
 
     row: Any
     source: Path
     bundle: Path
     conversion: dict[str, Any]
+    imported: set[str]
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +76,17 @@ def make(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             if environments.lacks(table) and environments.python_of(table) is None:
                 pytest.skip(f"no environment {row.environment} in {environments.root()}: ./test makes it")
         if name not in there:
-            out = tmp_path_factory.mktemp(name)
-            found = script.run(row, out)
-            there[name] = Made(row, out / "model" / row.source, out / "repo" / name, found)
+            out, told = tmp_path_factory.mktemp(name), watch / name
+            patch.setenv("IMPORTED", str(told))
+            with pytest.MonkeyPatch.context() as paths:
+                paths.setenv("PYTHONPATH", str(watch))
+                found = script.run(row, out)
+            imported = set(json.loads(told.read_text()))
+            there[name] = Made(row, out / "model" / row.source, out / "repo" / name, found, imported)
         return there[name]
 
+    watch = tmp_path_factory.mktemp("watch")
+    (watch / "sitecustomize.py").write_text(WATCH)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(environments.VARIABLE, str(cache / "modelport-bench" / "environments"))
         yield made
@@ -98,17 +119,30 @@ def test_its_importer_keeps_the_contract(
         Path(weights) if weights else None, flags.get("--signature", ""), flags.get("--class", "")
     )
     importer = type(find_importer(made.source, None, options))
-    check_importer(
+    example = recorded(made.bundle)
+    assert "modelport" in made.imported
+    # `pack` converted it in another process already. (It prepares some rows with OpenCV, and so imports it.)
+    converted = example is not None and not made.imported & set(HEAVY)
+    if converted:
+        monkeypatch.setattr(testing, "_again", lambda *given: ())
+    imported = check_importer(
         importer,
         made.source,
         frameworks=HEAVY,
         inputs=[flags["--input"]] if "--input" in flags else [],
-        example=recorded(made.bundle),
+        example=example,
         options=options if options != SourceOptions() else None,
         code="--trust" in flags,
         isolate=True,
         renamed=False,
     )
+    if converted and example is not None:
+        here, packed = imported.onnx, Bundle.open(made.bundle).graph("net")
+        got, other = (run_session(OnnxRuntime().open(onnx))(example) for onnx in (here, packed))
+        # In their order: a bundle may have names of its own for them.
+        for (output, array), again in zip(got.items(), other.values(), strict=True):
+            equal_nan = array.dtype.kind == "f"
+            assert np.array_equal(again, array, equal_nan=equal_nan), f"two answers ({output!r})"
 
 
 def recorded(bundle: Path) -> dict[str, np.ndarray] | None:
