@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from ..bundle.store import Bundle
 from ..errors import BundleError, Unavailable
@@ -39,7 +40,8 @@ def command(host: str, port: int, once: bool, no_browser: bool) -> int:
     """
     bundle = Bundle.open(DIGITS)
     if once:
-        return _once(bundle, host)
+        said = click.get_current_context().get_parameter_source("port")
+        return _once(bundle, host, 0 if said is ParameterSource.DEFAULT else port)
 
     def open_page(url: str) -> None:
         click.echo(f"Draw a digit: {url}")
@@ -60,14 +62,16 @@ def _has_screen() -> bool:
     )
 
 
-def _once(bundle: Bundle, host: str) -> int:
+def _once(bundle: Bundle, host: str, port: int) -> int:
     """Start a real server as its own process, ask it over HTTP, and stop it."""
     case = bundle.manifest.golden.cases[0] if bundle.manifest.golden else None
     if case is None:
         raise BundleError("the digits bundle has no sample picture")
     truth = case.name[0]  # a sample is named after its digit: 7-a
     command = [sys.executable, "-P", "-m", "modelport", "serve", str(DIGITS)]
-    server = subprocess.Popen([*command, "--host", host, "--port", "0", "--json"], stdout=subprocess.PIPE)
+    server = subprocess.Popen(
+        [*command, "--host", host, "--port", str(port), "--json"], stdout=subprocess.PIPE
+    )
     try:
         address = urlsplit(_first_line(server)["url"])
         picture = bundle.read(case.input)
