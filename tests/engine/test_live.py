@@ -187,6 +187,16 @@ async def test_live_replay_feeds_the_metrics_also_where_executors_are_busy_or_en
         assert await model.replay_golden(0)
 
 
+async def test_an_executor_that_hangs_on_a_golden_case_is_ended_and_comes_back(repo: Path) -> None:
+    settings = EngineSettings(executors=1, wide=False, run_limit=0.5, golden_every=0.5)
+    async with opened(repo, settings) as repository:
+        model = repository.model("colours")
+        (pid,) = model.pids()
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: model.healthy and model.pids() != [pid])
+        assert model.metrics.executors == 1
+
+
 async def test_swaps_under_load_fail_nobody_and_give_their_memory_back(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path)
     first = repo / "colours" / "1"

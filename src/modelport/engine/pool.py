@@ -52,7 +52,7 @@ class ExecutorPool:
         self._born: dict[ExecutorProcess, float] = {}
         self._failures = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._opened = self._closing = False
 
     async def open(self, *, complete: bool) -> Ready:
         """Start all; what the first says, which checks digests and replays the golden cases.
@@ -78,7 +78,10 @@ class ExecutorPool:
             raise
         for each in starting[1:]:
             each.add_done_callback(_logged)
+        self._opened = True
+        self._count()
         self._keep(self._watch())
+        self._keep(self._replay())
         return ready
 
     async def close(self) -> None:
@@ -157,7 +160,7 @@ class ExecutorPool:
         self._born[process] = time.monotonic()
         # The one with the wide session is asked first: a lone request then finds it.
         self._scheduler.executors.insert(0 if process.wide else len(self._scheduler.executors), process)
-        self._metrics.executors = len(self._scheduler.executors)
+        self._count()
         if not heard.done():
             heard.set_result(ready)
         self._scheduler.resume()
@@ -169,10 +172,8 @@ class ExecutorPool:
             heard.set_exception(Unavailable("an executor ended before it was ready"))
         born = self._born.pop(process, None)
         self._scheduler.on_lost(process)
-        if self._closing:
-            return
-        self._metrics.executors = len(self._scheduler.executors)
-        if born is None:
+        self._count()
+        if born is None or self._closing:
             return
         if time.monotonic() - born > _HEALTHY_SECONDS:
             self._failures = 0
@@ -194,18 +195,29 @@ class ExecutorPool:
                 return
 
     async def _watch(self) -> None:
-        """Once a second: executors that hang are ended; now and then a golden case is replayed."""
-        golden = self._bundle.manifest.golden
-        case = 0
-        due = time.monotonic() + self._settings.golden_every
+        """Once a second: executors that hang are ended, on a golden case too."""
         while not self._closing:
             await asyncio.sleep(1.0)
             self._scheduler.end_hung()
-            if not (golden and golden.cases and self._settings.golden_every) or time.monotonic() < due:
-                continue
-            if await self.replay_golden(case % len(golden.cases)):
-                case += 1
-                due = time.monotonic() + self._settings.golden_every
+
+    async def _replay(self) -> None:
+        """Now and then a golden case, one after the other; soon again where there was no finding."""
+        golden = self._bundle.manifest.golden
+        if golden is None or not golden.cases or not self._settings.golden_every:
+            return
+        case = 0
+        wait = every = max(1.0, self._settings.golden_every)
+        while not self._closing:
+            await asyncio.sleep(wait)
+            found = await self.replay_golden(case % len(golden.cases))
+            case += found
+            wait = every if found else 1.0
+
+    def _count(self) -> None:
+        """Say how many answer, from the opening to the end: before and after it, another bundle of the same
+        version may be the one that is counted."""
+        if self._opened and not self._closing:
+            self._metrics.executors = len(self._scheduler.executors)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
