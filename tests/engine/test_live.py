@@ -255,6 +255,20 @@ async def test_load_and_unload_by_name(tmp_path: Path) -> None:
                 await repository.load(name, version)
 
 
+async def test_loading_by_name_goes_by_what_is_on_the_disk_now(tmp_path: Path) -> None:
+    pack_colours(tmp_path)
+    repo = pack_colours(tmp_path, version="2")
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+        assert repository.model("colours").version == "2"
+        shutil.rmtree(repo / "colours" / "2")
+        with pytest.raises(NotFound, match="no version '2'"):
+            await repository.load("colours", "2")
+        await repository.load("colours")
+        assert repository.model("colours").version == "1" and repository.versions("colours") == ["1"]
+        # What has changed beside the one that was asked for is still a change.
+        assert await repository.changed()
+
+
 async def test_a_new_version_in_the_folder_is_picked_up_and_a_removed_one_let_go(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path)
     async with opened(repo) as repository:
@@ -294,14 +308,17 @@ async def test_a_bundle_that_is_copied_slowly_is_taken_when_it_is_whole(tmp_path
         watching.cancel()
 
 
-async def test_a_version_that_is_replaced_in_its_place_is_swapped_like_a_new_one(tmp_path: Path) -> None:
+async def test_a_version_that_is_replaced_in_its_place_is_swapped_like_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo = pack_colours(tmp_path)
+    monkeypatch.chdir(repo.parent)
     place = repo / "colours" / "1"
     bundle = Bundle.open(place)
     net, manifest = bundle.graph("net"), bundle.source.manifest()
     middle = bundle.derive(tmp_path / "2", {}, version="2")
     other = middle.derive(tmp_path / "1", {}, version="1")
-    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+    async with opened(Path(repo.name), EngineSettings(executors=1, wide=False)) as repository:
         watching = asyncio.ensure_future(watch(repository, 0.05))
         # File by file, and for a while no bundle at all: the one that was loaded answers on.
         (place / "net.onnx").unlink()

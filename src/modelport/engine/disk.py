@@ -22,6 +22,7 @@ class Broken(msgspec.Struct, frozen=True):
     version: str
     reason: str
     path: Path
+    """Without links, as a bundle's."""
 
 
 Files = frozenset[tuple[str, int, int]]
@@ -41,7 +42,7 @@ def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
         try:
             bundle = Bundle.open(path)
         except ModelportError as problem:
-            broken.append(Broken(path.parent.name, version, problem.message, path))
+            broken.append(Broken(path.parent.name, version, problem.message, path.resolve()))
             continue
         claim = bundle.manifest.name, bundle.manifest.version
         if claim in bundles:
@@ -75,7 +76,7 @@ def fingerprint(folder: Path, unfinished: Iterable[Path] = ()) -> Files:
                         if version.name.startswith("."):
                             continue
                         for path in (version.path, os.path.join(version.path, MANIFEST)):
-                            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                            with contextlib.suppress(OSError):
                                 status = os.stat(path)
                                 found.add((path, status.st_ino, status.st_mtime_ns))
     except OSError:
@@ -84,12 +85,11 @@ def fingerprint(folder: Path, unfinished: Iterable[Path] = ()) -> Files:
 
 
 def files_in(bundle: Path) -> Files:
-    """The files of a bundle's folder as they are now; none of an archive's, which is one file itself."""
+    """The files of a bundle's folder as they are now, or the one file that an archive is."""
     found: set[tuple[str, int, int]] = set()
-    for folder, _, names in os.walk(bundle):
-        for name in names:
-            path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):
-                status = os.lstat(path)
-                found.add((path, status.st_size, status.st_mtime_ns))
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(bundle) for name in names]
+    for path in paths or [str(bundle)]:
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            found.add((path, status.st_size, status.st_mtime_ns))
     return frozenset(found)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from ..bundle.layout import version_key
 from ..bundle.store import Bundle
 from .disk import Files, files_in
 from .model import LiveModel
@@ -50,20 +53,44 @@ class Entry(msgspec.Struct, eq=False):
         return self.bundle.manifest.version
 
 
-def renewed(old: Entry | None, bundle: Bundle) -> Entry:
+Entries = dict[str, dict[str, Entry]]
+"""By model and version, oldest version first."""
+
+
+def renewed(entries: Entries, bundles: Iterable[Bundle], damaged: Collection[Path]) -> Entries:
+    """The entries after a look at the disk: of `bundles`, which were found there, and of what answers still.
+
+    Args:
+        damaged: where something was found that is no bundle: what answers from there stays until it is one.
+    """
+    found: Entries = {}
+    for bundle in bundles:
+        name, version = bundle.manifest.name, bundle.manifest.version
+        found.setdefault(name, {})[version] = _renewed(entries.get(name, {}).get(version), bundle)
+    for name, versions in entries.items():
+        for version, entry in versions.items():
+            if entry.model is not None and version not in found.get(name, {}):
+                # It answers from memory until another version can, or what takes its place is whole.
+                entry.removed = entry.bundle.path not in damaged
+                found.setdefault(name, {})[version] = entry
+    return {
+        name: dict(sorted(versions.items(), key=lambda each: version_key(each[0])))
+        for name, versions in found.items()
+    }
+
+
+def _renewed(old: Entry | None, bundle: Bundle) -> Entry:
     """The entry of a version that was found on the disk: the one there was, as long as nothing changed."""
     if old is None:
         return Entry(bundle)
-    same = old.bundle.digest == bundle.digest
+    old.removed = False
     if old.model is not None:
-        if same:
-            old.replacement = None
+        if old.bundle.digest == bundle.digest:
+            old.replacement, old.reason = None, ""
         elif old.replacement is None or not _unchanged(old.replacement, bundle):
-            old.replacement = Entry(bundle, wanted=old.wanted)
+            old.replacement = Entry(bundle)
         return old
-    if same and old.failed and not _unchanged(old, bundle):
-        return Entry(bundle, wanted=old.wanted)
-    return old if same else Entry(bundle)
+    return old if _unchanged(old, bundle) else Entry(bundle, wanted=old.wanted)
 
 
 def _unchanged(entry: Entry, bundle: Bundle) -> bool:

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
-from ..bundle.layout import version_key
 from ..bundle.store import Bundle
 from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entry, renewed
+from .entry import Entries, Entry, renewed
 from .model import LiveModel
 from .settings import EngineSettings
 
@@ -64,7 +63,7 @@ class Repository:
         self.tell_others: Callable[[str, str, str | None], Awaitable[None]] = _nobody
         """Called with what was done by name here, where other processes serve the same models."""
         self._keep = keep
-        self._entries: dict[str, dict[str, Entry]] = {}
+        self._entries: Entries = {}
         self._defaults: dict[str, str] = {}
         self._ready: dict[str, LiveModel] = {}
         self._lock = asyncio.Lock()
@@ -81,6 +80,9 @@ class Repository:
     async def rescan(self, *, swap: bool = True) -> None:
         """Look at the folder again: load what is new and wanted, unload what is not wanted any more."""
         async with self._lock:
+            if self.folder is not None:
+                # Before the bundles: what comes between the two is then seen as a change.
+                self._seen = await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
             await self._read()
             # Every model for itself: a slow one does not keep the others waiting.
             await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
@@ -108,12 +110,12 @@ class Repository:
         """
         async with self._lock:
             await self._read()
-            versions = self._versions(name)
-            chosen = version or next(reversed(versions))
+            versions = {each.version: each for each in self._versions(name).values() if not each.removed}
+            chosen = version or next(reversed(versions), "")
             if chosen not in versions:
-                raise NotFound(
-                    f"model {name!r} has no version {chosen!r}", hint=f"it has {', '.join(versions)}"
-                )
+                which = f"version {chosen!r}" if chosen else "version on the disk"
+                known = ", ".join(versions) or "none"
+                raise NotFound(f"model {name!r} has no {which}", hint=f"it has {known}")
             entry = versions[chosen]
             entry.reason = ""
             entry.wanted = True if version else None
@@ -243,27 +245,14 @@ class Repository:
 
     async def _read(self) -> None:
         """Bring the entries up to date with what is on the disk."""
-        if self.folder is None:
-            bundles: Sequence[Bundle] = self._given
-        else:
-            # Before the bundles: what comes between the two is then seen as a change.
-            self._seen = await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
+        bundles: Sequence[Bundle] = self._given
+        if self.folder is not None:
             bundles, broken = await asyncio.to_thread(read_repository, self.folder)
             for each in broken:
                 if each not in self.broken:
                     log.error("model %s version %s is no bundle: %s", each.name, each.version, each.reason)
             self.broken = broken
-        found: dict[str, dict[str, Entry]] = {}
-        for bundle in sorted(bundles, key=lambda each: version_key(each.manifest.version)):
-            name, version = bundle.manifest.name, bundle.manifest.version
-            found.setdefault(name, {})[version] = renewed(self._entries.get(name, {}).get(version), bundle)
-        damaged = {each.path for each in self.broken}
-        for entry in self.entries():
-            if entry is not found.get(entry.name, {}).get(entry.version) and entry.model is not None:
-                # It answers from memory until another version can, or what takes its place is whole.
-                entry.removed = entry.bundle.path not in damaged
-                found.setdefault(entry.name, {}).setdefault(entry.version, entry)
-        self._entries = found
+        self._entries = renewed(self._entries, bundles, {each.path for each in self.broken})
 
     async def _apply(self, name: str, *, swap: bool) -> None:
         """Load the newest versions, as many as are kept, and those asked for; then let the others go."""
@@ -304,6 +293,7 @@ class Repository:
         if other.model is None:
             entry.reason = f"the bundle that took its place on the disk did not load: {other.reason}"
             return entry
+        other.wanted = entry.wanted
         self._entries[entry.name][entry.version] = other
         self._retire(entry, "its bundle was replaced")
         return other
@@ -339,7 +329,7 @@ class Repository:
         model = entry.model
         if model is None:
             return
-        entry.model = None
+        entry.model = entry.replacement = None
         entry.reason = reason
         entry.state = "UNLOADING"
         model.metrics.ready = False
