@@ -161,6 +161,9 @@ def test_one_scale_around_what_moves_values_unless_one_is_much_smaller() -> None
     found = tied(network, seen)
     assert {name for name in seen if found[name] == Range(-1, 3)} == {"a", "b", "ab", "p"}
     assert all(found[name] == seen[name] for name in ("small", "all", "other", "y"))
+    network.graph.node[0].name = "join"
+    alone = tied(network, seen, ["join"])
+    assert alone["a"] == seen["a"] and alone["b"] == seen["b"] and alone["p"] == Range(-1, 3)
 
 
 def test_for_openvino_activations_stay_with_their_layer() -> None:

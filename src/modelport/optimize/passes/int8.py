@@ -127,7 +127,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
         from onnxruntime.quantization.calibrate import TensorsData
 
         network = onnx.load_model(source)
-        found = tied(network, ranges(network, self.calibrator, calibration, rows_of(network)))
+        found = tied(network, ranges(network, self.calibrator, calibration, rows_of(network)), floats)
         everywhere = self.runtime == DEFAULT or not any(
             node.op_type in BETWEEN for node in network.graph.node
         )
