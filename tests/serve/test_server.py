@@ -170,6 +170,7 @@ def test_health_index_and_metadata_by_tritonclient(client: triton.InferenceServe
 def test_settings_by_tritonclient(client: triton.InferenceServerClient) -> None:
     assert client.get_trace_settings() == client.get_trace_settings("colours") == {"trace_level": ["OFF"]}
     assert client.update_trace_settings(settings={"trace_level": "OFF"}) == {"trace_level": ["OFF"]}
+    assert client.update_trace_settings(settings={"trace_level": None}) == {"trace_level": ["OFF"]}
     assert client.get_log_settings() == {"log_info": True, "log_warning": True, "log_error": True}
     for refused in (
         lambda: client.update_trace_settings("colours", {"trace_level": ["TIMESTAMPS"]}),

@@ -218,7 +218,7 @@ def _detector(said: Mapping[str, Any]) -> str:
 def _labels(said: Mapping[str, Any]) -> tuple[str, ...]:
     topk = _of(_of(said, "PostProcess"), "Topk")
     found = topk.get("label_list") or said.get("label_list")
-    if isinstance(found, dict) and sorted(found) == list(range(len(found))):
+    if isinstance(found, dict) and found.keys() == set(range(len(found))):
         found = [found[index] for index in range(len(found))]
     if not isinstance(found, list) or len(found) > MAX_LABELS:
         return ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, TensorSpec
@@ -55,7 +57,7 @@ def scaled_inside(model: ModelProto, taken: TensorSpec) -> str:
         return "which takes whole pixels (uint8)"
     if taken.dtype != "float32":
         return ""
-    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    constants = {each.name: each for each in model.graph.initializer}
     ends = np.array([[0.0], [BYTES]])
     tensor, steps = taken.name, 0
     for _ in range(MOST):
@@ -70,7 +72,7 @@ def scaled_inside(model: ModelProto, taken: TensorSpec) -> str:
     return f"which makes {low:.3g} to {high:.3g} of pixels from 0 to 255 at its head"
 
 
-def _applied(node: NodeProto, tensor: str, constants: dict[str, Array], ends: Array) -> Array | None:
+def _applied(node: NodeProto, tensor: str, constants: dict[str, TensorProto], ends: Array) -> Array | None:
     """What a node makes of black and white, [2, channels]; None where it does something else to them."""
     if node.op_type in ("Identity", "Cast", "Transpose"):
         return ends
@@ -78,9 +80,9 @@ def _applied(node: NodeProto, tensor: str, constants: dict[str, Array], ends: Ar
         return None
     first = node.input[0] == tensor
     other = constants.get(node.input[1 if first else 0])
-    if other is None or other.size not in (1, 3) or (not first and node.op_type in ("Div", "Sub")):
+    if other is None or prod(other.dims) not in (1, 3) or (not first and node.op_type in ("Div", "Sub")):
         return None
-    number = other.astype(np.float64).reshape(1, -1)
+    number = numpy_helper.to_array(other).astype(np.float64).reshape(1, -1)
     if node.op_type in ("Mul", "Div"):
         return np.asarray(ends * number if node.op_type == "Mul" else ends / number)
     return np.asarray(ends + number if node.op_type == "Add" else ends - number)

@@ -28,7 +28,9 @@ async def trace_setting(request: Request) -> Response:
         repository: Repository = request.app.state.repository
         find(repository, request.path_params["name"], None)
     for name, value in (await _settings(request)).items():
-        describe.check_trace(name, value if isinstance(value, list) else [value])
+        # Triton's null takes back what was set: here nothing is.
+        given = value if isinstance(value, list) else [value]
+        describe.check_trace(name, [] if value is None else given)
     return json_response(describe.TRACE)
 
 
