@@ -21,7 +21,7 @@ from modelport.errors import InputError, Unsupported, UsageError
 from modelport.evaluate.run import evaluate
 from modelport.importers.source import Permission
 from modelport.optimize.bench.run import bench
-from modelport.optimize.candidate import network_of
+from modelport.optimize.candidate import Candidate, network_of
 from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
 from modelport.optimize.enough import few_answers, few_labels, seen_few
@@ -30,7 +30,7 @@ from modelport.optimize.judge import Judgement, answers_needed, needed, same
 from modelport.optimize.passes.unused import Unused
 from modelport.optimize.repeat import Repeated, repeat
 from modelport.optimize.run import _taken, optimize
-from modelport.optimize.search import Plan, Search
+from modelport.optimize.search import ALIKE, Plan, Search, _computed_alike
 
 from .networks import packed, pictures
 from .test_search import entry
@@ -154,8 +154,19 @@ def test_what_computes_the_same_is_not_asked_again(start: Bundle, data: Path, tm
     place = start.derive(tmp_path / "dead", files, version="dead")
     search = Search(place, data, data, tmp_path / "work", Plan(), said.append)
     tried = search.tried(Unused(), search.start)
-    assert tried.judgement == same(24) and "without 1 Neg" in tried.notes[0]
+    assert tried.judgement == same(ALIKE) and "without 1 Neg" in tried.notes[0]
     assert not [told for told in said if told.text == "asking the START"]
+
+
+def test_other_precision_is_other_arithmetic(start: Bundle) -> None:
+    own = Candidate("own", "as it is", start, (), runtime="openvino")
+
+    def alike(**settings: bool | int | str) -> bool:
+        return _computed_alike(msgspec.structs.replace(own, settings=settings), own)
+
+    assert alike() and alike(threads=1) and alike(spinning=False, arena=False)
+    assert not alike(precision="bf16") and not alike(optimization="extended", threads=1)
+    assert not _computed_alike(msgspec.structs.replace(own, runtime="onnxruntime"), own)
 
 
 def test_no_time_is_no_budget(capfd: pytest.CaptureFixture[str]) -> None:

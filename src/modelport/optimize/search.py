@@ -19,6 +19,7 @@ from ..bundle.store import Bundle
 from ..engine.settings import usable_cores
 from ..errors import ModelportError, Unsupported
 from ..runtimes.form import DEFAULT
+from ..sampling import evenly
 from . import measure
 from .bench.noise import disturbed, look
 from .calibration import Calibration, read_calibration
@@ -40,7 +41,7 @@ from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
 from .passes.unused import Unused
 from .sensitivity import layers
-from .ways import ways
+from .ways import SWITCHES, ways
 
 DETECTION = "object-detection"
 AGREEING = 1000
@@ -205,8 +206,9 @@ class Search:
             return self._skipped(step, str(problem), recipe)
         except Unsupported as problem:
             return self._skipped(step, f"{problem.message}; {problem.hint}", recipe)
-        alike = isinstance(step, EXACT) and same_answers(base, candidate, self.calibration.items[:ALIKE])
-        return self._weighed(candidate, recipe, self._judgement(base) if alike else None)
+        items = evenly(self.calibration.items, ALIKE)
+        alike = isinstance(step, EXACT) and same_answers(base, candidate, items)
+        return self._weighed(candidate, recipe, self._judgement(base, len(items)) if alike else None)
 
     def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
         """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
@@ -302,14 +304,15 @@ class Search:
                 reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
                 self.entries.append(self._entry(candidate, recipe, "dominated", reason))
             else:
-                known = self._judgement(source) if _computed_alike(candidate, source) else None
+                alike = _computed_alike(candidate, source)
+                known = self._judgement(source, len(self.calibration.items)) if alike else None
                 self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
 
-    def _judgement(self, source: Candidate) -> Judgement | None:
-        """What is known of another candidate."""
+    def _judgement(self, source: Candidate, items: int) -> Judgement | None:
+        """What is known of another candidate; of the START that so many items are answered alike."""
         if source.id == START:
-            return same(len(self.calibration.items))
+            return same(items)
         return next((entry.judgement for entry in self.entries if entry.id == source.id), None)
 
     def _measured(self) -> list[Entry]:
@@ -378,8 +381,9 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
 
 def _computed_alike(one: Candidate, other: Candidate) -> bool:
     """Whether both are the same arithmetic: threads and memory change no answer."""
-    level = "optimization"
-    return one.runtime == other.runtime and one.settings.get(level) == other.settings.get(level)
+    neutral = {key for switch in SWITCHES for key in switch}
+    said = [{key: each.settings[key] for key in each.settings.keys() - neutral} for each in (one, other)]
+    return one.runtime == other.runtime and said[0] == said[1]
 
 
 def _plain(bundle: Bundle, place: Path) -> Bundle:
