@@ -200,7 +200,7 @@ class Server:
     def _refusal(self, status: int, reply: bytes) -> ModelportError:
         """The server's refusal as the error that it was there."""
         try:
-            words = msgspec.json.decode(reply, type=dict[str, Any]).get("error", "")
+            words = str(msgspec.json.decode(reply, type=dict[str, Any]).get("error") or "")
         except (msgspec.DecodeError, UnicodeDecodeError):
             words = reply[:200].decode(errors="replace")
         text = f"{self.url} says {status}: {words or 'nothing more'}"
