@@ -86,7 +86,7 @@ def latencies(
     begun = time.monotonic()
     with contextlib.ExitStack() as entered:
         pipelines = {
-            name: entered.enter_context(_settled(candidate, usable_cores(), taken))
+            name: _settled(entered, candidate, usable_cores(), taken)
             for name, candidate in candidates.items()
         }
         for turn in range(rounds + 1):
@@ -125,7 +125,7 @@ def throughputs(
     with contextlib.ExitStack() as entered:
         pool = entered.enter_context(ThreadPoolExecutor(cores))
         pipelines = {
-            name: [entered.enter_context(_settled(candidate, 1, items[: max(BATCHES)])) for _ in range(cores)]
+            name: [_settled(entered, candidate, 1, items[: max(BATCHES)]) for _ in range(cores)]
             for name, candidate in candidates.items()
         }
         for own in pipelines.values():
@@ -209,8 +209,10 @@ def figures(
     )
 
 
-def _settled(candidate: Candidate, threads: int, items: Sequence[bytes]) -> Pipeline:
-    pipeline = opened(candidate, threads)
+def _settled(
+    entered: contextlib.ExitStack, candidate: Candidate, threads: int, items: Sequence[bytes]
+) -> Pipeline:
+    pipeline = entered.enter_context(opened(candidate, threads))
     settle(pipeline, items)
     return pipeline
 

@@ -66,7 +66,7 @@ def layers(
     begun = time.monotonic()
     _outputs(own, batches[:LEAST_ITEMS])
     each = (time.monotonic() - begun) / LEAST_ITEMS
-    batches = batches[: max(LEAST_ITEMS, int(min(ITEMS, seconds / max(each * count, 1e-9))))]
+    batches = evenly(batches, max(LEAST_ITEMS, int(min(ITEMS, seconds / max(each * count, 1e-9)))))
     wanted = _outputs(own, batches)
     found = []
     for node in own.graph.node:
@@ -121,8 +121,9 @@ def _times(network: onnx.ModelProto, batch: dict[str, np.ndarray]) -> dict[str, 
     """Milliseconds of each node, as ONNX Runtime's profiler has them; fused ones under their first name."""
     with tempfile.TemporaryDirectory(prefix="modelport-profile-") as folder:
         session = OnnxProfiled(network.SerializeToString(), 1, NAMED, Path(folder))
-        for _ in range(RUNS):
-            session.run(batch)
-        times = {node.name: node.seconds * 1e3 / RUNS for node in session.ran(0)}
-        session.close()
-    return times
+        try:
+            for _ in range(RUNS):
+                session.run(batch)
+            return {node.name: node.seconds * 1e3 / RUNS for node in session.ran(0)}
+        finally:
+            session.close()

@@ -49,7 +49,10 @@ class Layout(OnRuntime, frozen=True):
     def of(self, candidate: Candidate) -> Candidate:
         """See `OnRuntime`; with what is not done any more."""
         made = super().of(candidate)
-        chosen = rearranged(network_of(candidate.bundle))
+        try:
+            chosen = rearranged(network_of(candidate.bundle))
+        except NotApplicable:
+            return made  # `apply` says why
         return msgspec.structs.replace(made, notes=(*made.notes, chosen) if chosen else made.notes)
 
 
