@@ -158,13 +158,13 @@ def _files(data: Path, suffixes: Sequence[str], takes: str) -> list[Path]:
 
 def _rows(bundle: Bundle, path: Path) -> list[bytes]:
     """The elements of a .npz whose arrays have one axis more than an item's; empty where it is an item."""
-    data = path.read_bytes()
-    if not is_npz(data):
-        return []
     try:
+        data = path.read_bytes()
+        if not is_npz(data):
+            return []
         arrays = read_npz(data, limit=bundle.manifest.decode.max_bytes)
-    except InputError:
-        return []  # its decoding says why
+    except (InputError, OSError):
+        return []  # reading or decoding it as one item says why
     own = {spec.name: arrays[spec.name] for spec in bundle.manifest.inputs if spec.name in arrays}
     ranks = [own[spec.name].ndim - len(spec.shape) for spec in bundle.manifest.inputs if spec.name in own]
     lengths = {len(array) for array in own.values() if array.ndim}
