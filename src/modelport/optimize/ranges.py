@@ -1,7 +1,8 @@
 """The range of every value in a network, on the calibration items: what scales of 8 bits are made of.
 
 ONNX Runtime's own calibrators keep every value, or count each in Python: minutes for a detector of 640
-pixels, where this takes seconds. The extremes are exact; the distributions are of a sample of the numbers.
+pixels, where this takes seconds. The extremes are exact on the items that are looked at, fewer of a large
+network; the distributions are of a sample of the numbers.
 """
 
 from __future__ import annotations
