@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .._version import __version__
@@ -52,11 +52,11 @@ def log_settings() -> dict[str, bool]:
     return {name: log.isEnabledFor(level) for name, level in levels}
 
 
-def check_log(settings: Iterable[str]) -> None:
+def check_log(settings: Collection[str]) -> None:
     """Raises Unsupported where there is a log setting to change."""
-    for name in sorted(settings)[:1]:
+    if settings:
         raise Unsupported(
-            f"log setting {name[:100]!r} cannot be changed here", hint="logs are configured at start"
+            f"log setting {min(settings)[:100]!r} cannot be changed here", hint="logs are configured at start"
         )
 
 
