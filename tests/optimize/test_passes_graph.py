@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import modelport
+from modelport.bundle.manifest import Variant
 from modelport.bundle.store import Bundle
-from modelport.errors import BundleError
+from modelport.errors import BundleError, InputError
 from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import START, Candidate, NotApplicable, apply
 from modelport.optimize.passes.fold import folded
@@ -105,6 +106,16 @@ def test_sizes_that_every_item_has_are_written_down(bundle: Bundle, picture: byt
         step.apply(net, NOTHING)
     with pytest.raises(NotApplicable, match="items differ in size: axis 2 of x, axis 3 of x"):
         StaticShapes(shapes={"x": (3, "h", "w")}).apply(of_any_size(), NOTHING)
+    settled = Variant("settled", "settled.onnx", chosen=True)
+    files = {"settled.onnx": made.bundle.graph("net")}
+    varied = bundle.derive(tmp_path / "varied", files, version="varied", variants=(settled,))
+    other = {"x": np.random.default_rng(0).random((2, 3, 20, 24), np.float32)}
+    with Pipeline.open(varied) as pipeline, Pipeline.open(bundle) as whole:
+        assert pipeline.variant == "settled"
+        with pytest.raises(InputError, match="16"):
+            pipeline.net(other)
+        # Who asks the network alone is told by the manifest that it takes any size.
+        np.testing.assert_array_equal(pipeline.packed(other)["logits"], whole.net(other)["logits"])
     wrong = apply(StaticShapes(shapes={"x": (3, 16, 20)}), bundle, NOTHING, tmp_path / "wrong")
     with pytest.raises(BundleError, match="the manifest's input is"):
         Pipeline.open(wrong.bundle)

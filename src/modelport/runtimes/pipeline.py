@@ -233,19 +233,30 @@ class Pipeline:
         return self._rows(self._net, batch)
 
     def packed(self, batch: Tensors) -> dict[str, Array]:
-        """The network's outputs as the manifest says them, also where a variant runs that has others.
+        """The network's outputs as the manifest says them, also where a variant runs that has others, or that
+        takes no other sizes than `pre` makes.
 
         The network as it was packed is loaded when that is first asked for.
 
         Raises:
             InputError: the tensors do not fit; ModelFailed: the network raised.
         """
-        if self.form.post is None:
+        if self.form.post is None and self._takes(batch):
             return self.net(batch)
         with self._lock:
             if self._packed is None:
                 self._packed = OnnxRuntime().open(self.bundle.graph("net"))
         return self._rows(self._packed, batch)
+
+    def _takes(self, batch: Tensors) -> bool:
+        if not self.form.variant:
+            return True
+        sizes = {spec.name: spec.shape[1:] for spec in self._net.signature.inputs}
+        return all(
+            isinstance(size, str) or size == there
+            for name, array in batch.items()
+            for size, there in zip(sizes.get(name, ()), array.shape[1:], strict=False)
+        )
 
     def _rows(self, session: Session, batch: Tensors) -> dict[str, Array]:
         info = self.bundle.manifest.graphs.net
