@@ -143,8 +143,8 @@ def _print(bundle: Bundle, found: list[Replay]) -> None:
 
 def _items(bundle: Bundle, data: str | None, most: int) -> tuple[bytes, ...]:
     """At most so many items of a folder or file, evenly picked; what was left out is said."""
-    if data is None:
-        return ()
+    if data is None or bundle.manifest.graphs.net.function is not None:
+        return ()  # of a Python function `replay` says that it is run on no other machine
     from ..optimize.items import read_items
 
     found = read_items(bundle, Path(data), most=most)
