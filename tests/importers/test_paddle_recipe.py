@@ -168,3 +168,9 @@ def test_a_network_with_its_file_needs_no_recipe(shared_data: Path, tmp_path: Pa
     assert [next(iter(step)) for step in bundle.manifest.steps.pre][:2] == ["resize", "center_crop"]
     assert bundle.read("labels.txt").decode().splitlines() == ["cat", "a dog: long-haired"]
     assert bundle.manifest.golden is not None and not bundle.manifest.golden.generated
+
+
+def test_a_label_list_whose_keys_are_no_indices_is_none(tmp_path: Path) -> None:
+    after = {"Topk": {"topk": 2, "label_list": {0: "cat", "one": "dog"}}}
+    stated = stated_beside(exported(tmp_path, {"PostProcess": after}))
+    assert stated is not None and stated.recipe is not None and stated.labels == ()
