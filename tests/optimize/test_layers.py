@@ -73,6 +73,18 @@ def test_what_is_behind_the_last_layers() -> None:
         k=np.ones((4, 4, 1, 1)),
     )
     assert behind(plain) == ("c",) and heads(plain) == ()
+    nameless = graph(
+        [
+            helper.make_node("Clip", ["x", "", "top"], ["six"], name="six"),
+            node("Conv", "six k", "a"),
+            helper.make_node("MaxPool", ["a"], ["pooled", ""], name="pooled", kernel_shape=[2, 2]),
+        ],
+        ["x"],
+        ["pooled"],
+        k=np.ones((4, 4, 1, 1)),
+        top=6.0,
+    )
+    assert behind(nameless) == ("pooled",)
 
 
 def test_boxes_and_scores_stay_float() -> None:

@@ -33,8 +33,8 @@ def settings_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """The node that computes each value."""
-    return {name: node for node in graph.node for name in node.output}
+    """The node that computes each value; outputs that are left out have no name, as inputs that are."""
+    return {name: node for node in graph.node for name in node.output if name}
 
 
 def taken(node: onnx.NodeProto) -> Iterator[str]:
