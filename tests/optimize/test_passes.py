@@ -92,6 +92,15 @@ def test_one_layer_alone_is_in_eight_bits(start: Bundle, calibration: Calibratio
     assert only(own, quantized, "relu") is None
 
 
+def test_every_node_has_a_name_of_its_own() -> None:
+    """Also where some are called as others would be by their place."""
+    nodes = [helper.make_node("Neg", ["x"], [f"y{place}"]) for place in range(5)]
+    nodes[0].name, nodes[1].name, nodes[2].name = "Neg_4", "twice", "twice"
+    graph = helper.make_graph(nodes, "names", [], [])
+    found = [node.name for node in named(helper.make_model(graph)).graph.node]
+    assert found == ["Neg_4", "twice", "Neg_2", "Neg_3", "Neg_5"]
+
+
 def test_a_weight_that_a_subgraph_takes_is_kept() -> None:
     """Of an If, whose branches take values from around them."""
     number = [TensorProto.FLOAT, [1]]

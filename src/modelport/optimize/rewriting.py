@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import onnx
@@ -19,10 +20,11 @@ def copied(network: onnx.ModelProto) -> onnx.ModelProto:
 def named(network: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which every node has a name of its own."""
     own = copied(network)
-    seen: set[str] = set()
+    given, seen = {node.name for node in own.graph.node}, set[str]()
     for number, node in enumerate(own.graph.node):
         if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{number}"
+            names = (f"{node.op_type}_{place}" for place in count(number))
+            node.name = next(name for name in names if name not in given and name not in seen)
         seen.add(node.name)
     return own
 
