@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -339,3 +340,53 @@ async def test_a_version_that_is_replaced_in_its_place_is_swapped_like_a_new_one
         with pytest.raises(BundleError, match="took its place"):
             await repository.load("colours", "1")
         watching.cancel()
+
+
+async def test_what_answers_is_replayed_and_comes_back_while_something_else_lies_in_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = pack_colours(tmp_path) / "colours" / "1"
+    async with opened(place.parents[1], EngineSettings(executors=1, wide=False)) as repository:
+        model = repository.model("colours")
+        for path in list(place.rglob("*")):
+            if path.is_file():
+                path.write_bytes(b"no bundle")
+        await repository.rescan()
+        assert repository.broken and repository.model("colours") is model
+        assert await model.replay_golden(0) and model.metrics.gauges["golden_replay_ok"] == 1.0
+        (pid,) = model.pids()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: model.healthy and model.pids() != [pid])
+        assert await best(model, "green") == "green" and list(model.bundle.labels()) == LABELS
+        assert await model.replay_golden(1) and model.metrics.gauges["golden_replay_ok"] == 1.0
+
+
+async def test_a_recording_that_cannot_be_read_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_more(bundle: Bundle) -> Bundle:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Bundle, "held", no_more)
+    place = pack_colours(tmp_path) / "colours" / "1"
+    async with opened(place.parents[1], EngineSettings(executors=1, wide=False)) as repository:
+        model = repository.model("colours")
+        assert "Too many open files" in caplog.text
+        for path in (place / "golden").iterdir():
+            path.unlink()
+        before = dict(model.metrics.counters)
+        assert await model.replay_golden(0)
+        assert model.metrics.gauges["golden_replay_ok"] == 1.0 and model.metrics.counters == before
+        assert "no golden case of colours was replayed" in caplog.text
+
+
+async def test_a_replaced_bundle_that_still_drains_is_not_the_one_that_is_counted(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+        model = repository.model("colours")
+        model.metrics.executors = 7  # the one in its place
+        model.retire()
+        pid = model.pids()[0]
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: model.healthy and model.pids() != [pid])
+        assert model.metrics.executors == 7

@@ -33,6 +33,8 @@ _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED = 0x1 | 0x40
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What stands before a file's bytes; the lengths of the name and of the rest that follow it.
+_HEAD = struct.Struct("<26xHH")
 # What `zipfile` and `zlib` raise on damaged archives, as found by flipping bytes.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -86,13 +88,34 @@ class ZipFiles(msgspec.Struct, frozen=True):
     def read(self, name: str, size: int) -> bytes:
         """The bytes of a file, which are `size` or an error; the archive is judged anew."""
         with _opened(self.root) as (archive, entries):
-            if name not in entries:
-                raise BundleError(f"the file {name!r} is missing", at=str(self.root))
-            if entries[name].file_size != size:
-                raise BundleError(
-                    f"{name!r} is {entries[name].file_size} bytes; expected {size}", at=str(self.root)
-                )
-            return _read(archive, entries[name])
+            return _read(archive, self._entry(entries, name, size))
+
+    def keep(self, name: str, size: int) -> tuple[int, int] | None:
+        """A new descriptor of the archive, and where in it a file begins; None where that is deflated.
+
+        Raises:
+            BundleError: as `read`.
+        """
+        with _opened(self.root) as (archive, entries):
+            info = self._entry(entries, name, size)
+            if info.compress_type != zipfile.ZIP_STORED or archive.fp is None:
+                return None
+            handle = os.dup(archive.fp.fileno())
+            try:
+                head = os.pread(handle, _HEAD.size, info.header_offset)
+                return handle, info.header_offset + _HEAD.size + sum(_HEAD.unpack(head))
+            except (OSError, struct.error):
+                os.close(handle)
+                raise
+
+    def _entry(self, entries: Mapping[str, zipfile.ZipInfo], name: str, size: int) -> zipfile.ZipInfo:
+        if name not in entries:
+            raise BundleError(f"the file {name!r} is missing", at=str(self.root))
+        if entries[name].file_size != size:
+            raise BundleError(
+                f"{name!r} is {entries[name].file_size} bytes; expected {size}", at=str(self.root)
+            )
+        return entries[name]
 
 
 def pack(path: Path, prefix: str, files: Iterable[tuple[str, bytes]]) -> None:

@@ -69,16 +69,34 @@ class DirectoryFiles(msgspec.Struct, frozen=True):
         except OSError as problem:
             raise BundleError(f"cannot read {name!r}: {problem.strerror}", at=str(self.root)) from problem
 
+    def keep(self, name: str, size: int) -> tuple[int, int] | None:
+        """A new descriptor of a file, and where its bytes begin: at 0.
+
+        Raises:
+            BundleError: as `read`. OSError: too many open files, say.
+        """
+        handle = _open_beneath(self.root, name)
+        try:
+            _check_open(handle, name, size)
+        except BundleError:
+            os.close(handle)
+            raise
+        return handle, 0
+
 
 def _read_all(handle: int, name: str, size: int) -> bytes:
+    # The size is asked before the read, so that a manifest that lies cannot make us allocate.
+    _check_open(handle, name, size)
+    with open(handle, "rb", closefd=False) as file:
+        return file.read(size)
+
+
+def _check_open(handle: int, name: str, size: int) -> None:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"{name!r} is {_kind(status.st_mode)}, not a regular file")
-    # The size is asked before the read, so that a manifest that lies cannot make us allocate.
     if status.st_size != size:
         raise BundleError(f"{name!r} is {status.st_size} bytes; expected {size}")
-    with open(handle, "rb", closefd=False) as file:
-        return file.read(size)
 
 
 def _open_beneath(root: Path, name: str) -> int:

@@ -24,6 +24,7 @@ from ..errors import BundleError, NotFound, UsageError
 from .archive import ZipFiles, pack
 from .audit import MAX_ONNX_BYTES, audit_onnx, audit_options
 from .directory import DirectoryFiles
+from .held import HeldFiles, hold
 from .layout import files_of, locate
 from .manifest import (
     FORMAT_VERSION,
@@ -50,7 +51,7 @@ class Bundle(msgspec.Struct, frozen=True):
     manifest: Manifest
     digest: str
     """SHA-256 of the bytes of `modelport.json`, in hexadecimal: it covers every file of the bundle."""
-    source: DirectoryFiles | ZipFiles
+    source: DirectoryFiles | ZipFiles | HeldFiles
 
     def __repr__(self) -> str:
         return f"<Bundle {self.manifest.name} version {self.manifest.version} at {self.path}>"
@@ -68,6 +69,28 @@ class Bundle(msgspec.Struct, frozen=True):
         """
         found = locate(Path(path))
         return _open(files_of(found))
+
+    @classmethod
+    def inherited(cls, files: HeldFiles) -> Bundle:
+        """The bundle that the process which started this one holds.
+
+        Raises:
+            BundleError: as `open`.
+        """
+        return _open(files)
+
+    def held(self) -> Bundle:
+        """This bundle, with its files as they are now: what comes to lie in their place does not reach it.
+
+        Raises:
+            BundleError: it was changed since it was opened.
+            OSError: too many open files, or no room for copies of small ones.
+        """
+        if isinstance(self.source, HeldFiles):
+            return self
+        sizes = {MANIFEST: len(self.read(MANIFEST))}
+        sizes |= {name: file.size for name, file in self.manifest.files.items()}
+        return msgspec.structs.replace(self, source=hold(self.source, sizes, self.read))
 
     def read(self, name: str) -> bytes:
         """The bytes of a named file (or of the manifest); what is returned is what was checked.
@@ -248,7 +271,7 @@ def labels_file(labels: Sequence[str]) -> bytes:
     return "".join(f"{label}\n" for label in labels).encode()
 
 
-def _open(source: DirectoryFiles | ZipFiles) -> Bundle:
+def _open(source: DirectoryFiles | ZipFiles | HeldFiles) -> Bundle:
     try:
         data = source.manifest()
         manifest = decode_manifest(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..bundle.layout import find_bundles
 from ..bundle.manifest import MANIFEST
 from ..bundle.store import Bundle
 from ..errors import ModelportError
+
+log = logging.getLogger("modelport.engine")
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -52,10 +55,25 @@ def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
             words = (
                 f"it says that it is {claim[0]} {claim[1]}, which is another one; a copy is no new version"
             )
-            broken.append(Broken(copy.path.parent.name, copy.path.name, words, copy.path))
+            where = copy.path.name.removesuffix(".zip")
+            broken.append(Broken(copy.path.parent.name, where, words, copy.path))
             continue
         bundles[claim] = bundle
     return list(bundles.values()), broken
+
+
+def held(bundle: Bundle) -> Bundle:
+    """The bundle with its files as they are now, for as long as it answers; where that is not to be had, with
+    those that are on the disk at the time.
+
+    Raises:
+        BundleError: it was changed since it was opened.
+    """
+    try:
+        return bundle.held()
+    except OSError as problem:
+        log.warning("%r is not kept in case its place changes: %s", bundle, problem.strerror)
+        return bundle
 
 
 def fingerprint(folder: Path, unfinished: Iterable[Path] = ()) -> Files:

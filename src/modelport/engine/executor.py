@@ -16,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import numpy as np
 
+from ..bundle.held import HeldFiles
 from ..bundle.store import Bundle
 from ..errors import InputError, ModelFailed, ModelportError, ParityFailed
 from ..runtimes.pipeline import Pipeline
@@ -340,7 +342,7 @@ def _frame_bounds(buffer: bytearray, have: int) -> tuple[int, int, int]:
 
 def _load(spec: Spec, arena: memoryview) -> tuple[Executor, Ready] | Ready:
     try:
-        bundle = Bundle.open(spec.bundle)
+        bundle = _bundle(spec)
         if bundle.digest != spec.digest:
             raise InputError("the bundle was changed on disk since it was opened", hint="load it again")
         if spec.check:
@@ -352,6 +354,12 @@ def _load(spec: Spec, arena: memoryview) -> tuple[Executor, Ready] | Ready:
     except ModelportError as problem:
         return Ready(Problem.of(problem))
     return Executor(pipeline, wide, arena), Ready(None, costs, golden)
+
+
+def _bundle(spec: Spec) -> Bundle:
+    if spec.held is None:
+        return Bundle.open(spec.bundle)
+    return Bundle.inherited(HeldFiles.inherited(Path(spec.bundle), spec.held))
 
 
 def _replayed(pipeline: Pipeline) -> float | None:

@@ -25,6 +25,7 @@ from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name, readabl
 from .arena import Arena, Slot
 from .caller import caller
 from .cost import CostModel
+from .disk import held
 from .pool import ExecutorPool
 from .scheduler import Scheduler
 from .settings import EngineSettings
@@ -95,7 +96,7 @@ class LiveModel:
         Raises:
             BundleError, ParityFailed, Unsupported: it does not load, or answers differently here.
         """
-        model = cls(bundle, settings, arena, metrics)
+        model = cls(await asyncio.to_thread(held, bundle), settings, arena, metrics)
         ready = await model._pool.open(complete=complete)
         model._tried = ready.costs
         if ready.golden is not None:
@@ -328,6 +329,11 @@ class LiveModel:
 
     # -- its life --------------------------------------------------------------------------------------------
 
+    def retire(self) -> None:
+        """Count no more, as ready or in executors: another bundle of the same version may be there by now."""
+        self.metrics.ready = False
+        self._pool.counted = False
+
     async def close(self) -> None:
         """Finish everything that was taken, then end the executors."""
         if self.healthy:
@@ -337,7 +343,7 @@ class LiveModel:
         await self._pool.close()
 
     async def replay_golden(self, case: int) -> bool:
-        """Replay one golden case on an executor; whether there is a finding, which goes to the metrics."""
+        """Replay one golden case on an executor; whether it was tried: the finding goes to the metrics."""
         return await self._pool.replay_golden(case)
 
     def pids(self) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..bundle.store import Bundle
-from ..errors import ModelportError, Unavailable
+from ..errors import BundleError, ModelportError, Unavailable
 from ..monitor.metrics import ModelMetrics
 from .arena import Arena
 from .process import ExecutorProcess
@@ -52,7 +52,11 @@ class ExecutorPool:
         self._born: dict[ExecutorProcess, float] = {}
         self._failures = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opened = self._closing = False
+        self._replays = 0
+        self._closing = False
+        self.counted = False
+        """Whether the metrics are told how many answer: before and after, another bundle of the same version
+        may be the one that is counted."""
 
     async def open(self, *, complete: bool) -> Ready:
         """Start all; what the first says, which checks digests and replays the golden cases.
@@ -78,7 +82,7 @@ class ExecutorPool:
             raise
         for each in starting[1:]:
             each.add_done_callback(_logged)
-        self._opened = True
+        self.counted = True
         self._count()
         self._keep(self._watch())
         self._keep(self._replay())
@@ -98,16 +102,19 @@ class ExecutorPool:
     async def replay_golden(self, case: int) -> bool:
         """Replay one golden case on the executor that has the least to do; the finding goes to the metrics.
 
+        A recording that cannot be read any more says nothing of the answers: that is told in the log alone.
+
         Returns:
-            Whether there is a finding; none where no executor was there, or it ended before it had one.
+            Whether the case was tried; not where no executor was there, or it ended before it was through.
         """
         ready = [each for each in self._scheduler.executors if each.ready]
         if not ready:
             return False
         executor = min(ready, key=lambda each: len(each.jobs))
         heard: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        self._replays += 1
         executor.send(
-            Job(-1, "golden", (), [case], []),
+            Job(-self._replays, "golden", (), [case], []),
             [],
             lambda reply: None if heard.done() else heard.set_result(reply),
         )
@@ -119,8 +126,12 @@ class ExecutorPool:
         if group.problem is None:
             self._metrics.golden(True, group.net)
             return True
+        name = self._bundle.manifest.name
+        if group.problem.kind == BundleError.__name__:
+            log.warning("no golden case of %s was replayed: %s", name, group.problem.message)
+            return True
         self._metrics.golden(False, math.inf)
-        log.error("a golden case of %s no longer replays: %s", self._bundle.manifest.name, group.problem)
+        log.error("a golden case of %s no longer replays: %s", name, group.problem)
         return True
 
     async def _start(self, *, check: bool, nice: int = 0) -> Ready:
@@ -137,17 +148,21 @@ class ExecutorPool:
         cores = usable_cores()
         process.wide = self._settings.wide and cores > 1 and not any(each.wide for each in self._processes)
         self._processes.add(process)
-        await process.start(
-            self._bundle,
-            self._arena,
-            runtime=self._settings.runtime,
-            wide=cores if process.wide else 0,
-            max_rows=self._max_rows,
-            check=check,
-            nice=nice,
-        )
         try:
+            await process.start(
+                self._bundle,
+                self._arena,
+                runtime=self._settings.runtime,
+                wide=cores if process.wide else 0,
+                max_rows=self._max_rows,
+                check=check,
+                nice=nice,
+            )
             return await heard
+        except OSError:
+            # No process came about, so that none is lost.
+            self._processes.discard(process)
+            raise
         finally:
             self._started.pop(process, None)
 
@@ -201,7 +216,7 @@ class ExecutorPool:
             self._scheduler.end_hung()
 
     async def _replay(self) -> None:
-        """Now and then a golden case, one after the other; soon again where there was no finding."""
+        """Now and then a golden case, one after the other; soon again where it could not be tried."""
         golden = self._bundle.manifest.golden
         if golden is None or not golden.cases or not self._settings.golden_every:
             return
@@ -209,14 +224,12 @@ class ExecutorPool:
         wait = every = max(1.0, self._settings.golden_every)
         while not self._closing:
             await asyncio.sleep(wait)
-            found = await self.replay_golden(case % len(golden.cases))
-            case += found
-            wait = every if found else 1.0
+            tried = await self.replay_golden(case % len(golden.cases))
+            case += tried
+            wait = every if tried else 1.0
 
     def _count(self) -> None:
-        """Say how many answer, from the opening to the end: before and after it, another bundle of the same
-        version may be the one that is counted."""
-        if self._opened and not self._closing:
+        if self.counted and not self._closing:
             self._metrics.executors = len(self._scheduler.executors)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
+from ..bundle.held import HeldFiles
 from ..bundle.store import Bundle
 from .arena import Arena
 from .wire import FRAME, Job, Ready, Reply, Spec, decode_ready, decode_reply, frame
@@ -60,8 +61,29 @@ class ExecutorProcess(asyncio.Protocol):
         return self._process.pid if self._process else 0
 
     async def start(self, bundle: Bundle, arena: Arena, **options: Any) -> None:
-        """Start the process; `options` are the fields of `Spec` that are not said by bundle and arena."""
+        """Start the process; `options` are the fields of `Spec` that are not said by bundle and arena.
+
+        Raises:
+            OSError: no process, or no descriptor, is left to be had.
+        """
         ours, theirs = socket.socketpair()
+        try:
+            self._spawn(bundle, arena, ours, theirs, options)
+            ours.setblocking(False)
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+
+    def _spawn(
+        self,
+        bundle: Bundle,
+        arena: Arena,
+        ours: socket.socket,
+        theirs: socket.socket,
+        options: dict[str, Any],
+    ) -> None:
+        held = bundle.source if isinstance(bundle.source, HeldFiles) else None
         with theirs:
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
@@ -71,6 +93,7 @@ class ExecutorProcess(asyncio.Protocol):
                 arena=arena.descriptor,
                 arena_size=arena.size,
                 digest=bundle.digest,
+                held=held and held.index,
                 **options,
             )
             # ONNX Runtime's and BLAS's own pools would compete with the executors beside this one.
@@ -78,12 +101,10 @@ class ExecutorProcess(asyncio.Protocol):
             # -P: what lies in the folder that the server was started in is no module of ours.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __package__ + ".executor", msgspec.json.encode(spec).decode()],
-                pass_fds=(theirs.fileno(), arena.descriptor),
+                pass_fds=(theirs.fileno(), arena.descriptor, *(held.descriptors if held else ())),
                 stdin=subprocess.DEVNULL,
                 env=environment,
             )
-        ours.setblocking(False)
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
 
     def send(self, job: Job, payload: Sequence[Any], record: Any) -> None:
         """Give it a job; `record` is kept in `jobs` until the reply."""

@@ -332,7 +332,7 @@ class Repository:
         entry.model = entry.replacement = None
         entry.reason = reason
         entry.state = "UNLOADING"
-        model.metrics.ready = False
+        model.retire()
         self._refresh(entry.name)
 
         async def close() -> None:

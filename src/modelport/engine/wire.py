@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from .. import errors
+from ..bundle.held import Piece
 from ..errors import ModelFailed, ModelportError
 from ..tensors import Array, numpy_dtype, object_array, pack_text
 
@@ -41,6 +42,8 @@ class Spec(msgspec.Struct, frozen=True):
     arena: int
     arena_size: int
     digest: str
+    held: Piece | None = None
+    """The index of the bundle's files that are inherited; None for those that are at `bundle` now."""
     runtime: str | None = None
     threads: int = 1
     wide: int = 0

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from ..bundle.manifest import GoldenCase, Manifest
+from ..bundle.store import Bundle
 from ..engine.entry import Entry
 from ..engine.repository import Repository
 from ..errors import NotFound
@@ -78,7 +79,8 @@ async def describe_model(request: Request) -> Response:
     """GET /api/models/{name}[/{version}]: what its page shows."""
     repository: Repository = request.app.state.repository
     entry = _entry(request)
-    manifest, bundle = entry.bundle.manifest, entry.bundle
+    bundle = _bundle(entry)
+    manifest = bundle.manifest
     source = manifest.lineage.source
     about = {
         "labels": bundle.labels(),
@@ -105,7 +107,7 @@ async def sample(request: Request) -> Response:
     cases = _cases(entry)
     if number >= len(cases):
         raise NotFound(f"model {entry.name!r} has {len(cases)} samples")
-    data = entry.bundle.read(cases[number].input)
+    data = _bundle(entry).read(cases[number].input)
     kind = next((kind for magic, kind in _IMAGE_TYPES.items() if data.startswith(magic)), None)
     return Response(data, media_type=kind or "application/octet-stream")
 
@@ -113,6 +115,11 @@ async def sample(request: Request) -> Response:
 def _entry(request: Request) -> Entry:
     repository: Repository = request.app.state.repository
     return repository.entry(request.path_params["name"], request.path_params.get("version"))
+
+
+def _bundle(entry: Entry) -> Bundle:
+    """What answers, also where another bundle lies in its place by now; else what is on the disk."""
+    return entry.model.bundle if entry.model is not None else entry.bundle
 
 
 def _cases(entry: Entry) -> tuple[GoldenCase, ...]:
@@ -133,7 +140,7 @@ def _golden(entry: Entry) -> dict[str, Any] | None:
 def _card(entry: Entry) -> str:
     if "README.md" not in entry.bundle.manifest.files:
         return ""
-    return entry.bundle.read("README.md").decode(errors="replace")
+    return _bundle(entry).read("README.md").decode(errors="replace")
 
 
 def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
