@@ -15,15 +15,17 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ModelportError
+from ..errors import ModelportError, Unsupported
 from ..steps.compile import PRE_STEPS
 from ..steps.recipe import Recipe
 from ..steps.step import parse_steps
+from ..yaml_files import read_yaml
 from .source import Declared
 
 NAMES = ("inference.yml", "inference.yaml", "inference_cls.yaml", "infer_cfg.yml")
-MAX_BYTES = 4 << 20
 MAX_LABELS = 100_000
+_MOST_WORDS = 400
+"""Characters of what is said of a file: it may name anything as an operator or a size."""
 _KERNELS = {
     ("cv2", "linear"): "opencv-linear",
     ("cv2", "bilinear"): "opencv-linear",
@@ -70,26 +72,27 @@ def stated_beside(program: Path) -> Stated | None:
         said = _yaml(file)
         labels = _labels(said)
     except _NoStep as problem:
-        return Stated(file, problem=str(problem))
+        return Stated(file, problem=_short(problem))
     try:
         return Stated(file, _recipe(said), labels=labels)
     except _NoStep as problem:
-        return Stated(file, problem=str(problem), labels=labels)
+        return Stated(file, problem=_short(problem), labels=labels)
     except ModelportError as problem:
-        return Stated(file, problem=f"does not hold together: {problem.message}", labels=labels)
+        return Stated(file, problem=_short(f"does not hold together: {problem.message}"), labels=labels)
+
+
+def _short(problem: object) -> str:
+    words = str(problem)
+    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}…"
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:
     try:
-        import yaml
-    except ImportError as missing:
-        raise _NoStep("is not read without PyYAML (pip install pyyaml)") from missing
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise _NoStep(f"has more than {MAX_BYTES >> 20} MB")
-        said = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise _NoStep(f"is no YAML: {' '.join(str(problem).split())[:200]}") from problem
+        said = read_yaml(file)
+    except Unsupported as problem:
+        raise _NoStep("is not read without PyYAML (pip install pyyaml)") from problem
+    except ModelportError as problem:
+        raise _NoStep(f"is not read: {problem.message}") from problem
     return said if isinstance(said, dict) else {}
 
 

@@ -7,6 +7,7 @@ label file has no objects.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, NotFound, Unsupported
+from ...errors import InputError
+from ...yaml_files import read_yaml
 from .item import Boxes, Data, Item, pictures_below, read_text, some
 
 SPLITS = ("val", "test", "train")
 """Which part is taken where none is named: the first of these that is there."""
+_MOST_DIGITS = 10
+"""Of a class's number."""
 SLACK = 0.01
 """By how much a share may be over 1: what rounding and annotation tools leave."""
-_YAML_BYTES = 4 << 20
 
 
 def is_yolo(root: Path) -> bool:
@@ -80,7 +83,7 @@ def _of_yaml(path: Path, content: Mapping[str, Any], split: str | None) -> Data:
                 if place is not None:
                     pictures += _listed(place) if place.is_file() else _pictures(place)
             return _data(path.parent.name, pictures, names, (*notes, f"the split {key!r}"), None)
-        notes.append(f"{path.name} says {key}: {some([str(p) for p in places])}, which is not there")
+        notes.append(f"{path.name} says {key}: {some([str(p)[:200] for p in places])}, which is not there")
     images = path.parent / "images"
     if split is None and images.is_dir():
         notes.append("all pictures in images/ were taken")
@@ -91,8 +94,9 @@ def _of_yaml(path: Path, content: Mapping[str, Any], split: str | None) -> Data:
 def _place(root: Path, beside: Path, text: str) -> Path | None:
     """Where a split is: below `path`, or, as data sets are moved about, below the YAML file's folder."""
     for base in (root, beside):
-        if (base / text).exists():
-            return base / text
+        with contextlib.suppress(OSError):  # a name that no disk has, being too long
+            if (base / text).exists():
+                return base / text
     return None
 
 
@@ -238,7 +242,12 @@ def _short(path: Path) -> str:
 
 def _names(names: Any, path: Path) -> tuple[str, ...]:
     if isinstance(names, dict):
-        numbered = {int(index): str(name) for index, name in names.items() if str(index).isdecimal()}
+        indices = {index: str(index) for index in names}
+        numbered = {
+            int(text): str(names[index])
+            for index, text in indices.items()
+            if text.isdecimal() and len(text) < _MOST_DIGITS
+        }
         if len(numbered) == len(names) and sorted(numbered) == list(range(len(numbered))):
             names = [numbered[index] for index in range(len(numbered))]
     if not isinstance(names, list) or not names:
@@ -247,16 +256,7 @@ def _names(names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        import yaml
-    except ImportError as problem:
-        raise Unsupported("YAML files need PyYAML", hint="pip install 'modelport[evaluate]'") from problem
-    if not path.is_file():
-        raise NotFound(f"no file {str(path)!r}")
-    try:
-        content = yaml.safe_load(read_text(path, _YAML_BYTES))
-    except (yaml.YAMLError, RecursionError, ValueError) as problem:
-        raise InputError(f"not YAML: {problem}", at=str(path)) from problem
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError("expected keys and values (path, train, val, names)", at=str(path))
     return content
