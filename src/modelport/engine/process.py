@@ -93,7 +93,7 @@ class ExecutorProcess(asyncio.Protocol):
                 arena=arena.descriptor,
                 arena_size=arena.size,
                 digest=bundle.digest,
-                held=held and held.index,
+                held=held.index if held else None,
                 **options,
             )
             # ONNX Runtime's and BLAS's own pools would compete with the executors beside this one.
