@@ -186,7 +186,7 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, protocol: int) -> None:
     zipped = tmp_path / "zipped.pt"
     torch.save({"weights": Bomb(mark)}, zipped, pickle_protocol=protocol)
     for path in (plain, zipped):
-        with pytest.raises(Unsupported, match="opening it would run code"):
+        with pytest.raises(Unsupported, match=r"opening it would run code|a pickle of pathlib\.Path\.touch"):
             find_importer(path).load(path, example=None)
     if protocol == 4:
         with pytest.raises(InputError, match="the checkpoint names pathlib"):
