@@ -24,7 +24,7 @@ from .networks import packed, pictures
 from .test_search import Broken
 
 DRIVER = """
-import resource, sys
+import resource, signal, sys
 from pathlib import Path
 from modelport.errors import ModelportError
 from modelport.optimize import search
@@ -32,6 +32,8 @@ from modelport.optimize.passes.half import Half
 from modelport.optimize.run import optimize
 from modelport.optimize.search import Plan, Search
 
+# A test run that was started in the background hands an ignored SIGINT down.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 Search.passes = lambda self: iter([Half()])
 search.ways = lambda candidate: iter(())
 bundle, data, out, limit = sys.argv[1:]
