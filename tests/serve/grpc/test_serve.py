@@ -85,6 +85,23 @@ def test_a_port_in_use_and_a_missing_package_are_told_in_words(colours: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def _analyzed(command: list[str | Path], both: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """What the tool says. Once in some fifty runs it does not end: then the server has to answer others at
+    once, and the tool gets a second go."""
+    libraries = TOOL.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib")
+    environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))}
+    for patience in (40, 120):
+        try:
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience)
+        except subprocess.TimeoutExpired:
+            with triton_http.InferenceServerClient(both[0], network_timeout=5) as http:
+                assert http.is_server_ready()
+                image = triton_http.InferInput("image", [1], "BYTES")
+                image.set_data_from_numpy(np.array([picture(LABELS[0])], object))
+                assert http.infer("colours", [image]).as_numpy("labels")[0][0].decode() == LABELS[0]
+    pytest.fail("perf_analyzer did not end in two runs")
+
+
 @pytest.mark.skipif(not ANALYZER.is_file(), reason=f"perf_analyzer is not installed at {ANALYZER}")
 @pytest.mark.parametrize(
     ("protocol", "options"),
@@ -99,13 +116,16 @@ def test_a_port_in_use_and_a_missing_package_are_told_in_words(colours: Path) ->
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_perf_analyzer(both: tuple[str, str], protocol: str, options: list[str]) -> None:
-    libraries = TOOL.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib")
-    done = subprocess.run(
-        [ANALYZER, "-i", protocol, "-u", both[protocol == "grpc"], "--request-count", "200",
-         "--concurrency-range", "4", *options],
-        env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command: list[str | Path] = [
+        ANALYZER,
+        "-i",
+        protocol,
+        "-u",
+        both[protocol == "grpc"],
+        "--request-count",
+        "200",
+    ]
+    done = _analyzed([*command, "--concurrency-range", "4", *options], both)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "Throughput:" in said and "p99 latency" in said
