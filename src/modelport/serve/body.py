@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from ..errors import InputError, TooLarge
 from ..tensors import check_json
 from .compress import UNPACK_INLINE, coding_of, decompress
+from .form import MAX_PARTS, boundary_of, too_many_parts
 
 # Of a malformed form it writes a line each time, in the caller's own words; the caller is told already.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -173,12 +174,7 @@ async def multipart_item(body: bytes, headers: Headers) -> Item:
     Raises:
         InputError: not a multipart form, or no file in it.
     """
-    try:
-        form = await MultiPartParser(
-            headers, _once(body), max_files=8, max_fields=16, max_part_size=1 << 20
-        ).parse()
-    except (MultiPartException, KeyError, ValueError) as problem:
-        raise InputError(f"the multipart form is malformed: {problem}") from problem
+    form = await _multipart(body, headers, 16)
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         named = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
@@ -200,6 +196,22 @@ async def multipart_item(body: bytes, headers: Headers) -> Item:
         await form.close()
 
 
+async def _multipart(body: bytes, headers: Headers, fields: int) -> FormData:
+    """The parts of a multipart form, at most 8 files and so many fields beside them.
+
+    Raises:
+        InputError: malformed, or more parts than that.
+    """
+    if too_many_parts(body, boundary_of(headers.get("content-type", "").encode("latin-1"))):
+        raise InputError(f"the multipart form has more than {MAX_PARTS} parts")
+    try:
+        return await MultiPartParser(
+            headers, _once(body), max_files=8, max_fields=fields, max_part_size=1 << 20
+        ).parse()
+    except (MultiPartException, KeyError, ValueError) as problem:
+        raise InputError(f"the multipart form is malformed: {problem}") from problem
+
+
 async def form_fields(body: bytes, headers: Headers) -> dict[str, str]:
     """The fields of a form, urlencoded or multipart; a file counts as its text.
 
@@ -213,10 +225,7 @@ async def form_fields(body: bytes, headers: Headers) -> dict[str, str]:
                 body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
             )
         else:
-            parser = MultiPartParser(
-                headers, _once(body), max_files=8, max_fields=MAX_FORM_FIELDS, max_part_size=1 << 20
-            )
-            form = await parser.parse()
+            form = await _multipart(body, headers, MAX_FORM_FIELDS)
             try:
                 pairs = [
                     (name, value if isinstance(value, str) else (await value.read()).decode())
@@ -224,7 +233,7 @@ async def form_fields(body: bytes, headers: Headers) -> dict[str, str]:
                 ]
             finally:
                 await form.close()
-    except (MultiPartException, KeyError, ValueError) as problem:
+    except ValueError as problem:
         raise InputError(f"the form is malformed: {problem}") from problem
     found = dict(pairs)
     if len(found) != len(pairs):

@@ -2,7 +2,8 @@
 
 What a request's JSON says is worked out once and remembered by its bytes: a client that sends the same
 head again (all do, but for request ids) costs one look into a table. Everything unusual (JSON tensors,
-text, classification, compression, forms) takes the long way through the application, with the same answer.
+text, classification, compression, forms of several fields) takes the long way through the application, with
+the same answer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..errors import InputError, ModelportError
 from .binary import MAX_KNOWN, BinaryTensors, Plans
 from .drawing import draws
 from .exchange import JSON, Exchange
+from .form import only_file
 from .guard.guard import Guard
 from .guard.origin import check_site
 from .options import chosen, of_query
@@ -36,7 +38,8 @@ Route = Callable[[Exchange], bool]
 _INFER = re.compile(rb"/v2/models/([^/%]+?)(?:/versions/([^/%]+))?/infer")
 _PREDICT = re.compile(rb"/predict/([^/%]+)(?:/([^/%]+))?")
 _VARY = b"Vary: Accept\r\n"
-_LONG_WAY = (b"application/json", b"multipart/form-data")
+_FORM = b"multipart/form-data"
+_FORMS = (_FORM, b"application/x-www-form-urlencoded")
 
 
 class ShortPath:
@@ -109,19 +112,27 @@ class ShortPath:
                 principal.check_body(bytes(exchange.body))
 
     def _predict(self, exchange: Exchange, name: str, version: str | None) -> bool:
-        kind = exchange.headers.get(b"content-type", b"")
-        body = exchange.body
-        if not len(body) or kind.startswith(_LONG_WAY) or name not in self._repository:
+        full_kind = exchange.headers.get(b"content-type", b"")
+        kind = full_kind.partition(b";")[0].strip().lower()
+        body, start = exchange.body, 0
+        if not len(body) or kind == b"application/json" or name not in self._repository:
             return False
         self._authorize(exchange, name)
         model = self._repository.model(name, version)
-        if model.bundle.manifest.decode.kind == "table" or (is_record(model.bundle.manifest) and _form(kind)):
+        manifest = model.bundle.manifest
+        if manifest.decode.kind == "table" or (is_record(manifest) and kind in _FORMS):
             return False
         options = None
         if reply_kind(model, exchange.get("accept")) != JSON_KIND:
             return False
-        if model.bundle.manifest.options:
+        if manifest.options:
             options = chosen(model, of_query(exchange.head.query))
+        if kind == _FORM:
+            found = only_file(bytes(body), full_kind)
+            if found is None:
+                return False
+            start, end = found
+            body = body[start:end]
 
         def done(result: Result | Exception) -> None:
             if isinstance(result, Result):
@@ -129,7 +140,7 @@ class ShortPath:
             else:
                 refuse(exchange, result)
 
-        starts = (exchange.slot_start,)
+        starts = (exchange.slot_start + start,)
         slot, exchange.slot = exchange.slot, None
         exchange.submission = model.submit(
             model.lane("encoded"),
@@ -142,10 +153,6 @@ class ShortPath:
             options=options,
         )
         return True
-
-
-def _form(kind: bytes) -> bool:
-    return kind.startswith(b"application/x-www-form-urlencoded")
 
 
 def shortly(exchange: Exchange, route: Route) -> bool:
