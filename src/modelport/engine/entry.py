@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,8 @@ import msgspec
 
 from ..bundle.layout import version_key
 from ..bundle.store import Bundle
-from .disk import Files, files_in
+from ..errors import BundleError
+from .disk import Broken, Files, files_in
 from .model import LiveModel
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -77,6 +78,30 @@ def renewed(entries: Entries, bundles: Iterable[Bundle], damaged: Collection[Pat
         name: dict(sorted(versions.items(), key=lambda each: version_key(each[0])))
         for name, versions in found.items()
     }
+
+
+def check_whole(
+    broken: Iterable[Broken], versions: Mapping[str, Entry], name: str, version: str | None
+) -> None:
+    """Raises BundleError where what is to be loaded lies damaged on the disk.
+
+    Args:
+        broken: what is there and is no bundle.
+        versions: the model's that are known, those that answer from memory too.
+        version: the one to load; None for the newest.
+    """
+    known = versions.get(version or "")
+    newest = max(map(version_key, versions), default=None)
+    for each in broken:
+        if version is not None:
+            meant = each.version == version or (known is not None and known.bundle.path == each.path)
+        else:
+            meant = newest is None or version_key(each.version) >= newest
+        if each.name == name and meant:
+            raise BundleError(
+                f"{name!r} version {each.version} is no bundle: {each.reason}",
+                hint="put it there again, whole, or load another version; what answered before still does",
+            )
 
 
 def _renewed(old: Entry | None, bundle: Bundle) -> Entry:

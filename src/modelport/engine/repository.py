@@ -13,11 +13,12 @@ from pathlib import Path
 
 from ..bundle.store import Bundle
 from ..errors import BundleError, ModelportError, NotFound, Unavailable
-from ..monitor.metrics import Metrics
+from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, renewed
+from .entry import Entries, Entry, check_whole, renewed
 from .model import LiveModel
+from .retiring import Retiring
 from .settings import EngineSettings
 
 log = logging.getLogger("modelport.engine")
@@ -68,7 +69,7 @@ class Repository:
         self._ready: dict[str, LiveModel] = {}
         self._lock = asyncio.Lock()
         self._seen: Files = frozenset()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Retiring()
         self._given = () if isinstance(source, Path) else tuple(source)
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ class Repository:
         async with self._lock:
             for entry in self.entries():
                 self._retire(entry)
-            await asyncio.gather(*self._retiring)
+            await self._retiring.finished()
         self.arena.close()
 
     async def load(self, name: str, version: str | None = None, *, tell: bool = True) -> None:
@@ -106,10 +107,11 @@ class Repository:
 
         Raises:
             NotFound: no such model or version.
-            ModelportError: it does not load, with the reason; what answered before still does.
+            ModelportError: it is damaged or does not load, with the reason; what answered before still does.
         """
         async with self._lock:
             await self._read()
+            check_whole(self.broken, self._entries.get(name, {}), name, version)
             versions = {each.version: each for each in self._versions(name).values() if not each.removed}
             chosen = version or next(reversed(versions), "")
             if chosen not in versions:
@@ -146,7 +148,7 @@ class Repository:
             for entry in entries:
                 entry.wanted = False
                 self._retire(entry, "unloaded")
-            await asyncio.gather(*self._retiring)
+            await self._retiring.finished()
         if tell:
             await self.tell_others("unload", name, version)
 
@@ -253,6 +255,8 @@ class Repository:
                     log.error("model %s version %s is no bundle: %s", each.name, each.version, each.reason)
             self.broken = broken
         self._entries = renewed(self._entries, bundles, {each.path for each in self.broken})
+        for counted in self.metrics.models():
+            self._forget(counted)
 
     async def _apply(self, name: str, *, swap: bool) -> None:
         """Load the newest versions, as many as are kept, and those asked for; then let the others go."""
@@ -332,22 +336,26 @@ class Repository:
         entry.model = entry.replacement = None
         entry.reason = reason
         entry.state = "UNLOADING"
-        model.retire()
-        self._refresh(entry.name)
 
-        async def close() -> None:
-            await model.close()
+        def ended() -> None:
             self.on_retired(model)
             log.info("model %s version %s ended%s", entry.name, entry.version, reason and f": {reason}")
-            if entry.model is None:
+            if entry.state == "UNLOADING":
                 entry.state = "UNAVAILABLE"
-            here = self._entries.get(entry.name, {}).get(entry.version)
-            if here is None or here.model is None:
-                self.metrics.forget(entry.name, entry.version)
+            self._forget(model.metrics)
 
-        task = asyncio.ensure_future(close())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring.add(model, ended)
+        self._refresh(entry.name)
+
+    def _forget(self, metrics: ModelMetrics) -> None:
+        """End the series of a version, unless one that answers, loads, drains or failed counts there."""
+        if self._retiring.counts(metrics):
+            return
+        entry = self._entries.get(metrics.name, {}).get(metrics.version)
+        if entry is None or (entry.model is None and not entry.failed and entry.state != "LOADING"):
+            self.metrics.forget(metrics.name, metrics.version)
+        elif entry.model is None:
+            metrics.executors = 0
 
     def _refresh(self, name: str) -> None:
         """Work out what a bare name means now."""

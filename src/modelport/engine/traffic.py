@@ -175,7 +175,8 @@ class Traffic:
         if live is None or live.plan.shadow is None:
             return
         live.compare(comparison, seconds, shadow_seconds)
-        if self._metrics is not None:
+        # A version that is gone by now has no counts any more, and gets none.
+        if self._metrics is not None and self.versions.ready(name, live.plan.shadow.version):
             word = "failed" if comparison is None else "agreed" if comparison.agree else "differed"
             self._metrics(name, live.plan.shadow.version).count(f"shadow_{word}")
 

@@ -1,0 +1,95 @@
+"""What the disk says at a load by name, and whose counts end when a version goes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from modelport.bundle.store import Bundle
+from modelport.engine.settings import EngineSettings
+from modelport.errors import BundleError, NotFound
+
+from ..colours import pack_colours, picture
+from .test_live import best, opened, until
+
+ONE = EngineSettings(executors=1, wide=False)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository to copy."""
+    return pack_colours(tmp_path_factory.mktemp("reload"))
+
+
+@pytest.fixture
+def repo(packed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "repo"))
+
+
+async def test_loading_what_is_damaged_on_the_disk_says_so(repo: Path) -> None:
+    net = repo / "colours" / "1" / "net.onnx"
+    whole = net.read_bytes()
+    async with opened(repo, ONE) as repository:
+        model = repository.model("colours")
+        net.write_bytes(whole[:100])
+        for version in (None, "1"):
+            with pytest.raises(BundleError, match=r"version 1 is no bundle: .*net\.onnx"):
+                await repository.load("colours", version)
+        assert repository.model("colours") is model and await best(model, "green") == "green"
+        net.write_bytes(whole)
+        await repository.load("colours")
+        # A newer one that is damaged is what "the newest" means; the others load by their own names.
+        (repo / "colours" / "2").mkdir()
+        (repo / "colours" / "2" / "modelport.json").write_text("{")
+        for version in (None, "2"):
+            with pytest.raises(BundleError, match="version 2 is no bundle"):
+                await repository.load("colours", version)
+        await repository.load("colours", "1")
+        assert await best(repository.model("colours"), "red") == "red"
+        (repo / "other" / "1").mkdir(parents=True)
+        (repo / "other" / "1" / "modelport.json").write_text("{")
+        with pytest.raises(BundleError, match="'other' version 1 is no bundle"):
+            await repository.load("other")
+        with pytest.raises(NotFound):
+            await repository.load("another")
+
+
+async def test_a_version_that_is_loaded_again_while_it_drains_keeps_its_counts(repo: Path) -> None:
+    Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+    async with opened(repo, ONE) as repository:
+        await repository.load("colours", "1")
+        # The policy lets a version go without waiting for it, and so it may come back while it drains.
+        old = repository.model("colours", "1")
+        (pid,) = old.pids()
+        os.kill(pid, signal.SIGSTOP)
+        asked = asyncio.ensure_future(old.answer(picture("red")))
+        await until(lambda: any(each.jobs for each in old._scheduler.executors))
+        entry = repository.entry("colours", "1")
+        repository._retire(entry)
+        loading = asyncio.ensure_future(repository.load("colours", "1"))
+        await until(lambda: entry.state == "LOADING")
+        os.kill(pid, signal.SIGCONT)
+        assert (await asked).tensors["labels"][0] == "red"
+        await loading
+        new = repository.model("colours", "1")
+        await until(lambda: len(repository._retiring) == 0)
+        assert new is not old and entry.state == "READY"
+        assert any(each is new.metrics for each in repository.metrics.models())
+        assert new.metrics.ready and new.metrics.executors == 1 and sum(new.metrics.request.counts) == 1
+
+
+async def test_the_counts_of_what_did_not_load_end_when_it_is_gone(repo: Path) -> None:
+    second = repo / "colours" / "2"
+    Bundle.open(repo / "colours" / "1").derive(second, {}, version="2")
+    (second / "net.onnx").write_bytes(bytes((second / "net.onnx").stat().st_size))
+    async with opened(repo, ONE) as repository:
+        # As long as the index says why it does not answer, a gauge says that it does not.
+        assert {each.version: each.ready for each in repository.metrics.models()} == {"1": True, "2": False}
+        shutil.rmtree(second)
+        await repository.rescan()
+        assert [each.version for each in repository.metrics.models()] == ["1"]
