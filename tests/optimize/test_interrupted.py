@@ -16,9 +16,10 @@ from modelport.errors import BundleError, InputError, Unavailable, UsageError
 from modelport.optimize import search as searching
 from modelport.optimize.candidate import Pass
 from modelport.optimize.clock import Clock, Told, silent
+from modelport.optimize.plan import Plan
 from modelport.optimize.repeat import repeat
 from modelport.optimize.run import optimize
-from modelport.optimize.search import Plan, Search
+from modelport.optimize.search import Search
 
 from .networks import packed, pictures
 from .test_search import Broken
@@ -30,7 +31,8 @@ from modelport.errors import ModelportError
 from modelport.optimize import search
 from modelport.optimize.passes.half import Half
 from modelport.optimize.run import optimize
-from modelport.optimize.search import Plan, Search
+from modelport.optimize.plan import Plan
+from modelport.optimize.search import Search
 
 # A test run that was started in the background hands an ignored SIGINT down.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,9 +17,10 @@ from modelport.optimize.calibration import read_calibration
 from modelport.optimize.outcome import Report
 from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import StaticInt8
+from modelport.optimize.plan import Plan
 from modelport.optimize.repeat import read_report, repeat
 from modelport.optimize.run import optimize
-from modelport.optimize.search import Plan, Search
+from modelport.optimize.search import Search
 from modelport.runtimes.pipeline import Pipeline
 
 from ..tables import networks as tables

@@ -27,8 +27,9 @@ from modelport.optimize.judge import ByAgreement, ByLabels, Judgement, alike, ju
 from modelport.optimize.measure import Figures
 from modelport.optimize.outcome import Entry
 from modelport.optimize.passes.int8 import StaticInt8
+from modelport.optimize.plan import Plan
 from modelport.optimize.run import optimize
-from modelport.optimize.search import Plan, Search
+from modelport.optimize.search import Search
 from modelport.runtimes.machine import choose_variant, machine_class
 from modelport.runtimes.pipeline import Pipeline
 from modelport.verify.replay import verify

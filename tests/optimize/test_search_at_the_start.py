@@ -28,9 +28,11 @@ from modelport.optimize.enough import few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 from modelport.optimize.judge import Judgement, answers_needed, needed, same
 from modelport.optimize.passes.unused import Unused
+from modelport.optimize.plan import Plan
 from modelport.optimize.repeat import Repeated, repeat
 from modelport.optimize.run import _taken, optimize
-from modelport.optimize.search import ALIKE, Plan, Search, _computed_alike
+from modelport.optimize.search import ALIKE, Search
+from modelport.optimize.ways import computed_alike
 
 from .networks import packed, pictures
 from .test_search import entry
@@ -162,11 +164,11 @@ def test_other_precision_is_other_arithmetic(start: Bundle) -> None:
     own = Candidate("own", "as it is", start, (), runtime="openvino")
 
     def alike(**settings: bool | int | str) -> bool:
-        return _computed_alike(msgspec.structs.replace(own, settings=settings), own)
+        return computed_alike(msgspec.structs.replace(own, settings=settings), own)
 
     assert alike() and alike(threads=1) and alike(spinning=False, arena=False)
     assert not alike(precision="bf16") and not alike(optimization="extended", threads=1)
-    assert not _computed_alike(msgspec.structs.replace(own, runtime="onnxruntime"), own)
+    assert not computed_alike(msgspec.structs.replace(own, runtime="onnxruntime"), own)
 
 
 def test_no_time_is_no_budget(capfd: pytest.CaptureFixture[str]) -> None:

@@ -54,8 +54,8 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
     The best becomes a variant of a new version, which serve takes on machines of this class; the report lies
     beside it. The exit code is 1 where nothing better was found. An interrupted search goes on where it was.
     """
+    from ..optimize.plan import Plan
     from ..optimize.run import optimize
-    from ..optimize.search import Plan
 
     plan = Plan(
         margin=given["max_drop"],

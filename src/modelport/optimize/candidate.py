@@ -175,3 +175,10 @@ def _public(signature: Any) -> list[tuple[str, str, int]]:
 
 def _shown(signature: Any) -> str:
     return ", ".join(f"{spec.name} {spec}" for spec in (*signature.inputs, *signature.outputs))
+
+
+def identity(candidate: Candidate) -> tuple[object, ...]:
+    """The same for candidates that compute the same in the same way."""
+    manifest = candidate.bundle.manifest
+    digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
+    return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))

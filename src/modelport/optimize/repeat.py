@@ -19,7 +19,8 @@ from .measure import Figures
 from .outcome import SCHEMA, Entry, Recipe, Report
 from .passes.layout import Layout
 from .passes.runtime import OnRuntime
-from .search import Plan, Search
+from .plan import Plan
+from .search import Search
 
 MAX_BYTES = 64 << 20
 

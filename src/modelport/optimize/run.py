@@ -7,6 +7,7 @@ import errno
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -15,13 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
-from ..emulation.machine import SATURATES
 from ..engine.settings import usable_cores
-from ..errors import ModelportError, Unavailable, Unsupported, UsageError
-from ..runtimes.form import DEFAULT
-from ..runtimes.machine import ANY, machine_class
+from ..errors import InputError, ModelportError, Unavailable, Unsupported, UsageError
+from ..runtimes.machine import machine_class
 from ..sampling import evenly
 from .bench.plan import versions_of
 from .candidate import START, Candidate, opened
@@ -29,21 +27,22 @@ from .choose import in_order, machine_note
 from .clock import Tell, silent
 from .elsewhere import settled_everywhere
 from .judge import needed
-from .outcome import Asked, Elsewhere, Entry, Report
+from .outcome import Asked, Entry, Report
+from .plan import Plan
 from .report import write_report
-from .search import Plan, Search, without_variants
+from .search import Search
 from .stages import STAGES, settle, staged
+from .start import TOOLS
+from .variants import write_version
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
-TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
 ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
+AGAIN = "run the same again: it goes on where it was"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EVALUATION = (("--split", "split"), ("--column", "target"))
 """Options of the command line, and what `evaluate` calls them."""
-PORTABLE = ("fp16", "simplify", "unused", "static-shapes", "heads", "low-rank")
-"""Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
 
 def optimize(
@@ -89,11 +88,11 @@ def optimize(
         report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
         report = _written(opened, folder, new_version, report, made)
     except OSError as problem:
-        raise _unwritten(problem, folder) from problem
+        raise _ended(problem, folder) from problem
     except ModelportError as problem:
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in FULL:
-            raise _unwritten(cause, folder) from problem
+            raise _ended(cause, folder) from problem
         with contextlib.suppress(OSError):
             folder.rmdir()  # nothing is in it where all was refused at the start
         raise
@@ -101,12 +100,19 @@ def optimize(
     return report
 
 
-def _unwritten(problem: OSError, folder: Path) -> Unavailable:
-    again = "run the same again: it goes on where it was"
-    return Unavailable(
-        f"cannot write what was found: {problem.strerror or problem} ({problem.filename or folder})",
-        hint=f"make room there (or set TMPDIR), and {again}" if problem.errno in FULL else again,
-    )
+def _ended(problem: OSError, folder: Path) -> ModelportError:
+    """What the system refused, as what it was: no room, a file of the search's own, one that was given."""
+    said, place = problem.strerror or str(problem), problem.filename
+    if problem.errno in FULL:
+        hint = f"make room there (or set TMPDIR), and {AGAIN}"
+        return Unavailable(f"cannot write what was found: {said} ({place or folder})", hint=hint)
+    if place is None or isinstance(place, int):
+        return Unavailable(f"the system ended the search: {said}", hint=AGAIN)
+    path = Path(os.path.abspath(os.fsdecode(place)))
+    own = [Path(os.path.abspath(each)) for each in (folder, tempfile.gettempdir())]
+    if any(path.is_relative_to(each) for each in own):
+        return Unavailable(f"cannot write what was found: {said} ({path})", hint=AGAIN)
+    return InputError(f"cannot read {path}: {said}", hint=f"see to it that it can be read, and {AGAIN}")
 
 
 def _written(
@@ -119,7 +125,7 @@ def _written(
     report = msgspec.structs.replace(report, entries=tuple(entries), folder=f"{folder.name}/{place.name}")
     try:
         if report.chosen != START:
-            _write(start, target, entries, made, report.chosen)
+            write_version(start, target, entries, made, report.chosen)
             report = msgspec.structs.replace(report, written=f"{folder.name}/{target.name}")
         write_report(place, report)
     except BaseException:
@@ -241,84 +247,6 @@ def _asked(search: Search) -> Asked:
         seconds=plan.seconds,
         evaluation=plan.evaluation,
     )
-
-
-def _write(
-    start: Bundle, target: Path, entries: list[Entry], made: Mapping[str, Candidate], best: str
-) -> Bundle:
-    """The new version: the network as it was, and what is worth keeping as variants, the best one chosen."""
-    files, variants = without_variants(start), list[Variant]()
-    taken = (best, _without_its_runtime(entries, made, best))
-    for entry in sorted(entries, key=lambda each: each.id != best):
-        if entry.status in ("chosen", "kept") or entry.id in taken:
-            variants.append(_variant(start, entry, made[entry.id], files, entry.id in taken))
-    used = {variant.name for variant in variants}
-    for variant in start.manifest.variants:
-        if variant.machine != ANY or variant.name in used:
-            continue  # measured elsewhere, or made anew
-        for file in (variant.file, variant.post):
-            files.pop(file or "", None)
-        variants.append(variant)
-    return start.derive(target, files, version=target.name, variants=tuple(variants))
-
-
-def _without_its_runtime(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> str:
-    """The fastest that every installation runs, where the best needs another runtime; empty where none is."""
-    if made[best].runtime == DEFAULT:
-        return ""
-    faster = [
-        entry
-        for entry in entries
-        if entry.status in ("kept", "tie", "dominated")
-        and entry.figures is not None
-        and entry.figures.ratio.high < 1
-        and made[entry.id].runtime == DEFAULT
-    ]
-    key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
-    return min(key, key=lambda name: key[name], default="")
-
-
-def _variant(
-    start: Bundle, entry: Entry, candidate: Candidate, files: dict[str, bytes | None], chosen: bool
-) -> Variant:
-    """What a reader takes in the network's place; its file is added to `files` unless it is there already."""
-    graphs, own = candidate.bundle.manifest.graphs, start.manifest.graphs
-    file = _shared(start, own.net.file, candidate.bundle.read(graphs.net.file), f"net.{entry.id}.onnx", files)
-    post = _shared(
-        start, own.post.file, candidate.bundle.read(graphs.post.file), f"post.{entry.id}.onnx", files
-    )
-    figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
-    figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
-    there = entry.elsewhere
-    bound = candidate.machine_bound or not (_proven(there) or entry.id.startswith(PORTABLE))
-    return Variant(
-        entry.id,
-        file,
-        figures,
-        machine=machine_class() if bound else ANY,
-        chosen=chosen,
-        runtime=candidate.runtime,
-        settings=dict(candidate.settings),
-        portable=there.portable if there is not None else (),
-        post=post if post != own.post.file else None,
-    )
-
-
-def _proven(there: Elsewhere | None) -> bool:
-    """Whether no answer changes elsewhere, and the machine was asked on which 8-bit products saturate."""
-    if there is None or there.changes:
-        return False
-    return any(each["machine"] == SATURATES and each["cases"] for each in there.replays)
-
-
-def _shared(start: Bundle, own: str, data: bytes, name: str, files: dict[str, bytes | None]) -> str:
-    """The file with these bytes: the START's, one that is written already, or a new one of this name."""
-    if data == start.read(own):
-        return own
-    known = next((each for each, there in files.items() if there == data), None)
-    if known is None:
-        files[name] = data
-    return known or name
 
 
 def _advice(entries: list[Entry], plan: Plan) -> list[str]:

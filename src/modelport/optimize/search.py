@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,14 +22,14 @@ from ..sampling import evenly
 from . import measure
 from .bench.noise import disturbed, look
 from .calibration import Calibration, read_calibration
-from .candidate import START, Candidate, NotApplicable, Pass, apply, network_of
+from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .enough import few_answers, few_labels, seen_few
 from .explain import fused
 from .found import Found, key_of
 from .items import read_items
-from .judge import PART, ByAgreement, ByLabels, Gate, Judge, Judgement, evaluated, same, same_answers
+from .judge import PART, ByAgreement, ByLabels, Judge, Judgement, evaluated, same, same_answers
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
@@ -40,8 +39,10 @@ from .passes.runtime import OnRuntime
 from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
 from .passes.unused import Unused
+from .plan import Plan
 from .sensitivity import layers
-from .ways import SWITCHES, ways
+from .start import begun_from, plain, question
+from .ways import computed_alike, refused, ways
 
 DETECTION = "object-detection"
 AGREEING = 1000
@@ -60,20 +61,8 @@ EXACT, ALIKE = (Unused, StaticShapes), 8
 """Passes that change no arithmetic, and the items whose answers show it: where the bits are the same, no more
 are asked."""
 
+LATE = "not tried: the time budget was spent"
 STATUSES: dict[str, Status] = {"passes": "kept", "undecided": "undecided", "fails": "refused"}
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the search may do."""
-
-    margin: float = 0.5
-    """The loss that is accepted, in points."""
-    gate: Gate = "interval"
-    seconds: float = 600.0
-    portable: bool = False
-    """Only 8 bits that no processor overflows on."""
-    evaluation: dict[str, Any] = {}
-    """Settings of `evaluate`: split, target, …"""
 
 
 class Search:
@@ -90,13 +79,12 @@ class Search:
         self.bundle, self.plan = bundle, plan
         self.data, self.labelled = data, labelled
         self.clock = Clock(plan.seconds, tell)
-        asked = (bundle.digest, data.resolve(), labelled and labelled.resolve())
         how = (plan.margin, plan.gate, plan.evaluation)
-        self.found = Found(work / key_of(*asked, *how))
+        self.found = Found(work / key_of(*question(bundle, data, labelled), *how))
         self.start = Candidate(
-            START, "as it is", self.found.bundle(START, lambda place: _plain(bundle, place)), ()
+            START, "as it is", self.found.bundle(START, lambda place: plain(bundle, place)), ()
         )
-        self.clock.say("reading the items")
+        self.clock.say(f"{bundle.manifest.name} {bundle.manifest.version}: reading the items")
         with self._in_vain():
             self.calibration: Calibration = read_calibration(self.start.bundle, data)
         self.notes: list[str] = []
@@ -106,7 +94,7 @@ class Search:
         self._judge: Judge | None = None
         self._few = ""
         """That the items are too few, where that was said."""
-        self._seen = {_identity(self.start): START}
+        self._seen = {identity(self.start): START}
 
     def bases(self) -> Iterator[Pass]:
         """Passes whose results the others work on, each on that of the one before, where that is right.
@@ -165,6 +153,7 @@ class Search:
 
     def _check(self) -> None:
         """What would be in vain is refused, or said, before anything is made."""
+        self._note(begun_from(self.bundle))
         if self.found.before:
             many = "1 candidate" if self.found.before == 1 else f"{self.found.before} candidates"
             self._note(f"going on from {many} found before")
@@ -196,7 +185,7 @@ class Search:
     def _tried(self, step: Pass, base: Candidate) -> Entry:
         recipe = Recipe(step.name, msgspec.to_builtins(step), base.id)
         if self.clock.over:
-            return self._skipped(step, "not tried: the time budget was spent", recipe)
+            return self._skipped(step, LATE, recipe)
         self.clock.say(f"{step.title}: making it")
         try:
             candidate = self.found.candidate(
@@ -212,7 +201,7 @@ class Search:
 
     def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
         """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
-        twin = self._seen.setdefault(_identity(candidate), candidate.id)
+        twin = self._seen.setdefault(identity(candidate), candidate.id)
         if twin != candidate.id:
             return self._skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
         self.clock.say(f"{candidate.title}: comparing its answers")
@@ -251,7 +240,10 @@ class Search:
         """The best 8-bit candidate that does not pass, with layers put back to float until it does."""
         static = [step for step in steps if isinstance(step, StaticInt8) and step.id in self.made]
         by_id = {entry.id: entry for entry in self.entries}
-        if not static or any(by_id[step.id].status == "kept" for step in static) or self.clock.over:
+        if not static or any(by_id[step.id].status == "kept" for step in static):
+            return
+        if self.clock.over:
+            self._note("no layers were put back to float: the time budget was spent")
             return
         step = min(static, key=lambda each: _loss(by_id[each.id]))
         self.clock.say(f"{step.title}: which layers lose the answers")
@@ -273,6 +265,8 @@ class Search:
         """The fastest networks that are right on other runtimes and with other settings."""
         right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
         if self.clock.over:
+            for step in ways(self.start):
+                self.entries.append(self._late(step, self.start))
             return
         self.clock.say("a quick look at what is fastest")
         items = self.calibration.items
@@ -286,15 +280,16 @@ class Search:
         able: dict[str, Recipe] = {}
         for step in steps:
             candidate = step.of(source)
+            if self.clock.over:
+                self.entries.append(self._late(step, source))
+                continue
             recipe = Recipe(step.name, msgspec.to_builtins(step), source.id)
-            try:
-                step.apply(network_of(source.bundle), self.calibration)
-            except NotApplicable as problem:
-                self.entries.append(self._skipped(candidate, str(problem), recipe))
+            if reason := refused(step, source, self.calibration):
+                self.entries.append(self._skipped(candidate, reason, recipe))
                 continue
             able[candidate.id] = recipe
             by_id[candidate.id] = candidate
-        if not able or self.clock.over:
+        if not able:
             return
         quick = _medians(by_id, self.calibration.items)
         self.clock.expect(len(able))
@@ -304,10 +299,14 @@ class Search:
                 reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
                 self.entries.append(self._entry(candidate, recipe, "dominated", reason))
             else:
-                alike = _computed_alike(candidate, source)
+                alike = computed_alike(candidate, source)
                 known = self._judgement(source, len(self.calibration.items)) if alike else None
                 self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
+
+    def _late(self, step: OnRuntime, source: Candidate) -> Entry:
+        """Another way of running a network that there was no time for."""
+        return self._skipped(step.of(source), LATE, Recipe(step.name, msgspec.to_builtins(step), source.id))
 
     def _judgement(self, source: Candidate, items: int) -> Judgement | None:
         """What is known of another candidate; of the START that so many items are answered alike."""
@@ -370,31 +369,3 @@ def _medians(candidates: dict[str, Candidate], items: tuple[bytes, ...]) -> dict
     """Seconds of one item, at a quick look by turns."""
     times = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
     return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}
-
-
-def _identity(candidate: Candidate) -> tuple[object, ...]:
-    """The same for candidates that compute the same in the same way."""
-    manifest = candidate.bundle.manifest
-    digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
-    return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))
-
-
-def _computed_alike(one: Candidate, other: Candidate) -> bool:
-    """Whether both are the same arithmetic: threads and memory change no answer."""
-    neutral = {key for switch in SWITCHES for key in switch}
-    said = [{key: each.settings[key] for key in each.settings.keys() - neutral} for each in (one, other)]
-    return one.runtime == other.runtime and said[0] == said[1]
-
-
-def _plain(bundle: Bundle, place: Path) -> Bundle:
-    """The bundle without variants: the network as it was packed."""
-    version = f"{bundle.manifest.version}-{START}"[:64]
-    return bundle.derive(place, without_variants(bundle), version=version, variants=())
-
-
-def without_variants(bundle: Bundle) -> dict[str, bytes | None]:
-    """The files that only variants have, as `Bundle.derive` leaves them out."""
-    graphs = bundle.manifest.graphs
-    own = {graphs.pre.file, graphs.net.file, graphs.post.file}
-    said = {file for each in bundle.manifest.variants for file in (each.file, each.post) if file is not None}
-    return dict.fromkeys(sorted(said - own))

@@ -9,7 +9,8 @@ from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, FUNCTIONS
 from ..runtimes.session import Runtime, Settings
-from .candidate import Candidate
+from .calibration import Calibration
+from .candidate import Candidate, NotApplicable, network_of
 from .passes.layout import Layout
 from .passes.runtime import OnRuntime
 
@@ -25,13 +26,12 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
             continue
         try:
             engine: Runtime = plugins.load("runtimes", name)()
-            if not hasattr(engine, "settings") or engine.refuses(candidate.bundle) is not None:
-                continue  # an adapter of an earlier version has no settings
         except ModelportError:
+            yield OnRuntime(name)  # `refused` says why
             continue
         if name != candidate.runtime:
             yield OnRuntime(name)
-        known = engine.settings
+        known = getattr(engine, "settings", {}) if engine.refuses(candidate.bundle) is None else {}
         for value in known[PRECISION].among[1:] if PRECISION in known else ():
             yield OnRuntime(name, {PRECISION: value})
     if candidate.runtime != DEFAULT:
@@ -42,3 +42,26 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
         there = all(key in own.settings for key in switch)
         if there and (switch != {"threads": 1} or usable_cores() > 1):
             yield OnRuntime(DEFAULT, switch)
+
+
+def refused(step: OnRuntime, candidate: Candidate, calibration: Calibration) -> str:
+    """Why a candidate's network is not run in this way here; empty where it is."""
+    try:
+        engine: Runtime = plugins.load("runtimes", step.runtime)()
+        if reason := engine.refuses(candidate.bundle):
+            return reason
+        if not hasattr(engine, "settings"):
+            return f"the adapter of {step.runtime} is of an earlier version and has no settings"
+        step.apply(network_of(candidate.bundle), calibration)
+    except NotApplicable as problem:
+        return str(problem)
+    except ModelportError as problem:
+        return f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+    return ""
+
+
+def computed_alike(one: Candidate, other: Candidate) -> bool:
+    """Whether both are the same arithmetic: threads and memory change no answer."""
+    neutral = {key for switch in SWITCHES for key in switch}
+    said = [{key: each.settings[key] for key in each.settings.keys() - neutral} for each in (one, other)]
+    return one.runtime == other.runtime and said[0] == said[1]

@@ -7,12 +7,16 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 from ..rewriting import copied, drop_unused, replace, settings_of
 
+Floats = NDArray[np.float64]
+TINY, FLOOR = 1e-300, 1e-12
+"""Of a sum, and of the largest energy: what is divided by is no less."""
 LEAST = 1 << 14
 """Weights of a layer, below which two layers cost more than one."""
 GAIN = 0.75
@@ -46,7 +50,8 @@ class LowRank(msgspec.Struct, frozen=True):
             if matrix is None:
                 continue
             large += 1
-            rank = self._rank(matrix)
+            energies, basis = _axes(matrix)
+            rank = self._rank(energies)
             inputs, outputs = matrix.shape
             before += inputs * outputs
             if rank * (inputs + outputs) > GAIN * inputs * outputs:
@@ -54,7 +59,7 @@ class LowRank(msgspec.Struct, frozen=True):
                 continue
             after += rank * (inputs + outputs)
             count += 1
-            _split(own.graph, node, matrix, rank)
+            _split(own.graph, node, *_factors(matrix, energies[:rank], basis[:, :rank]))
         if not count:
             raise NotApplicable(
                 f"none of {large} large matrices has a rank at which two are less work than one"
@@ -65,10 +70,31 @@ class LowRank(msgspec.Struct, frozen=True):
         share = after / before
         return Made(own, (f"{count} of {large} large matrices, {share:.0%} of their multiply-adds",))
 
-    def _rank(self, matrix: np.ndarray) -> int:
-        values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
-        kept = np.cumsum(values**2) / max(float((values**2).sum()), 1e-300)
-        return int(np.searchsorted(kept, self.energy)) + 1
+    def _rank(self, energies: Floats) -> int:
+        kept = np.cumsum(energies) / max(float(energies.sum()), TINY)
+        return min(int(np.searchsorted(kept, self.energy)) + 1, len(energies))
+
+
+def _axes(matrix: np.ndarray) -> tuple[Floats, Floats]:
+    """Squared singular values, the largest first, and the singular vectors of the shorter side as columns.
+
+    By the eigenvectors of the small product with itself: a third of what the values alone cost by an SVD,
+    and as exact as a share of the energy has to be.
+    """
+    wide = matrix.astype(np.float64)
+    energies, vectors = np.linalg.eigh(wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T)
+    return np.maximum(energies[::-1], 0.0), vectors[:, ::-1]
+
+
+def _factors(matrix: np.ndarray, energies: Floats, basis: Floats) -> tuple[np.ndarray, np.ndarray]:
+    """Two thin matrices whose product is `matrix` cut to the axes of `basis`, float32, of alike size."""
+    root = np.maximum(energies, FLOOR * float(energies[0]) or 1.0) ** 0.25
+    wide = matrix.astype(np.float64)
+    if matrix.shape[0] >= matrix.shape[1]:
+        first, second = (wide @ basis) / root, root[:, None] * basis.T
+    else:
+        first, second = basis * root, (basis.T @ wide) / root[:, None]
+    return first.astype(np.float32), second.astype(np.float32)
 
 
 def _matrix(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> np.ndarray | None:
@@ -88,12 +114,8 @@ def _matrix(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> np.ndarray
     return array.T if settings.get("transB", 0) else array
 
 
-def _split(graph: onnx.GraphProto, node: onnx.NodeProto, matrix: np.ndarray, rank: int) -> None:
-    """Two nodes in place of one: to `rank` values, and from them."""
-    left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-    root = np.sqrt(values[:rank])
-    first = (left[:, :rank] * root).astype(np.float32)
-    second = (root[:, None] * right[:rank]).astype(np.float32)
+def _split(graph: onnx.GraphProto, node: onnx.NodeProto, first: np.ndarray, second: np.ndarray) -> None:
+    """Two nodes in place of one: by `first` [inputs, rank] to a few values, and by `second` from them."""
     name = node.name or node.output[0]
     between = f"{name}/rank"
     if node.op_type == "Conv":

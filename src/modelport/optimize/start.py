@@ -1,0 +1,75 @@
+"""The START: the network as it was packed, which all candidates are compared with; what is asked of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from ..bundle.store import Bundle
+from ..runtimes.machine import choose_variant, machine_class
+from .bench.plan import versions_of
+from .candidate import START
+
+TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
+"""Packages that what is found hangs on."""
+
+
+def plain(bundle: Bundle, place: Path) -> Bundle:
+    """The bundle without variants, written to `place`: the network as it was packed."""
+    version = f"{bundle.manifest.version}-{START}"[:64]
+    return bundle.derive(place, without_variants(bundle), version=version, variants=())
+
+
+def without_variants(bundle: Bundle) -> dict[str, bytes | None]:
+    """The files that only variants have, as `Bundle.derive` leaves them out."""
+    graphs = bundle.manifest.graphs
+    own = {graphs.pre.file, graphs.net.file, graphs.post.file}
+    said = {file for each in bundle.manifest.variants for file in (each.file, each.post) if file is not None}
+    return dict.fromkeys(sorted(said - own))
+
+
+def begun_from(bundle: Bundle) -> str:
+    """Of a bundle that has variants already: what the search begins with; empty of another one."""
+    variants = bundle.manifest.variants
+    if not variants:
+        return ""
+    name = f"{bundle.manifest.name} {bundle.manifest.version}"
+    chosen = choose_variant(bundle.manifest, None)
+    runs = f"runs here as its variant {chosen.name}" if chosen is not None else "has variants"
+    text = f"{name} {runs}: the search begins with the network as it was packed, and compares with that"
+    others = sorted({each.machine for each in variants} - {"", machine_class()})
+    return f"{text}; the variants for {', '.join(others)} stay" if others else text
+
+
+def question(bundle: Bundle, data: Path, labelled: Path | None) -> tuple[object, ...]:
+    """What an answer that was found before has to be of to hold still: bundle, data, programs, processor."""
+    return (
+        bundle.digest,
+        *(place and (place.resolve(), stamp(place)) for place in (data, labelled)),
+        sorted(versions_of(TOOLS).items()),
+        machine_class(),
+    )
+
+
+def stamp(place: Path) -> str:
+    """Digest of names, sizes and times of files: the same for a file or folder that nobody changed."""
+    found = sha256()
+    for path, status in _files(place):
+        found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
+def _files(place: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Files and their status, in the order of their names; what cannot be looked at is left to its reader."""
+    if not place.is_dir():
+        if place.exists():
+            yield place.name, place.stat()
+        return
+    for folder, below, names in os.walk(place):
+        below.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                yield os.path.relpath(path, place), os.stat(path)
