@@ -188,6 +188,13 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The graph that makes answers of this form's outputs, where they are not those of `net`; its outputs and
     options are those of `graphs.post`."""
 
+    @property
+    def batch(self) -> int:
+        """The batch with the best throughput, as `modelport optimize` recorded it in `figures`; 0 where not."""
+        figures = self.figures.get("figures")
+        batch = figures.get("batch") if isinstance(figures, dict) else None
+        return batch if isinstance(batch, int) and not isinstance(batch, bool) and batch > 0 else 0
+
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A number that a caller may set for one request: an input of `post` that has a default.

@@ -119,6 +119,9 @@ class Shown:
 
 
 def _print(report: Report, out: str, said: Set[str]) -> None:
+    judged = report.labelled or "agreement with its own answers"
+    head = f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores, by {judged}"
+    console().print(head, markup=False, soft_wrap=True)
     columns = ["candidate", "status", "latency", "items/s", "MB", "loss", "why"]
     console().print(grid(columns, [_row(entry) for entry in report.entries]))
     for note in report.notes:

@@ -15,15 +15,24 @@ from ..verify.replay import read_taps
 def trial_costs(pipeline: Pipeline, max_rows: int, *, seconds: float) -> list[tuple[int, float]]:
     """(rows, seconds of one run) for 1, 2, 4, … rows, as far as `seconds` of trying allow.
 
-    At least one run is made, so that the first request does not pay for what ONNX Runtime does lazily.
+    The batch that was best where the variant was measured comes right after one row: a large network leaves
+    no time for those between. At least one run is made, so that the first request does not pay for what ONNX
+    Runtime does lazily.
     """
     row = _one_row(pipeline)
     if row is None:
         return []
     costs: list[tuple[int, float]] = []
     began = time.perf_counter()
-    rows = 1
-    while rows <= max_rows:
+    measured = _measured_batch(pipeline)
+    for rows in _sizes(max_rows if pipeline.bundle.manifest.graphs.net.batch else 1, measured):
+        if costs:
+            # The first run of a size allocates, so that it takes two or three to know one.
+            expected = costs[-1][1] / costs[-1][0] * rows * (1.0 if rows == measured else 2.5)
+            if time.perf_counter() - began + expected > seconds:
+                if rows == measured:
+                    continue
+                break
         batch = {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
         took = []
         for _ in range(4):
@@ -35,16 +44,21 @@ def trial_costs(pipeline: Pipeline, max_rows: int, *, seconds: float) -> list[tu
             took.append(time.perf_counter() - start)
             if time.perf_counter() - began > seconds:
                 break
-        # The first run of a size allocates; it counts only where there is no other.
+        # The first counts only where there is no other.
         costs.append((rows, min(took[1:] or took)))
-        # The next size takes about five times as long as all of one run of this one.
-        if (
-            not pipeline.bundle.manifest.graphs.net.batch
-            or time.perf_counter() - began + took[-1] * 5 > seconds
-        ):
-            break
-        rows *= 2
     return costs
+
+
+def _sizes(max_rows: int, measured: int) -> list[int]:
+    """1, the batch that was measured, and the other powers of two."""
+    powers = [1 << power for power in range(1, max_rows.bit_length())]
+    return [1, *(size for size in dict.fromkeys([measured, *powers]) if 1 < size <= max_rows)]
+
+
+def _measured_batch(pipeline: Pipeline) -> int:
+    """The batch at which the variant that runs gave most; 0 where nothing is recorded of it."""
+    variants = pipeline.bundle.manifest.variants
+    return next((each.batch for each in variants if each.name == pipeline.variant), 0)
 
 
 def _one_row(pipeline: Pipeline) -> dict[str, Array] | None:
