@@ -81,8 +81,9 @@ def jpeg(picture: np.ndarray) -> bytes:
 class MotionJpeg:
     """An HTTP server of a Motion JPEG stream, as IP cameras have it; each connection gets `shots` pictures.
 
-    `shots` of the first connection, the second, …; the last is for all later ones; None: without end. With
-    `silent` a connection that has had its pictures stays open and says nothing more.
+    `shots` of the first connection, the second, …; the last is for all later ones; None: without end. Of each
+    `break_every`th picture only the share `kept` is as it should be. With `silent` a connection that has had its
+    pictures stays open and says nothing more.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class MotionJpeg:
         *,
         pause: float = 0.01,
         break_every: int = 0,
+        kept: float = 0.0,
         silent: bool = False,
     ) -> None:
         self.connections = 0
@@ -98,6 +100,7 @@ class MotionJpeg:
         self._shots = list(shots)
         self._pause = pause
         self._break = break_every
+        self._kept = kept
         self._silent = silent
         self._frames = [jpeg(picture) for picture in pictures(20)]
         outer = self
@@ -137,7 +140,8 @@ class MotionJpeg:
             while not self._closed and (shots is None or number < shots):
                 data = self._frames[number % len(self._frames)]
                 if self._break and number % self._break == self._break - 1:
-                    data = data[:30] + bytes(len(data) - 30)
+                    left = max(30, round(len(data) * self._kept))
+                    data = data[:left] + bytes(len(data) - left)
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
                 request.wfile.write(b"--" + BOUNDARY + b"\r\n" + head + data + b"\r\n")
                 number += 1

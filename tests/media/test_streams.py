@@ -46,11 +46,20 @@ def test_an_rtsp_stream_is_decoded_and_taken_up_again_and_its_password_is_not_to
     assert np.abs(difference[40:60, 20:40]).mean() < 12
 
 
-def test_a_damaged_picture_of_a_stream_is_counted_and_skipped() -> None:
-    with MotionJpeg([40, None], break_every=5) as server, open_source(server.url) as source:
-        for _, _ in zip(source, range(40), strict=False):
-            pass
+@pytest.mark.parametrize("kept", [0.0, 0.6, 0.9])
+def test_a_damaged_picture_of_a_stream_is_counted_and_skipped(kept: float) -> None:
+    whole = [picture.astype(int) for picture in pictures(20)]
+    with MotionJpeg([40, None], break_every=5, kept=kept) as server, open_source(server.url) as source:
+        for frame, _ in zip(source, range(40), strict=False):
+            # What is left of a picture would be answered as if it had been seen.
+            assert min(np.abs(frame.picture - picture).mean() for picture in whole) < 6
         assert source.corrupt >= 8
+
+
+def test_a_camera_whose_every_picture_has_a_fault_is_still_seen() -> None:
+    with MotionJpeg([None], break_every=1, kept=0.9) as server, open_source(server.url) as source:
+        assert len([frame for frame, _ in zip(source, range(10), strict=False)]) == 10
+        assert source.corrupt == 0
 
 
 def test_a_stream_that_does_not_come_back_is_given_up_after_so_many_tries() -> None:

@@ -69,8 +69,11 @@ class Decoder:
             self._container.duration / self._av.time_base if self._container.duration else None
         )
         """How long it is; None: it does not say, as a live stream."""
-        # Threads that decode a frame each would hold back as many frames.
-        self._stream.thread_type = "SLICE" if live and self.seconds is None else "AUTO"
+        self._lenient = self._told_of_damage()
+        self._came_whole = False
+        # Threads that decode a frame each would hold back as many frames, and tell their errors as late.
+        at_once = self._lenient is not None or (live and self.seconds is None)
+        self._stream.thread_type = "SLICE" if at_once else "AUTO"
         self.announced: int | None = self._stream.frames or None
         """How many pictures its index lists; None: it has none."""
         self.total: int | None = self.announced or (round(self.seconds * self.fps) if self.seconds else None)
@@ -115,7 +118,7 @@ class Decoder:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                frames = packet.decode()
+                frames = self._decoded(packet)
                 silent = None
             except self._av.error.EOFError:
                 return
@@ -147,6 +150,28 @@ class Decoder:
                     yield None
                 else:
                     yield frame
+
+    def _told_of_damage(self) -> Any:
+        """Have damage to a Motion JPEG told; another decoder, which passes over it. None: other codecs.
+
+        As FFmpeg has it by itself, what is left of a JPEG is a picture that is grey from there on. In codecs
+        whose pictures lean on one another it mends better than what is left out would be mended.
+        """
+        if self._stream.codec_context.name != "mjpeg":
+            return None
+        self._stream.codec_context.options = {"err_detect": "explode"}
+        return self._av.CodecContext.create("mjpeg", "r")
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        """The frames of a packet. While no JPEG was without fault, as with some cameras, faults pass."""
+        try:
+            frames: list[Any] = packet.decode()
+        except self._av.error.FFmpegError:
+            if self._lenient is None or self._came_whole:
+                raise
+            return list(self._lenient.decode(packet))
+        self._came_whole = self._came_whole or bool(frames)
+        return frames
 
     def _chosen(self) -> Any:
         streams = [s for s in self._container.streams.video if s.codec_context is not None]

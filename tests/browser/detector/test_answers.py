@@ -210,6 +210,35 @@ def test_classes_are_counted_and_chosen(visit: Visit, tmp_path: Path) -> None:
     expect(page.locator("#found .name")).to_have_text(["red", "red", "blue", "blue"])
 
 
+def test_labels_in_a_crowd_can_be_read(visit: Visit) -> None:
+    crowd = [[20 + 24 * (n % 12), 20 + 28 * (n // 12)] for n in range(84)]
+    written = visit("/models/boxes").evaluate(
+        """async (corners) => {
+          const { drawBoxes } = await import("/static/boxes.js");
+          const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 240 });
+          const context = canvas.getContext("2d");
+          const boxes = corners.map(([x, y]) => [x, y, x + 16, y + 20]);
+          const found = boxes.map((box) => ({ label: "face", class: 0, score: 0.9, box }));
+          const size = { width: 320, height: 240 };
+          let rectangle, texts;
+          context.fillRect = (...place) => { rectangle = place; };
+          context.fillText = (text) => texts.push(rectangle);
+          return [-1, 83].map((lit) => {
+            texts = [];
+            const drawn = drawBoxes(canvas, found, size, { stroke: 2, letter: 13, lit });
+            return [drawn.length, texts];
+          });
+        }""",
+        crowd,
+    )
+    (boxes, places), (_, with_one_lit) = written
+    assert boxes == 84 and 10 < len(places) < 84  # every box, and the labels that there is room for
+    for index, (left, top, width, height) in enumerate(places):
+        for x, y, across, down in places[:index]:
+            assert left >= x + across or x >= left + width or top >= y + down or y >= top + height
+    assert len(with_one_lit) == len(places) + 1  # the label of the one that is pointed at is written over all
+
+
 def test_box_and_row_stand_out_together(visit: Visit, tmp_path: Path) -> None:
     page = visit("/models/boxes")
     show(page, write(tmp_path / "scene.png"))

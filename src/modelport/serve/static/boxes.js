@@ -42,6 +42,7 @@ export function drawBoxes(canvas, found, size, { stroke, letter, lit = -1 }) {
   const order = [...found.keys()].reverse().sort((a, b) => (a === lit) - (b === lit));
   for (const part of [edge, label]) {
     for (const index of order) {
+      if (part === label && !places[index].free && index !== lit) continue;
       context.globalAlpha = lit < 0 || lit === index ? 1 : 0.3;
       part(context, colourOf(found[index].class), boxes[index], places[index], index === lit ? Math.round(stroke * 1.5) : stroke, index === lit);
     }
@@ -74,7 +75,10 @@ function label(context, colour, box, { text, left, top, width, height, margin })
   context.fillText(text, left + margin, top + height / 2, width - 2 * margin);
 }
 
-/** Where each label goes: above its box, in it or below, away from the labels of better boxes where there is room. */
+/**
+ * Where each label goes: above its box, in it or below, away from the labels of better boxes. Where there is no such
+ * place it is not `free`, and drawn only while its box stands out: labels on labels can be read by nobody.
+ */
 function labelPlaces(context, found, boxes, canvas, letter) {
   const taken = [];
   const height = Math.round(letter * 1.4);
@@ -92,9 +96,9 @@ function labelPlaces(context, found, boxes, canvas, letter) {
       height,
       margin,
     }));
-    const place = places.find((each) => !taken.some((other) => overlap(each, other))) ?? places[0];
-    taken.push(place);
-    return place;
+    const place = places.find((each) => !taken.some((other) => overlap(each, other)));
+    if (place) taken.push(place);
+    return { ...(place ?? places[0]), free: Boolean(place) };
   });
 }
 
