@@ -82,8 +82,8 @@ class MotionJpeg:
     """An HTTP server of a Motion JPEG stream, as IP cameras have it; each connection gets `shots` pictures.
 
     `shots` of the first connection, the second, …; the last is for all later ones; None: without end. Of each
-    `break_every`th picture only the share `kept` is as it should be. With `silent` a connection that has had its
-    pictures stays open and says nothing more.
+    `break_every`th picture only the share `kept` is as it should be. With `silent` a connection that has had
+    its pictures stays open and says nothing more.
     """
 
     def __init__(
