@@ -47,6 +47,30 @@ def test_what_changes_elsewhere_is_refused_where_it_must_not(
     assert chosen == "fast" and all(each.elsewhere is None for each in found)
 
 
+def test_what_is_taken_without_the_best_s_runtime_is_asked(
+    start: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+        return Elsewhere(changes=candidate.id == "quick", portable=(), replays=(), said=("there",))
+
+    monkeypatch.setattr(elsewhere, "asked", changing)
+    measured = [
+        entry("start", 1, 1, 1, 100),
+        entry("best", 0.3, 0.28, 0.32, 25),
+        entry("quick", 0.4, 0.38, 0.42, 25),
+        entry("safe", 0.6, 0.58, 0.62, 25),
+    ]
+    made = {name: Candidate(name, name, start, ()) for name in ("best", "quick", "safe")}
+    made["best"] = msgspec.structs.replace(made["best"], runtime="openvino")
+    for must, asked_of in ((False, "quick"), (True, "safe")):
+        found, chosen = settled_everywhere(measured, made, (), Clock(600, silent), must)
+        by_id = {each.id: each for each in found}
+        assert chosen == "best" and by_id["best"].elsewhere is None
+        there = by_id[asked_of].elsewhere
+        assert there is not None and there.changes is not must
+        assert (by_id["quick"].status == "refused") is must
+
+
 def test_without_time_no_machine_is_asked(start: Bundle) -> None:
     found = asked(Candidate("a", "a", start, ()), (), Clock(0, silent))
     assert not found.replays and not found.changes and found.portable == ()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from .candidate import START
+from ..runtimes.form import DEFAULT
+from .candidate import START, Candidate
 from .judge import Judgement
 from .measure import Figures
 from .outcome import Entry
@@ -37,6 +38,22 @@ def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
             entry = _placed(entry, kept, start.figures, best)
         found.append(entry)
     return found, best.id if best else START
+
+
+def fallback(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> str:
+    """The fastest that every installation runs, where the best needs another runtime; empty where none is."""
+    if best == START or made[best].runtime == DEFAULT:
+        return ""
+    faster = [
+        entry
+        for entry in entries
+        if entry.status in ("kept", "tie", "dominated")
+        and entry.figures is not None
+        and entry.figures.ratio.high < 1
+        and made[entry.id].runtime == DEFAULT
+    ]
+    key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
+    return min(key, key=lambda name: key[name], default="")
 
 
 ORDER = ("start", "chosen", "kept", "tie", "dominated", "slower", "undecided", "refused", "skipped")

@@ -11,7 +11,7 @@ from ..runtimes.form import DEFAULT
 from ..sampling import evenly
 from ..verify.portability import Replay, portable, replay
 from .candidate import START, Candidate
-from .choose import settled
+from .choose import fallback, settled
 from .clock import Clock
 from .outcome import Elsewhere, Entry
 
@@ -28,26 +28,30 @@ def settled_everywhere(
     clock: Clock,
     must: bool,
 ) -> tuple[list[Entry], str]:
-    """The entries with their status and the id of the best, whose answers are replayed on other machines.
+    """The entries with their status and the id of the best, after replaying answers on other machines.
+
+    Where the best needs another runtime than ONNX Runtime, which no emulated machine has, the fastest that
+    every installation runs is replayed.
 
     Args:
         entries: judged and measured, the START's first.
         made: the candidates, by id.
         items: encoded.
         clock: what bounds the replaying.
-        must: refuse the best where its answers change on some machine, and take the next.
+        must: refuse what is replayed where its answers change on some machine, and take the next.
     """
     while True:
         found, best = settled(entries)
-        if best == START or made[best].runtime != DEFAULT:
+        replayed = fallback(found, made, best) or best
+        if replayed == START or made[replayed].runtime != DEFAULT:
             return found, best
-        known = next(entry for entry in found if entry.id == best)
+        known = next(entry for entry in found if entry.id == replayed)
         if known.elsewhere is None:
-            there = asked(made[best], items, clock)
-            found = [_with(entry, there) if entry.id == best else entry for entry in found]
-            entries = [_with(entry, there) if entry.id == best else entry for entry in entries]
+            there = asked(made[replayed], items, clock)
+            found = [_with(entry, there) if entry.id == replayed else entry for entry in found]
+            entries = [_with(entry, there) if entry.id == replayed else entry for entry in entries]
             if must and there.changes:
-                entries = [_refused(entry, there) if entry.id == best else entry for entry in entries]
+                entries = [_refused(entry, there) if entry.id == replayed else entry for entry in entries]
                 continue
         return found, best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import onnx
@@ -20,6 +21,7 @@ INTEGER = (
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 SHOWN = 5
 
 
@@ -33,6 +35,8 @@ class Fused(msgspec.Struct, frozen=True):
     pairs: int
     """QuantizeLinear and DequantizeLinear nodes that were left over, each a pass through memory."""
     casts: int
+    converted: tuple[str, ...] = ()
+    """The values that are converted there."""
 
     def sentence(self) -> str:
         """What it comes to, for people; empty where nothing is in 8 bits and nothing is converted."""
@@ -40,10 +44,10 @@ class Fused(msgspec.Struct, frozen=True):
         if self.integer or self.pairs:
             said.append(f"{self.integer} of {self.integer + len(self.floating)} layers run in 8 bits")
             if self.floating:
-                rest = f" and {len(self.floating) - SHOWN} more" if len(self.floating) > SHOWN else ""
-                said.append(f"in float stayed {', '.join(self.floating[:SHOWN])}{rest}")
+                said.append(f"in float stayed {_listed(self.floating)}")
             if self.pairs:
-                said.append(f"{self.pairs} conversions between float and 8 bits did not fuse")
+                of = f" ({_listed(self.converted)})" if self.converted else ""
+                said.append(f"{self.pairs} conversions between float and 8 bits did not fuse{of}")
         if self.casts:
             said.append(f"{self.casts} casts between float16 and float32 run")
         return "; ".join(said)
@@ -64,6 +68,20 @@ def fused(network: bytes) -> Fused:
             for node in graph.node
             if node.op_type in (*LAYERS, "FusedConv")
         ),
-        pairs=kinds["QuantizeLinear"] + kinds["DequantizeLinear"],
+        pairs=sum(kinds[kind] for kind in CONVERSIONS),
         casts=kinds["Cast"],
+        converted=tuple(
+            dict.fromkeys(_converted(node) for node in graph.node if node.op_type in CONVERSIONS)
+        ),
     )
+
+
+def _converted(node: onnx.NodeProto) -> str:
+    """The value in float that is converted."""
+    name: str = node.input[0] if node.op_type == CONVERSIONS[0] else node.output[0]
+    return name
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     """What measures its figures again."""
     elsewhere: Elsewhere | None = None
-    """Of the candidate that was chosen."""
+    """Of the candidate that was chosen, or that is taken where its runtime is not installed."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

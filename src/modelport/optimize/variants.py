@@ -12,9 +12,9 @@ import msgspec
 from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
-from ..runtimes.form import DEFAULT
 from ..runtimes.machine import ANY, machine_class
 from .candidate import Candidate
+from .choose import fallback
 from .outcome import Elsewhere, Entry
 from .start import without_variants
 
@@ -29,7 +29,7 @@ def write_version(
 
     Variants that `start` has for other classes of machine, or for all of them, stay.
     """
-    taken = (best, _without_its_runtime(entries, made, best))
+    taken = (best, fallback(entries, made, best))
     wanted = [entry for entry in entries if entry.status in ("chosen", "kept") or entry.id in taken]
     kept = _kept(start, {entry.id for entry in wanted})
     files = without_variants(start)
@@ -55,22 +55,6 @@ def _kept(start: Bundle, made: set[str]) -> list[Variant]:
             variant = msgspec.structs.replace(variant, name=f"{variant.name}-{variant.machine}"[:128])
         found.append(variant)
     return found
-
-
-def _without_its_runtime(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> str:
-    """The fastest that every installation runs, where the best needs another runtime; empty where none is."""
-    if made[best].runtime == DEFAULT:
-        return ""
-    faster = [
-        entry
-        for entry in entries
-        if entry.status in ("kept", "tie", "dominated")
-        and entry.figures is not None
-        and entry.figures.ratio.high < 1
-        and made[entry.id].runtime == DEFAULT
-    ]
-    key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
-    return min(key, key=lambda name: key[name], default="")
 
 
 def _variant(
