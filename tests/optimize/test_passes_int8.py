@@ -17,6 +17,7 @@ from modelport.optimize.passes.fold import folded
 from modelport.optimize.passes.int8 import StaticInt8, ready
 from modelport.optimize.passes.offline import rewritten
 from modelport.optimize.passes.single import only
+from modelport.optimize.passes.swish import shown
 from modelport.optimize.passes.ties import tied
 from modelport.optimize.ranges import Range
 from modelport.optimize.sensitivity import layers
@@ -164,6 +165,43 @@ def test_one_scale_around_what_moves_values_unless_one_is_much_smaller() -> None
     network.graph.node[0].name = "join"
     alone = tied(network, seen, ["join"])
     assert alone["a"] == seen["a"] and alone["b"] == seen["b"] and alone["p"] == Range(-1, 3)
+
+
+@pytest.mark.parametrize("kind", ["Swish", "HardSwish"])
+def test_what_goes_into_a_swish_is_kept_as_far_as_its_result_shows_it(kind: str) -> None:
+    parts = [
+        helper.make_node("Sigmoid", ["x"], ["s"], name="gate"),
+        helper.make_node("Mul", ["s", "x"], ["y"], name="swish"),
+    ]
+    if kind == "HardSwish":
+        parts = [helper.make_node("HardSwish", ["x"], ["y"], name="swish")]
+    network = helper.make_model(helper.make_graph(parts, "g", [], []))
+    seen = {"x": Range(-1200.0, 30.0), "s": Range(0.0, 1.0), "y": Range(-0.28, 10.0)}
+    found = shown(network, seen)
+    assert (found["s"], found["y"]) == (seen["s"], seen["y"])
+    low = found["x"].low
+    assert found["x"].high == 30
+    if kind == "HardSwish":
+        assert low == pytest.approx(-3, abs=0.5)
+    else:  # where the result is a quarter of one of its 255 steps
+        assert -low / (1 + np.exp(-low)) == pytest.approx(10.28 / 255 / 4, rel=0.3)
+    small = seen | {"x": Range(-1.0, 30.0)}
+    assert shown(network, small)["x"].low == -1.0
+    assert shown(network, seen, ["swish"]) == seen
+    network.graph.node.append(helper.make_node("Add", ["x", "y"], ["z"], name="beside"))
+    assert shown(network, seen) == seen  # somebody else takes it as it is
+
+
+def test_a_swish_behind_large_negative_numbers_keeps_its_eight_bits() -> None:
+    network, calibration = stem(16, 3, [1] * 4, swish=True), items(16, 16)
+    biases = network.graph.initializer[1]
+    values = numpy_helper.to_array(biases).copy()
+    values[0] = -200.0
+    biases.CopyFrom(numpy_helper.from_array(values, "b"))
+    batch = np.stack([item["x"] for item in calibration.prepared])
+    want = answer(network, batch)
+    made = answer(StaticInt8().apply(network, calibration).network, batch)
+    assert float(np.abs(made - want).max()) < 0.05 * float(np.abs(want).max())
 
 
 def test_for_openvino_activations_stay_with_their_layer() -> None:

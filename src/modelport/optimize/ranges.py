@@ -8,6 +8,7 @@ network; the distributions are of a sample of the numbers.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -131,11 +132,22 @@ def _count(session: Session, batches: list[Tensors], seen: dict[str, _Seen]) -> 
     for batch in evenly(batches, COUNTED_ITEMS):
         for name, array in _floats({**batch, **session.run(batch)}, set(seen)).items():
             own, flat = seen[name], array.ravel()
-            picked = np.abs(flat[:: max(1, len(flat) // SAMPLE)]).astype(np.float64)
+            picked = np.abs(flat[:: _stride(len(flat))]).astype(np.float64)
             places = picked * (BINS / own.reach) if own.reach else np.zeros(len(picked))
             inside = np.minimum(places.astype(np.int64), BINS - 1)
             assert own.counts is not None
             own.counts += np.bincount(inside, minlength=BINS)
+
+
+def _stride(size: int) -> int:
+    """From one number that is counted to the next: of no common divisor with the size.
+
+    A multiple of the width, or of the channels where they come last, would see one column or channel alone.
+    """
+    step = max(1, size // SAMPLE)
+    while math.gcd(step, size) > 1:
+        step += 1
+    return step
 
 
 def _percentile(seen: _Seen) -> float:

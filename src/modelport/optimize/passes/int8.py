@@ -25,6 +25,7 @@ from ..tail import LAYERS, behind, heads
 from .bias import corrected
 from .fold import folded, moves, quantized_first
 from .runtime import check_here
+from .swish import shown
 from .ties import tied
 
 _MATRIX = ("MatMul", "Gemm")
@@ -127,7 +128,8 @@ class StaticInt8(msgspec.Struct, frozen=True):
         from onnxruntime.quantization.calibrate import TensorsData
 
         network = onnx.load_model(source)
-        found = tied(network, ranges(network, self.calibrator, calibration, rows_of(network)), floats)
+        measured = ranges(network, self.calibrator, calibration, rows_of(network))
+        found = shown(network, tied(network, measured, floats), floats)
         everywhere = self.runtime == DEFAULT or not any(
             node.op_type in BETWEEN for node in network.graph.node
         )

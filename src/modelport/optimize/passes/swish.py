@@ -1,0 +1,80 @@
+"""What goes into a swish is kept in 8 bits as far as its result tells values apart, and no further.
+
+x * sigmoid(x) goes to zero at its lower end, where a convolution may give large numbers: a range that holds
+them spends half of its 256 steps, or more, on what the result does not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import onnx
+
+from ...tensors import Array
+from ..ranges import Range
+from ..rewriting import makers
+
+STEPS = 255
+SHOWN = 0.25
+"""Steps of the result: what is cut becomes zero. With half a step it may become a step less, and it is many."""
+PLACES = 4096
+"""Of a range that are looked at: 16 to each of its steps."""
+
+
+def shown(
+    network: onnx.ModelProto, ranges: dict[str, Range], floats: Collection[str] = ()
+) -> dict[str, Range]:
+    """The ranges, those of what only goes into a swish begun where its result leaves zero.
+
+    Swish is x * sigmoid(x), also called SiLU, and its piecewise form HardSwish.
+
+    Args:
+        network: the network that the ranges are of.
+        ranges: by a value's name.
+        floats: the names of nodes that stay float.
+    """
+    users: dict[str, set[str]] = {}
+    for node in network.graph.node:
+        for name in node.input:
+            users.setdefault(name, set()).add(node.output[0])
+    cut = dict(ranges)
+    for taken, given, parts in _swishes(network, floats):
+        if taken in ranges and given in ranges and users[taken] == parts:
+            of = _hard if parts == {given} else _swish
+            cut[taken] = _cut(ranges[taken], ranges[given], of(_places(ranges[taken])))
+    return cut
+
+
+def _swishes(network: onnx.ModelProto, floats: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
+    """What each takes and gives, and the outputs of the nodes that it is made of."""
+    made_by = makers(network.graph)
+    for node in network.graph.node:
+        if node.name in floats:
+            continue
+        if node.op_type == "HardSwish":
+            yield node.input[0], node.output[0], {node.output[0]}
+        elif node.op_type == "Mul":
+            for taken, gate in (tuple(node.input), tuple(node.input)[::-1]):
+                source = made_by.get(gate)
+                if source is not None and source.op_type == "Sigmoid" and source.input[0] == taken:
+                    yield taken, node.output[0], {gate, node.output[0]}
+
+
+def _places(own: Range) -> Array:
+    return np.linspace(own.low, own.high, PLACES)
+
+
+def _swish(x: Array) -> Array:
+    return np.asarray(x * (0.5 + 0.5 * np.tanh(x / 2)))
+
+
+def _hard(x: Array) -> Array:
+    return np.asarray(x * np.clip(x / 6 + 0.5, 0, 1))
+
+
+def _cut(own: Range, result: Range, values: Array) -> Range:
+    """`own`, of whose places the swish gives `values`, without the lower end that `result` does not show."""
+    step = (max(result.high, 0.0) - min(result.low, 0.0)) / STEPS
+    seen = np.flatnonzero(np.abs(values) > SHOWN * step)
+    return Range(float(_places(own)[max(0, seen[0] - 1)]), own.high) if len(seen) else own
