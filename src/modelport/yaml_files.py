@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, NotFound, TooLarge, Unsupported
+from .errors import InputError, TooLarge, Unsupported
+from .files import read_limited
 
 MAX_BYTES = 4 << 20
 MAX_WRITTEN_OUT = 8 << 20
@@ -32,13 +33,9 @@ def read_yaml(path: Path) -> Any:
     except ImportError as problem:
         raise Unsupported("YAML files need PyYAML", hint="pip install pyyaml") from problem
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise NotFound(f"cannot read {path.name!r}: {reason}") from problem
-    if len(data) > MAX_BYTES:
-        raise TooLarge(f"over {MAX_BYTES >> 20} MB of YAML", at=str(path))
+        data = read_limited(path, MAX_BYTES)
+    except TooLarge as problem:
+        raise TooLarge(f"over {MAX_BYTES >> 20} MB of YAML", at=str(path)) from problem
     try:
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         try:

@@ -19,12 +19,13 @@ from ..bundle.options import check_options
 from ..bundle.store import Bundle
 from ..client.sync import Client
 from ..errors import BundleError, InputError, NotFound, Unavailable, UsageError
+from ..files import read_limited
 from ..runtimes.pipeline import Pipeline
 from ..steps.decode import picture_size
 from ..steps.row_files import decode_row
 from ..steps.texts import decode_text
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
-from .data.item import Item, read_limited
+from .data.item import Item
 
 Option = float | int | bool
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ModelportError
+from ..files import read_limited
 from . import mistakes, plots
 from .classification import ClassificationScorer
-from .data.item import read_limited
 from .data.read import read_data
 from .matching import hits_of
 from .values import Classified, Comparison, Detected, Evaluation, Measured, Metric

@@ -14,10 +14,11 @@ import numpy as np
 from ..bundle.store import Bundle
 from ..errors import InputError, ModelportError, UsageError
 from ..evaluate.compare import mcnemar
-from ..evaluate.data.item import Item, read_limited
+from ..evaluate.data.item import Item
 from ..evaluate.data.names import Classes
 from ..evaluate.data.read import read_data
 from ..evaluate.outcomes import classified
+from ..files import read_limited
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly
 from ..steps.compile import PRE_STEPS, reference_pre

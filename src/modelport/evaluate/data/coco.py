@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from ...errors import InputError
-from .item import Boxes, Data, Item, read_limited, some
+from ...files import read_limited
+from .item import Boxes, Data, Item, some
 
 MAX_BYTES = 2 << 30
 

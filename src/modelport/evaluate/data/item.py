@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from ...errors import InputError, NotFound, TooLarge
+from ...errors import InputError
+from ...files import read_limited
 from ...tensors import Array
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -58,23 +59,6 @@ class Data(msgspec.Struct, frozen=True, eq=False):
     names: tuple[str, ...] = ()
     """The data's own class names, where it lists them."""
     notes: tuple[str, ...] = ()
-
-
-def read_limited(path: Path, limit: int) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        NotFound: it cannot be read. TooLarge: over `limit` bytes.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise NotFound(f"cannot read {path.name!r}: {reason}") from problem
-    if len(data) > limit:
-        raise TooLarge(f"{path.name} is over {limit} bytes")
-    return data
 
 
 def read_text(path: Path, limit: int = 1 << 30) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ...bundle.manifest import Column, Decode
 from ...errors import InputError, UsageError
+from ...files import read_limited
 from ...steps.records import TABLE_SUFFIXES, TEXT_SUFFIXES, Record, records_of
-from .item import Data, Item, read_limited
+from .item import Data, Item
 from .tables import MAX_BYTES, target_of, value_of
 
 

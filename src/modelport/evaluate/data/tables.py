@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, UsageError, did_you_mean
+from ...files import read_limited
 from ...runtimes.npz import read_npz
 from ...tensors import Array, TensorSpec, numpy_dtype, object_array
-from .item import Data, Item, read_limited, some
+from .item import Data, Item, some
 from .pictures import rows_of
 
 TARGETS = ("target", "label", "labels", "class", "y")
