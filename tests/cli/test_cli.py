@@ -285,6 +285,9 @@ def test_one_answer_to_every_picture_is_doubted(folder: Path, tmp_path: Path) ->
 def test_doctor_knows_this_machine(tmp_path: Path) -> None:
     about = json.loads(modelport("doctor", "--json", cwd=tmp_path).stdout)
     assert about["ok"] and about["runtimes"][0]["name"] == "onnxruntime" and about["cores"] >= 1
+    assert {"sklearn", "xgboost", "lightgbm", "catboost"} <= {
+        feature["name"] for feature in about["features"]
+    }
     table = modelport("doctor", cwd=tmp_path)
     assert table.returncode == 0 and "onnxruntime" in table.stdout
 

@@ -21,7 +21,7 @@ def test_what_is_not_known_comes_from_the_rows(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('[{"size": 60, "floor": 5, "rooms": 2, "town": "Ulm"}]')
     size, floor, rooms, town = seen_in(COLUMNS, tmp_path, TABLE)
     assert (size.minimum, size.maximum, size.typical, size.unseen) == (20.5, 60, 40.25, True)
-    assert (rooms.minimum, rooms.maximum, rooms.typical) == (1, 3, 7) and isinstance(rooms.minimum, int)
+    assert (rooms.minimum, rooms.maximum, rooms.typical) == (1, 7, 7) and isinstance(rooms.minimum, int)
     assert (floor, town) == (COLUMNS[1], COLUMNS[3])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from modelport.errors import InputError, ModelportError, Unsupported
+from modelport.errors import InputError, ModelportError, NotFound, Unsupported
 from modelport.importers.pack import pack
 
 from .networks import convnet
@@ -120,6 +121,21 @@ def folder(path: Path) -> object:
     return (path / "notes.txt").write_text("nothing here")
 
 
+def pipe(path: Path) -> object:
+    return os.mkfifo(path)
+
+
+def damaged_onnx(path: Path) -> object:
+    """Whole by its outer fields; the graph within is noise."""
+    return path.write_bytes(b"\x08\x08\x3a\x40" + b"\xff" * 64 + b"\x42\x04\x0a\x00\x10\x11")
+
+
+def unsorted_onnx(path: Path) -> object:
+    model = convnet()
+    model.graph.node[0].input[0] = "nowhere"
+    return path.write_bytes(model.SerializeToString())
+
+
 def weights_alone(path: Path) -> object:
     header = json.dumps({"encoder.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     return path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
@@ -175,6 +191,9 @@ ROWS = [
     Wrong(
         "object.pkl", other_pickle, Unsupported, "a pickle of fractions.Fraction, and neither", "torch.save"
     ),
+    Wrong("pipe.onnx", pipe, InputError, "is a pipe, a socket or a device", "write it into a file"),
+    Wrong("damaged.onnx", damaged_onnx, InputError, "is a damaged ONNX file", AGAIN),
+    Wrong("unsorted.onnx", unsorted_onnx, InputError, "not a valid ONNX model: ", "check_model"),
     Wrong("empty.onnx", empty, InputError, "is empty (0 bytes)", AGAIN),
     Wrong("folder", folder, InputError, "a folder without a model", "expected ONNX"),
     Wrong(
@@ -207,6 +226,12 @@ def test_a_wrong_input_is_named_in_one_line(
     assert len(refusal.value.message) < 500 + len(str(path))
     assert not (tmp_path / "repo").exists()
     assert "never be printed" not in capfd.readouterr().out
+
+
+def test_an_address_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"https://example\.org/net\.onnx is an address") as refusal:
+        pack("https://example.org/net.onnx", out=tmp_path / "repo")
+    assert refusal.value.hint == "download it, and give the file"
 
 
 def test_a_wrong_pair_of_files(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ..runtimes.machine import cpu_flags
 from .render import console, facts, grid, json_option, write_json
 
 CORE = ("numpy", "onnx", "onnxruntime", "pillow", "msgspec", "click", "rich", "starlette", "httptools")
+TABULAR = ("scikit-learn", "skl2onnx", "skops", "pandas")
 OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
     "video": (("av",), "read and write video", "pip install 'modelport[video]'"),
     "evaluate": (
@@ -41,11 +42,14 @@ OPTIONAL: dict[str, tuple[tuple[str, ...], str, str]] = {
         "record golden cases with OpenCV itself",
         "pip install 'modelport[opencv]'",
     ),
-    "sklearn": (
-        ("scikit-learn", "skl2onnx", "skops", "pandas"),
-        "pack models of scikit-learn",
-        "pip install 'modelport[sklearn]'",
+    "sklearn": (TABULAR, "pack models of scikit-learn", "pip install 'modelport[sklearn]'"),
+    "xgboost": (
+        ("xgboost-cpu|xgboost", *TABULAR),
+        "pack models of XGBoost",
+        "pip install 'modelport[xgboost]'",
     ),
+    "lightgbm": (("lightgbm", *TABULAR), "pack models of LightGBM", "pip install 'modelport[lightgbm]'"),
+    "catboost": (("catboost", *TABULAR), "pack models of CatBoost", "pip install 'modelport[catboost]'"),
     "text": (("tokenizers",), "tokenize as Hugging Face does", "pip install 'modelport[text]'"),
     "optimize": (
         ("onnxslim", "onnx-ir", "sympy", "matplotlib"),

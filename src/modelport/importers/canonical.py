@@ -21,6 +21,7 @@ MAX_IR = 10
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 MAX_NAMED = 3
+EXPORT_AGAIN = "export it again: onnx.checker.check_model says what is wrong where it was exported"
 """Operators, and nodes of each, that a refusal names."""
 
 
@@ -56,13 +57,13 @@ def check(model: ModelProto) -> None:
     """onnx's own checker.
 
     Raises:
-        InputError: the model is not valid; the message is the checker's first line.
+        InputError: the model is not valid; the message is the checker's, cut short.
     """
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as problem:
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise InputError(f"not a valid ONNX model: {first}") from problem
+        said = " ".join(str(problem).split())[:300] or type(problem).__name__
+        raise InputError(f"not a valid ONNX model: {said}", hint=EXPORT_AGAIN) from problem
 
 
 def opset_of(model: ModelProto) -> int:

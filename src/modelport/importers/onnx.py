@@ -24,6 +24,7 @@ from .onnx_values import as_tensors, check_maps, labels_of
 from .opsets import FIRST_RUN, first_runnable, upgraded
 from .protobuf import outer_fields
 from .source import MAX_ONNX_BYTES, Imported, Reference, as_path, of_module
+from .strange import AGAIN
 
 MAX_LABELS_TEXT = 1 << 20
 TOO_LARGE = "a bundle's network is one file of at most 2 GB: export it in float16, or quantised"
@@ -216,7 +217,7 @@ def _read(source: Any) -> ModelProto:
         try:
             model = onnx.load_model_from_string(path.read_bytes())
         except DecodeError as problem:
-            raise InputError(f"{path} is a damaged ONNX file: {problem}") from problem
+            raise InputError(f"{path} is a damaged ONNX file: {problem}", hint=AGAIN) from problem
     # Before anything is run or converted: onnx's own tools stumble over operators they do not know.
     refuse_domains(model)
     inline_weights(model, path.parent if path is not None else None)

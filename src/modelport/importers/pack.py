@@ -126,7 +126,7 @@ def pack(
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
     doing("recording golden cases", 0.6)
     proof, files, recorded = _proof(prepared, golden, tell)
-    manifest = _manifest(_described(prepared, golden), source, name, version, description, task, proof)
+    manifest = _manifest(_described(prepared, golden, tell), source, name, version, description, task, proof)
     manifest, files = _ending_early(prepared, manifest, recorded, files, tell)
     doing("proving that it is the same model", 0.8)
     bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
@@ -316,12 +316,14 @@ def _batched(imported: Imported) -> Imported:
     )
 
 
-def _described(prepared: Prepared, golden: Any) -> Prepared:
+def _described(prepared: Prepared, golden: Any, tell: Note) -> Prepared:
     """With the ranges of the user's rows, where the source does not say a column's."""
     items = prepared.items
     if golden is None or not items.columns:
         return prepared
     columns = seen_in(items.columns, golden, items.decode)
+    if seen := sum(old != new for old, new in zip(items.columns, columns, strict=True)):
+        tell(f"the ranges of {seen} columns are those of the golden rows: the training's table has its own")
     return msgspec.structs.replace(prepared, items=msgspec.structs.replace(items, columns=columns))
 
 

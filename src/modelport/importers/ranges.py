@@ -55,7 +55,11 @@ def _with_range(column: Column, values: Array) -> Column:
     known = values[np.isfinite(values)]
     if not known.size:
         return column
-    typical = column.typical if column.typical is not None else _plain(column, np.median(known))
+    typical = column.typical
+    if not isinstance(typical, (int, float)):
+        typical = _plain(column, np.median(known))
+    # What the model itself has for typical was seen where it was trained.
+    known = np.append(known, typical)
     return msgspec.structs.replace(
         column,
         minimum=_plain(column, known.min()),

@@ -17,7 +17,7 @@ import msgspec
 
 from .. import plugins
 from ..bundle.manifest import Column
-from ..errors import InputError, NotFound, Unsupported, UsageError
+from ..errors import InputError, Unsupported, UsageError
 from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
 from . import strange
@@ -181,7 +181,7 @@ def find_importer(
     named = function_of(source)
     there = named[0] if named else path
     if there is not None and not there.exists():
-        raise NotFound(f"no such file: {there}")
+        raise strange.absent(str(source), there)
     if path is not None:
         strange.refuse_early(path)
     for name in plugins.table("importers"):

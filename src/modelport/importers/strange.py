@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import InputError, ModelportError, Unsupported
+from ..errors import InputError, ModelportError, NotFound, Unsupported
 from .protobuf import outer_fields
 
 HEAD = 4096
@@ -64,10 +64,17 @@ def refuse_early(path: Path) -> None:
     """Refuse what no importer should look at.
 
     Raises:
-        InputError: an empty file, a pointer of Git LFS, an archive with a password or without its end.
+        InputError: a pipe or a device, an empty file, a pointer of Git LFS, an archive with a password or
+            without its end.
     """
-    if not path.is_file():
+    if path.is_dir():
         return
+    if not path.is_file():
+        # To open a pipe is to wait for whoever writes into it.
+        raise InputError(
+            f"{path} is a pipe, a socket or a device, and not a file",
+            hint="a model is read more than once: write it into a file, and give that",
+        )
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes)", hint=AGAIN)
@@ -77,6 +84,15 @@ def refuse_early(path: Path) -> None:
         raise InputError(f"{path} is a pointer of Git LFS and not the model{real}", hint="run: git lfs pull")
     if head.startswith(b"PK\x03\x04"):
         _refuse_archive(path)
+
+
+def absent(said: str, path: Path) -> NotFound:
+    """What is said of a source that is not there; `said` is how it was given."""
+    if re.match(r"[a-z][a-z0-9+]+://", said, re.IGNORECASE):
+        return NotFound(
+            f"{said} is an address, and nothing is downloaded", hint="download it, and give the file"
+        )
+    return NotFound(f"no such file: {path}")
 
 
 def refusal(path: Path) -> ModelportError:

@@ -147,8 +147,9 @@ def _check(model: Any) -> None:
     ):
         raise NotConverted(f"{name} answers several questions at once", "fit and pack one model for each")
     if (kind := kind_of_model(model)) not in ("classifier", "regressor", "ranker"):
+        article = "an" if kind.startswith("o") else "a"
         raise NotConverted(
-            f"{name} is a {kind}; classifiers and regressors are converted",
+            f"{name} is {article} {kind}; classifiers and regressors are converted",
             "skl2onnx may convert it: pack the ONNX file that it writes",
         )
     try:

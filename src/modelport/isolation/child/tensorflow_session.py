@@ -81,6 +81,8 @@ class Session:
 def unloadable(problem: Exception) -> Refused | NotConverted:
     """What is said of a SavedModel that TensorFlow does not load."""
     reason = " ".join(str(problem).split())[:300]
+    if "Failed to find any matching files" in reason:
+        reason = "the values of its variables are not there"
     if "not registered" in reason:
         return NotConverted(f"TensorFlow lacks an operator of the SavedModel: {reason}")
     return Refused(

@@ -37,7 +37,10 @@ class Converter(SklearnConverter):
             booster.load_model(path)
         except (xgboost.core.XGBoostError, ValueError) as problem:
             reason = re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", str(problem).strip()).split("\n")[0]
-            raise Refused(f"XGBoost cannot read the file: {reason[:200]}", "it may be cut short") from problem
+            raise Refused(
+                f"XGBoost cannot read the file: {reason[:200]}",
+                "it may be cut short, or not what `save_model` wrote",
+            ) from problem
         return XGBoostModel(xgboost, booster), "xgboost"
 
 
