@@ -122,7 +122,10 @@ def test_unknown_paths_models_and_methods(http: httpx.Client) -> None:
         assert reply.json()["error"]
     page = http.get("/models/none")
     assert page.status_code == 404 and "<html" in page.text
-    assert http.get("/predict/colours").status_code == 405
+    looked = http.get("/predict/colours/2")
+    assert looked.status_code == 405 and looked.headers["allow"] == "POST"
+    assert "POST" in looked.json()["error"] and looked.json()["error"].endswith(" /models/colours/2")
+    assert http.get("/models/colours/2").status_code == 200
     assert http.delete("/v2/models/colours").json() == {"error": "Method Not Allowed"}
     for odd in ("/static/../app.py", "/static/%2e%2e/app.py", "/models/..%2f..%2fetc", "/static//etc/passwd"):
         assert http.get(odd).status_code == 404, odd

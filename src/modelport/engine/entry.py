@@ -80,6 +80,12 @@ def renewed(entries: Entries, bundles: Iterable[Bundle], damaged: Collection[Pat
     }
 
 
+def unfinished(broken: Iterable[Broken], entries: Iterable[Entry]) -> list[Path]:
+    """Bundles that cannot be read or did not load, as they were: they may be on their way still."""
+    tried = [entry.replacement or entry for entry in entries]
+    return [each.path for each in broken] + [each.bundle.path for each in tried if each.failed]
+
+
 def check_whole(
     broken: Iterable[Broken], versions: Mapping[str, Entry], name: str, version: str | None
 ) -> None:

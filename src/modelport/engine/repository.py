@@ -16,7 +16,7 @@ from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, check_whole, renewed
+from .entry import Entries, Entry, check_whole, renewed, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
@@ -74,6 +74,11 @@ class Repository:
 
     # -- life ------------------------------------------------------------------------------------------------
 
+    async def look(self) -> None:
+        """Know what there is, before any of it is loaded."""
+        async with self._lock:
+            await self._read()
+
     async def open(self) -> None:
         """Load what the policy wants; a version that does not load is kept with its reason."""
         await self.rescan(swap=False)
@@ -83,7 +88,9 @@ class Repository:
         async with self._lock:
             if self.folder is not None:
                 # Before the bundles: what comes between the two is then seen as a change.
-                self._seen = await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
+                self._seen = await asyncio.to_thread(
+                    fingerprint, self.folder, unfinished(self.broken, self.entries())
+                )
             await self._read()
             # Every model for itself: a slow one does not keep the others waiting.
             await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
@@ -92,7 +99,9 @@ class Repository:
         """Whether the folder is another one than when it was read."""
         if self.folder is None:
             return False
-        return self._seen != await asyncio.to_thread(fingerprint, self.folder, self._unfinished())
+        return self._seen != await asyncio.to_thread(
+            fingerprint, self.folder, unfinished(self.broken, self.entries())
+        )
 
     async def close(self) -> None:
         """Finish what every model has taken and end its executors."""
@@ -316,14 +325,11 @@ class Repository:
         except (ModelportError, OSError) as problem:
             # Callers see this: without the place, which is a path here.
             entry.reason = problem.message if isinstance(problem, ModelportError) else "it cannot be read"
-            entry.state = "UNAVAILABLE"
-            entry.failed, entry.files = True, files
+            entry.state, entry.failed, entry.files = "UNAVAILABLE", True, files
             log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
             return
-        entry.reason = ""
         entry.failed = entry.superseded = False
-        entry.model = model
-        entry.state = "READY"
+        entry.model, entry.state, entry.reason = model, "READY", ""
         log.info("model %s version %s answers", entry.name, entry.version)
         self.on_ready(model)
         self._refresh(entry.name)
@@ -371,11 +377,6 @@ class Repository:
             self._ready[name] = default or live[-1]
         else:
             self._ready.pop(name, None)
-
-    def _unfinished(self) -> list[Path]:
-        """Bundles that cannot be read or did not load, as they were: they may be on their way still."""
-        entries = [entry.replacement or entry for entry in self.entries()]
-        return [each.path for each in self.broken] + [e.bundle.path for e in entries if e.failed]
 
     def _versions(self, name: str) -> dict[str, Entry]:
         if name not in self._entries:

@@ -27,7 +27,7 @@ from .guard.guard import Guard
 from .guard.rate import Rate
 from .guard.scope import scope_of, scoped
 from .guard.shared import SharedBuckets
-from .predict import json_response
+from .predict import PREDICT, how_to_ask, json_response
 from .refusal import refusal
 from .replies import CompressReplies
 from .settings import ServeSettings
@@ -185,9 +185,12 @@ async def _http_error(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, HTTPException):
         raise problem
     headers = dict(problem.headers or {})
+    words = problem.detail
     if problem.status_code == 405:
         headers["Allow"] = _allowed(request)
-    return json_response({"error": problem.detail}, problem.status_code, headers)
+        if request.url.path.startswith(PREDICT):
+            words += f": {how_to_ask(request)}"
+    return json_response({"error": words}, problem.status_code, headers)
 
 
 def _allowed(request: Request) -> str:

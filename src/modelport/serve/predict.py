@@ -24,9 +24,22 @@ from .options import chosen, of_query
 from .predict_rows import answer_body
 from .rows import is_record
 
+PREDICT = "/predict/"
 JSON = "application/json"
 _ANY = (None, "", "*/*", JSON)
 """Callers who mean JSON, of whatever model they ask."""
+
+
+def how_to_ask(request: Request) -> str:
+    """What to do instead, for whoever opens the address of predictions in a browser.
+
+    The same of every name, also of one that is not here: nothing is told to those who may not ask.
+    """
+    here, path = request.url.replace(query=""), request.url.path
+    return (
+        f"POST what the model takes (a picture: curl -F file=@cat.jpg {here}), or open its page at "
+        f"/models/{path.removeprefix(PREDICT)}"
+    )
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import msgspec
 from ..bundle.layout import find_bundles
 from ..bundle.store import Bundle
 from ..engine.entry import Entry
-from ..engine.repository import Repository, watch
+from ..engine.repository import Repository
 from ..engine.traffic import RepositoryVersions, Traffic
-from ..errors import BundleError, ModelportError, NotFound, Unsupported, UsageError
+from ..errors import BundleError, NotFound, Unsupported, UsageError
 from ..monitor.metrics import Metrics
 from ..monitor.process import Processes
 from .app import create_admin_app, create_app, open_guard
@@ -35,6 +35,7 @@ from .settings import ServeSettings
 from .siblings import Siblings
 from .steer import Steering
 from .trace import Tracer
+from .upkeep import Upkeep
 
 log = logging.getLogger("modelport.serve")
 
@@ -96,7 +97,8 @@ def serve(
 
     Args:
         siblings: the processes beside this one that answer on the same port.
-        on_ready: called once with every model's state, when they are loaded and the socket accepts.
+        on_ready: called once with every model's state, when they are loaded. A server that is alone on its
+            port listens before that, and refuses what is asked of a model that is not there yet (503).
 
     Raises:
         BundleError: not one model could be loaded.
@@ -188,7 +190,7 @@ class Serving:
         self._listeners: list[Any] = []
         self._grpc_server: Any = None
         self._fronts: list[Front] = []
-        self._state: dict[str, Any] = {}
+        self._collected = 0
 
     async def run(self, sock: socket.socket, on_ready: OnReady) -> None:
         """Load, listen, answer, and stop when told."""
@@ -204,33 +206,46 @@ class Serving:
             RepositoryVersions(repository), metrics=self.metrics.model, judges=self.settings.workers
         )
         steering = Steering(repository, traffic)
+        upkeep = Upkeep(repository, traffic, sweep=self._sweep, every=settings.watch)
         try:
-            if not await self._opened(repository):
-                return
-            _quiet_collector()
-            if not any(entry.model for entry in repository.entries()):
-                raise BundleError(
-                    "no model could be loaded", hint="the lines above say why; modelport verify says more"
-                )
-            traffic.tick(time.time())
-            if self._siblings is not None:
-                await self._siblings.open(repository)
-            async with self._listening(sock, repository, traffic), self._ticking(repository, traffic):
-                if on_ready and not self.stopping.is_set():
-                    on_ready(repository.entries(), self._grpc_server.port if self._grpc_server else None)
-                await self.stopping.wait()
-                both = [self._stop()]
-                if self._grpc_server is not None:
-                    both.append(self._grpc_server.stop(grace=self.settings.stop_seconds))
-                await asyncio.gather(*both)
+            async with AsyncExitStack() as listening:
+                if self._siblings is None:
+                    # What there is, so that who asks too early is told that it is loading, and not unknown.
+                    await repository.look()
+                    await listening.enter_async_context(self._listening(sock, repository, traffic, upkeep))
+                    names = repository.names()
+                    what = f"model {names[0]}" if len(names) == 1 else f"{len(names)} models"
+                    log.info("%s listens and loads %s", self._url(sock), what)
+                if await self._opened(repository):
+                    _quiet_collector()
+                    traffic.tick(time.time())
+                    if self._siblings is not None:
+                        await self._siblings.open(repository)
+                        # Not before it answers: the workers beside it do, and get the callers meanwhile.
+                        await listening.enter_async_context(
+                            self._listening(sock, repository, traffic, upkeep)
+                        )
+                    upkeep.loaded.set()
+                    if on_ready and not self.stopping.is_set():
+                        on_ready(repository.entries(), self._grpc_server.port if self._grpc_server else None)
+                    await self.stopping.wait()
+                await self._stop()
         finally:
             del steering
             if self._siblings is not None:
                 self._siblings.close()
             await repository.close()
 
+    def _url(self, sock: socket.socket) -> str:
+        host, port = sock.getsockname()[:2]
+        return f"{'https' if self.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
     async def _opened(self, repository: Repository) -> bool:
-        """Load the models; false where the server is told to stop before they are: that is not waited for."""
+        """Load the models; false where the server is told to stop before they are: that is not waited for.
+
+        Raises:
+            BundleError: not one of them loads.
+        """
         opening = asyncio.ensure_future(repository.open())
         stopping = asyncio.ensure_future(self.stopping.wait())
         await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -240,12 +255,17 @@ class Serving:
             await asyncio.gather(opening, return_exceptions=True)
             return False
         await opening
+        if not any(entry.model for entry in repository.entries()):
+            raise BundleError(
+                "no model could be loaded", hint="the lines above say why; modelport verify says more"
+            )
         return True
 
     @asynccontextmanager
     async def _listening(
-        self, sock: socket.socket, repository: Repository, traffic: Traffic
+        self, sock: socket.socket, repository: Repository, traffic: Traffic, upkeep: Upkeep
     ) -> AsyncIterator[None]:
+        """Every listener that was asked for, and what is done once a second; where one fails, none stays."""
         settings = self.settings
         tracer = Tracer.open()
         access = (
@@ -257,18 +277,19 @@ class Serving:
         if front.short is not None:
             repository.on_retired = front.short.forget
         finished = Finished(access, tracer) if access or tracer else None
-        await self._listen(sock, front, repository, finished)
-        if settings.admin_port is not None:
-            admin = create_admin_app(repository, settings, self.guard)
-            self._fill(admin.state, repository, traffic)
-            other = listen(settings.host, settings.admin_port, shared=settings.workers > 1)
-            await self._listen(
-                other, Front(admin, other.getsockname()[:2], settings, guard=self.guard), repository
-            )
-        if settings.grpc_port is not None:
-            self._grpc_server = await self._grpc(app.state, finished)
         try:
-            yield
+            await self._listen(sock, front, repository, finished)
+            if settings.admin_port is not None:
+                admin = create_admin_app(repository, settings, self.guard)
+                self._fill(admin.state, repository, traffic)
+                other = listen(settings.host, settings.admin_port, shared=settings.workers > 1)
+                await self._listen(
+                    other, Front(admin, other.getsockname()[:2], settings, guard=self.guard), repository
+                )
+            if settings.grpc_port is not None:
+                self._grpc_server = await self._grpc(app.state, finished)
+            async with upkeep.running():
+                yield
         finally:
             for listener in self._listeners:
                 listener.close()
@@ -333,45 +354,25 @@ class Serving:
         if self._siblings is not None:
             state.collect = self._siblings.collect
 
-    @asynccontextmanager
-    async def _ticking(self, repository: Repository, traffic: Traffic) -> AsyncIterator[None]:
-        """Once a second: limits of connections, rollouts, certificates; and the repository's folder."""
-
-        async def tick() -> None:
-            collected = 0
-            while True:
-                await asyncio.sleep(1.0)
-                taken = sum(front.bridge.taken for front in self._fronts)
-                if taken != collected:
-                    # An exception and its frames hold each other, and with them the body that was refused.
-                    gc.collect()
-                    collected = taken
-                for server in self._servers:
-                    server.sweep()
-                try:
-                    before = {name: traffic.wanted(name) for name in repository.names()}
-                    traffic.tick(time.time())
-                    if any(traffic.wanted(name) != before.get(name) for name in repository.names()):
-                        await repository.rescan()
-                    if self.certificate is not None:
-                        self.certificate.refresh(time.monotonic())
-                except ModelportError as problem:
-                    log.error("%s", problem)
-                except Exception:
-                    log.exception("once a second")
-
-        tasks = [asyncio.ensure_future(tick())]
-        if self.settings.watch:
-            tasks.append(asyncio.ensure_future(watch(repository, self.settings.watch)))
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def _sweep(self) -> None:
+        taken = sum(front.bridge.taken for front in self._fronts)
+        if taken != self._collected:
+            # An exception and its frames hold each other, and with them the body that was refused.
+            gc.collect()
+            self._collected = taken
+        for server in self._servers:
+            server.sweep()
+        if self.certificate is not None:
+            self.certificate.refresh(time.monotonic())
 
     async def _stop(self) -> None:
-        """Take no more, finish what was taken."""
+        """Take no more, finish what was taken, however it came."""
+        both = [self._stop_http()]
+        if self._grpc_server is not None:
+            both.append(self._grpc_server.stop(grace=self.settings.stop_seconds))
+        await asyncio.gather(*both)
+
+    async def _stop_http(self) -> None:
         for listener in self._listeners:
             listener.close()
         end = time.monotonic() + self.settings.stop_seconds

@@ -90,6 +90,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         count = self._settings.workers
+        log.info("port %d: %d workers load, and listen when they have", self._settings.port, count)
         first: list[asyncio.Future[list[State]]] = [loop.create_future() for _ in range(count)]
         keepers = [asyncio.ensure_future(self._keep(number, first[number])) for number in range(count)]
         ready = asyncio.gather(*first)
