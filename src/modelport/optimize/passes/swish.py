@@ -17,7 +17,7 @@ from ..rewriting import makers
 
 STEPS = 255
 SHOWN = 0.25
-"""Steps of the result: what is cut becomes zero. With half a step it may become a step less, and it is many."""
+"""Of a step of the result: what is cut becomes zero. With half a step much of it would become a step less."""
 PLACES = 4096
 """Of a range that are looked at: 16 to each of its steps."""
 
