@@ -9,7 +9,7 @@ from modelport.bundle.store import Bundle
 from modelport.optimize import elsewhere
 from modelport.optimize.candidate import Candidate
 from modelport.optimize.clock import Clock, silent
-from modelport.optimize.elsewhere import asked, settled_everywhere
+from modelport.optimize.elsewhere import asked, note_of, seconds_kept, settled_everywhere
 from modelport.optimize.outcome import Elsewhere
 
 from .networks import packed
@@ -69,6 +69,28 @@ def test_what_is_taken_without_the_best_s_runtime_is_asked(
         there = by_id[asked_of].elsewhere
         assert there is not None and there.changes is not must
         assert (by_id["quick"].status == "refused") is must
+
+
+def test_time_is_kept_for_the_machines_that_can_be_asked(
+    start: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class There:
+        title, reason, name = "a machine", "", "there"
+        available = ready = True
+
+    monkeypatch.setattr(elsewhere, "machines", lambda: [There])
+    assert [seconds_kept(600, must) for must in (False, True)] == [30, 120]
+    clock = Clock(100, silent, kept=60)
+    assert 39 < clock.left_to_measure <= 40 < clock.left and not clock.over
+    assert Clock(100, silent, kept=100).over and Clock(100, silent, kept=100).left_to_measure == 0
+    late = asked(Candidate("a", "a", start, ()), (), Clock(0, silent))
+    chosen = msgspec.structs.replace(entry("a", 0.5, 0.4, 0.6, 50), status="chosen", elsewhere=late)
+    said = (
+        "what a answers on other machines is not known: not asked, since the time budget was spent: a machine"
+    )
+    assert note_of([chosen]) == said and note_of([entry("a", 0.5, 0.4, 0.6, 50)]) == ""
+    There.ready = False
+    assert seconds_kept(600, True) == 0
 
 
 def test_without_time_no_machine_is_asked(start: Bundle) -> None:

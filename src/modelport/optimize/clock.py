@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 SHARE_OF_MAKING = 0.75
-"""Of the time budget; the rest is for measuring."""
+"""Of the time budget without what is kept for other machines; the rest is for measuring."""
 
 IDLE = 0.5
 """Seconds of a step in which nothing was made."""
@@ -41,10 +41,11 @@ class Clock:
     Args:
         seconds: the budget.
         tell: told at each step.
+        kept: of the budget, for what comes after the measuring.
     """
 
-    def __init__(self, seconds: float, tell: Tell) -> None:
-        self._seconds, self._tell = seconds, tell
+    def __init__(self, seconds: float, tell: Tell, kept: float = 0.0) -> None:
+        self._seconds, self._tell, self._kept = seconds, tell, kept
         self._begun = time.monotonic()
         self._done, self._of = 0, 1
         self._last, self._longest = 0.0, 0.0
@@ -64,7 +65,12 @@ class Clock:
     @property
     def over(self) -> bool:
         """Whether nothing further is to be made: a step like the longest would take from the measuring."""
-        return self.spent + self._longest > SHARE_OF_MAKING * self._seconds
+        return self.spent + self._longest > SHARE_OF_MAKING * (self._seconds - self._kept)
+
+    @property
+    def left_to_measure(self) -> float:
+        """Seconds of the budget without what is kept; not below 0."""
+        return max(0.0, self.left - self._kept)
 
     def expect(self, steps: int) -> None:
         """So many more steps will come."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +19,8 @@ ITEMS = 8
 """Of which so many are replayed as `replay` takes."""
 LEAST_SECONDS = 10.0
 """With less time left no machine is asked."""
+SHARE, PORTABLE_SHARE, MOST_SECONDS = 0.05, 0.2, 120.0
+"""Of the time budget that is kept for them; more where portable answers were asked for."""
 
 
 def settled_everywhere(
@@ -56,6 +58,26 @@ def settled_everywhere(
         return found, best
 
 
+def seconds_kept(budget: float, must: bool) -> float:
+    """Seconds of the budget that the other machines are given; 0 where there is none that can be asked."""
+    if not any(machine.available and machine.ready for machine in machines()):
+        return 0.0
+    return min(MOST_SECONDS, budget * (PORTABLE_SHARE if must else SHARE))
+
+
+def note_of(entries: Sequence[Entry]) -> str:
+    """That the best was replayed on no other machine, and why; empty where it was."""
+    for entry in entries:
+        there = entry.elsewhere
+        if (
+            there is not None
+            and entry.status != "refused"
+            and not any(each["cases"] for each in there.replays)
+        ):
+            return f"what {entry.id} answers on other machines is not known: {'; '.join(there.said)}"
+    return ""
+
+
 def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
     """What other machines that can be emulated here answer."""
     replays: list[Replay] = []
@@ -69,7 +91,7 @@ def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsew
         else:
             clock.say(f"{candidate.title}: answering on {machine.title}")
             replays.append(
-                replay(candidate.bundle, "", machine, items=evenly(items, ITEMS), seconds=clock.left / 3)
+                replay(candidate.bundle, "", machine, items=evenly(items, ITEMS), seconds=clock.left / 2)
             )
     said = [f"on {each.machine} {each.sentence()}" for each in replays]
     said += [f"not asked, since {reason}: {', '.join(names)}" for reason, names in left_out.items()]

@@ -25,7 +25,7 @@ from .bench.plan import versions_of
 from .candidate import START, Candidate, opened
 from .choose import in_order, machine_note
 from .clock import Tell, silent
-from .elsewhere import settled_everywhere
+from .elsewhere import note_of, settled_everywhere
 from .judge import needed
 from .outcome import Asked, Entry, Report
 from .plan import Plan
@@ -192,6 +192,7 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
         *search.notes,
         machine_note(figures),
         _share_note(search),
+        note_of(entries),
         *_advice(entries, search.plan),
     )
     return Report(

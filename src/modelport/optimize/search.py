@@ -25,6 +25,7 @@ from .calibration import Calibration, read_calibration
 from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
 from .choose import gate_reason
 from .clock import Clock, Tell
+from .elsewhere import seconds_kept
 from .enough import few_answers, few_labels, seen_few
 from .explain import fused
 from .found import Found, key_of
@@ -78,7 +79,7 @@ class Search:
     ) -> None:
         self.bundle, self.plan = bundle, plan
         self.data, self.labelled = data, labelled
-        self.clock = Clock(plan.seconds, tell)
+        self.clock = Clock(plan.seconds, tell, seconds_kept(plan.seconds, plan.portable))
         how = (plan.margin, plan.gate, plan.evaluation)
         self.found = Found(work / key_of(*question(bundle, data, labelled), *how))
         self.start = Candidate(
@@ -323,7 +324,7 @@ class Search:
         self.clock.say(f"measuring {len(candidates)} by turns")
         items, begun = self.calibration.items, self.clock.spent
         measure.start_up(self.start, items[0])
-        left = max(0.0, self.clock.left - len(candidates) * (self.clock.spent - begun))
+        left = max(0.0, self.clock.left_to_measure - len(candidates) * (self.clock.spent - begun))
 
         def tick() -> None:
             self.clock.say(f"measuring {len(candidates)} by turns")
