@@ -117,6 +117,14 @@ def test_extremes_are_exact_and_outliers_are_cut() -> None:
     assert few.low == 0 and few.high > 0.7 * positive.high
 
 
+def test_the_chance_in_few_numbers_is_no_reason_to_cut() -> None:
+    """Some twelve thousand in 2048 bins: that neighbours differ says nothing of where to cut."""
+    item = np.random.default_rng(1).gamma(0.5, 1, (4, 625, 5))
+    network = graph([node("Relu", "x", "y")], ["x"], ["y"])
+    found = ranges(network, "entropy", calibration(item))["y"]
+    assert np.quantile(item, 0.999) < found.high <= item.max()
+
+
 def test_every_column_is_counted() -> None:
     """Of so many numbers every eighth would do, were the rows not of eight."""
     item = np.random.default_rng(1).uniform(-1, 1, (4, 8192, 8))

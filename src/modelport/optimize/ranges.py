@@ -36,8 +36,10 @@ SAMPLE = 1 << 15
 """Numbers of one value and one item that are counted, evenly picked."""
 BINS, STEP = 2048, 16
 PERCENTILE = 99.999
-LEVELS = 128
-"""Of a sign: what 8 bits hold."""
+LEVELS = 256
+"""What 8 bits hold."""
+SMOOTH = 8
+"""Bins by which counts are smoothed, as a standard deviation: half of a step of 8 bits with a sign."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -159,13 +161,10 @@ def _percentile(seen: _Seen) -> float:
 
 def _entropy(seen: _Seen) -> float:
     """The end with the least Kullback-Leibler divergence between what is cut there and its 8-bit form."""
-    assert seen.counts is not None
-    counts = seen.counts.copy()
-    # A ReLU's zeros are exact at any end, and most of what there is: beside them nothing else would count.
-    counts[0] = counts[1]
-    levels = LEVELS if seen.low < 0 else 2 * LEVELS
+    counts = _smoothed(seen)
+    levels = round(LEVELS * seen.reach / ((max(seen.high, 0.0) - min(seen.low, 0.0)) or 1.0)) or LEVELS
     best, end = np.inf, BINS
-    for size in range(levels, BINS + 1, STEP):
+    for size in range(BINS, levels - 1, -STEP):
         cut = counts[:size].copy()
         there = cut > 0
         edges = np.arange(levels) * size // levels
@@ -177,6 +176,21 @@ def _entropy(seen: _Seen) -> float:
         if divergence < best:
             best, end = divergence, size
     return seen.reach * end / BINS
+
+
+def _smoothed(seen: _Seen) -> Array:
+    """The counts as a density, even at zero as magnitudes are.
+
+    Of few numbers the bins differ by chance. Narrow ends, where a bin is a step, keep that and wide ones lose
+    it: as it is nothing that was learned, the entropy would cut at a tenth of what the numbers reach.
+    """
+    assert seen.counts is not None
+    counts, ends = seen.counts.copy(), 3 * SMOOTH
+    # A ReLU's zeros are exact at any end, and most of what there is: beside them nothing else would count.
+    counts[0] = counts[1]
+    bell = np.exp(-0.5 * (np.arange(-ends, ends + 1) / SMOOTH) ** 2)
+    around = np.concatenate([counts[ends:0:-1], counts, np.zeros(ends)])
+    return np.convolve(around, bell / bell.sum(), "valid")
 
 
 def _divergence(one: Array, other: Array) -> float:
