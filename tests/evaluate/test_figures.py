@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from modelport.errors import InputError, NotFound, UsageError
+from modelport.evaluate import plots
 from modelport.evaluate.bootstrap import check, draws, with_intervals
 from modelport.evaluate.classification import ClassificationScorer
 from modelport.evaluate.compare import compare, mcnemar
@@ -53,6 +54,23 @@ def test_classification_is_scikit_learns_also_on_what_was_drawn() -> None:
         assert drawn["f1"][row] == pytest.approx(f1)
     present, table = scorer.confusion()
     np.testing.assert_array_equal(table, sklearn.confusion_matrix(truth, answers, labels=present))
+
+
+def test_a_part_of_a_confusion_matrix_shows_whole_mistakes_and_loses_no_item() -> None:
+    table = np.diag(np.full(40, 5))
+    for true, answered, times in ((3, 38, 4), (21, 7, 2), (0, 39, 1), (9, 10, 1)):
+        table[true, answered] += times
+    assert plots.most_confused(table, 4).tolist() == [3, 7, 21, 38]
+    assert set(plots.most_confused(table, 9)) >= {0, 3, 7, 9, 10, 21, 38, 39}
+    assert plots.most_confused(table, 40).tolist() == list(range(40))
+    shown = plots.with_others(table, np.array([3, 7, 21, 38]))
+    assert shown.tolist() == [
+        [5, 0, 0, 4, 0],
+        [0, 5, 0, 0, 0],
+        [0, 2, 5, 0, 0],
+        [0, 0, 0, 5, 0],
+        [0, 0, 0, 0, table.sum() - 4 * 5 - 6],
+    ]
 
 
 def test_auc_is_scikit_learns_with_ties() -> None:

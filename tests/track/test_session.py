@@ -167,6 +167,39 @@ def test_deepsort_tells_apart_by_looks() -> None:
     assert any(each["before"] != each["now"] for each in run("bytetrack"))
 
 
+def test_deepsort_gives_the_identities_of_its_library() -> None:
+    from deep_sort_realtime.deepsort_tracker import DeepSort
+
+    random = np.random.default_rng(11)
+    alone = DeepSort(embedder=None, max_age=25, nn_budget=100)
+    session = Session(Following("deepsort", fps=25.0))
+    numbers: dict[str, int] = {}
+    compared = 0
+    for number in range(90):
+        lanes = [
+            (20 + 5 * number, 60),
+            (600 - 4 * number, 64),
+            (100 + 3 * number, 260),
+            (300, 20 + 4 * number),
+        ]
+        here = [lane for lane in range(4) if random.random() > 0.25]
+        found = [car(*(lanes[lane] + random.normal(0, 2, 2)), score=0.8) for lane in here]
+        look = np.eye(4, 6)[here] + random.normal(0, 0.05, (len(here), 6))
+        look = np.float32(look / np.linalg.norm(look, axis=1, keepdims=True))
+        given = [([*each["box"][:2], 60.0, 40.0], 0.8, None) for each in found]
+        said = set()
+        for track in alone.update_tracks(given, embeds=list(look), others=list(range(len(found)))):
+            if track.is_confirmed():
+                identity = numbers.setdefault(track.track_id, len(numbers) + 1)
+                if track.time_since_update == 0:
+                    said.add((identity, track.get_det_supplementary()))
+        boxes = [each["box"] for each in found]
+        step = session.step(found, number / 25, SIZE, vectors=look)
+        assert {(each["track"], boxes.index(each["box"])) for each in step.tracks} == said
+        compared += len(said)
+    assert compared > 150
+
+
 def test_deepsort_wants_a_vector_for_each_box() -> None:
     association = follow(Following("deepsort"))
     assert association.needs_vectors

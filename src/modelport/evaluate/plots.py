@@ -13,7 +13,7 @@ from .matching import Hits
 from .values import Classified, Measured
 
 MOST_CLASSES = 30
-"""Classes in one confusion matrix; of more, those with the most mistakes are shown."""
+"""Classes in one confusion matrix; of more, those that are taken for one another most often are shown."""
 _MOST_CURVES = 6
 _BINS = 25
 
@@ -43,7 +43,7 @@ def confusion(names: Sequence[str], table: Array, *, found: str = "answered") ->
         axes.set_yticks(range(len(names)), short, fontsize=8)
         axes.set_xlabel(found)
         axes.set_ylabel("true")
-        if len(names) <= MOST_CLASSES + 1:
+        if len(names) <= MOST_CLASSES + 2:
             for row, column in np.argwhere(table):
                 colour = "white" if share[row, column] > 0.55 else "#1c1f24"
                 text = str(table[row, column])
@@ -54,11 +54,30 @@ def confusion(names: Sequence[str], table: Array, *, found: str = "answered") ->
 
 
 def most_confused(table: Array, most: int = MOST_CLASSES) -> Array:
-    """Places of the classes that take part in the most mistakes, in order: int64[≤ most]."""
+    """Places of the classes that are taken for one another most often, in order: int64[≤ most].
+
+    They come in pairs, so that for each that is shown what it was taken for is shown too.
+    """
     if len(table) <= most:
         return np.arange(len(table))
-    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table)
-    return np.sort(np.argsort(-wrong, kind="stable")[:most])
+    wrong = table * (1 - np.eye(len(table), dtype=table.dtype))
+    rows, columns = np.nonzero(wrong)
+    chosen: set[int] = set()
+    for pair in np.argsort(-wrong[rows, columns], kind="stable"):
+        both = chosen | {int(rows[pair]), int(columns[pair])}
+        if len(both) <= most:
+            chosen = both
+    seen = np.argsort(-(table.sum(axis=0) + table.sum(axis=1)), kind="stable")
+    chosen.update([int(place) for place in seen if place not in chosen][: most - len(chosen)])
+    return np.array(sorted(chosen))
+
+
+def with_others(table: Array, chosen: Array) -> Array:
+    """The rows and columns of the `chosen` places, and of all others together as a last one."""
+    others = np.setdiff1d(np.arange(len(table)), chosen)
+    rows = np.concatenate([table[chosen], table[others].sum(axis=0, keepdims=True)])
+    folded: Array = np.concatenate([rows[:, chosen], rows[:, others].sum(axis=1, keepdims=True)], axis=1)
+    return folded
 
 
 def scores(right: Sequence[float] | Array, wrong: Sequence[float] | Array, *, log: bool = False) -> str:

@@ -194,11 +194,13 @@ def _classification_plots(evaluation: Evaluation) -> Iterable[str]:
     present, table = ClassificationScorer(outcomes, len(evaluation.labels)).confusion()
     chosen = plots.most_confused(table)
     names = [evaluation.label(int(index)) for index in present[chosen]]
-    part = f"{len(chosen)} of {len(present)} classes: those with the most mistakes. " * (
-        len(chosen) < len(present)
-    )
+    part = ""
+    if len(chosen) < len(present):
+        part = f"The {len(chosen)} of {len(present)} classes that are taken for one another most. "
+        table = plots.with_others(table, chosen)
+        names.append("(others)")
     yield _plot(
-        plots.confusion(names, table[np.ix_(chosen, chosen)]),
+        plots.confusion(names, table),
         "Confusion",
         f"{part}Colours are shares of a row.",
     )
@@ -227,10 +229,16 @@ def _detection_plots(evaluation: Evaluation) -> Iterable[str]:
     present, table = mistakes.confused(outcomes, threshold)
     chosen = plots.most_confused(table[:-1, :-1], plots.MOST_CLASSES - 10)
     names = [evaluation.label(int(index)) for index in present[chosen]]
-    with_none = np.append(chosen, len(present))
-    part = f"{len(chosen)} of {len(present)} classes. " * (len(chosen) < len(present))
+    part = ""
+    if len(chosen) < len(present):
+        part = f"{len(chosen)} of {len(present)} classes. "
+        # The last two change places, for nothing to stay the last.
+        folded = plots.with_others(table, np.append(chosen, len(present)))
+        order = [*range(len(chosen)), len(chosen) + 1, len(chosen)]
+        table = folded[np.ix_(order, order)]
+        names.append("(others)")
     yield _plot(
-        plots.confusion([*names, "(nothing)"], table[np.ix_(with_none, with_none)], found="found"),
+        plots.confusion([*names, "(nothing)"], table, found="found"),
         "Confusion",
         f"{part}At IoU .5 and scores from {threshold:.2f}; the last row are boxes on nothing, the last "
         "column is what was missed.",
