@@ -113,7 +113,7 @@ class Search:
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
         if self.bundle.manifest.task == DETECTION:
-            yield StaticInt8(heads=True, reduced=self.plan.portable)
+            yield StaticInt8(calibrator="percentile", heads=True, reduced=self.plan.portable)
         yield from catalogue(self.plan)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
