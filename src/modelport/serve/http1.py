@@ -38,7 +38,14 @@ class Connection(Receiver):
         self._waiting: deque[Exchange] = deque()
         self._paused = False
         self._write_since = 0.0
+        """When the caller's reading was last judged, while it does not read fast enough; else 0."""
+        self._unsent = 0
+        """Bytes that waited for it to read them then."""
         self._served = False
+        self._ended = False
+        """Whether the caller sends no more."""
+        self._finished = False
+        """Whether nothing more is said: what was written is sent, and that is all."""
 
     # -- the event loop's calls ------------------------------------------------------------------------------
 
@@ -51,21 +58,22 @@ class Connection(Receiver):
         server.connections.add(self)
         if len(server.connections) > server.limits.max_connections:
             server.refused("queue_full")
-            self._ignoring = True
+            self._ignoring = self._finished = True
             self._transport.write(_FULL)
             self._transport.close()
 
     def eof_received(self) -> bool:
         """The caller sends no more: it may still read, if it is owed something."""
         transport, current = self._transport, self._current
-        if self._in_message or current is None or transport is None:
+        self._ended = True
+        if current is None or transport is None:
             return False
         if transport.get_extra_info("ssl_object") is not None:
             return False  # TLS has no half of a connection: its end is that of both
         self._ignoring = self._ignored = True
-        for exchange in (current, *self._waiting):
-            exchange.keep_alive = False
-        if not current.status and self._parser.get_http_version() != "1.0":
+        self._forget_message()
+        (self._waiting or [current])[-1].keep_alive = False
+        if not current.status and not self._old:
             transport.write(_CONTINUE)
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, _LOOK_SECONDS)
         return True
@@ -84,32 +92,33 @@ class Connection(Receiver):
     def connection_lost(self, problem: Exception | None) -> None:
         self.server.connections.discard(self)
         self._transport = None
-        if self._slot is not None:
-            self._slot.release()
-            self._slot = None
-        self.server.buffered -= self._reserved
-        self._reserved = 0
-        for exchange in (self._current, *self._waiting):
-            if exchange is not None:
-                self.server.busy -= 1
-                self.server.buffered -= exchange.reserved
-                exchange.hang_up()
-        self._current = None
-        self._waiting.clear()
+        self._forget_message()
+        if self._current is not None:
+            self._waiting.appendleft(self._current)
+            self._current = None
+        self._drop_waiting()
 
     def pause_writing(self) -> None:
         """Called by the event loop: the caller does not read. Then nothing more is read of it either."""
         self._write_since = self.server.clock()
         if self._transport is not None:
+            self._unsent = self._transport.get_write_buffer_size()
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Called by the event loop: the caller reads again."""
         self._write_since = 0.0
-        if self._transport is not None and not self._paused:
-            self._transport.resume_reading()
+        self._resume()
         if self._current is None and self._waiting:
             self._next()
+
+    def _resume(self) -> None:
+        """Read on, unless something still speaks against it; only from here on is a slow caller slow."""
+        if self._transport is None or self._paused or self._write_since or self._ended:
+            return
+        self.since = self._mark_at = self.server.now
+        self._mark = self._position
+        self._transport.resume_reading()
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -155,8 +164,18 @@ class Connection(Receiver):
             self._finish()
             return
         self.since = server.now
-        if self._waiting and not self._write_since:
-            self._next()
+        if self._waiting:
+            if not self._write_since:
+                self._next()
+        elif self._expects:
+            self._invite()
+
+    def _invite(self) -> None:
+        """Ask for the body that is held back, when all replies before its own are written."""
+        if self._transport is not None and self._current is None and not self._waiting:
+            self._expects = False
+            self._mark_at = self.server.now
+            self._transport.write(_CONTINUE)
 
     def take_over(self, exchange: Exchange, head: bytes, protocol: Connected) -> asyncio.Transport | None:
         """Answer `exchange` with `head` (101), and give the connection to `protocol`.
@@ -183,16 +202,15 @@ class Connection(Receiver):
         self._current = self._waiting.popleft()
         if self._paused and len(self._waiting) <= self.server.limits.max_pipelined // 2:
             self._paused = False
-            if self._transport is not None:
-                self._transport.resume_reading()
+            self._resume()
         # Not from inside the reply before it: a thousand pipelined requests are no deep recursion.
         asyncio.get_running_loop().call_soon(self._handle, self._current)
 
     def check(self, now: float) -> None:
         """Called once a second: end what takes too long."""
         limits = self.server.limits
-        if self._write_since and now - self._write_since > limits.write_seconds:
-            self._abort()
+        if self._write_since or self._finished:
+            self._check_reader(now)
         elif self._current is not None:
             return
         elif self._in_head or self._head_bytes:
@@ -205,6 +223,17 @@ class Connection(Receiver):
                 self._mark, self._mark_at = self._position, now
         elif now - self.since > (limits.idle_seconds if self._served else limits.head_seconds):
             self._finish()
+
+    def _check_reader(self, now: float) -> None:
+        """End it where what was written waits for a caller that does not read, or hardly."""
+        limits = self.server.limits
+        since = self._write_since or self.since
+        if self._transport is None or now - since <= limits.write_seconds:
+            return
+        unsent = self._transport.get_write_buffer_size()
+        if not self._write_since or self._unsent - unsent < limits.body_rate * (now - since):
+            self._abort()
+        self._write_since, self._unsent = now, unsent
 
     def close_if_idle(self) -> None:
         """End it, unless a request is on its way or being answered."""
@@ -220,13 +249,7 @@ class Connection(Receiver):
         if self._ignoring:
             return
         self._ignoring = True
-        if self._slot is not None:
-            self._slot.release()
-            self._slot = None
-        self._in_message = self._in_head = False
-        self._head_bytes = 0
-        self.server.buffered -= self._reserved
-        self._reserved = 0
+        self._forget_message()
         if self._current is not None:
             (self._waiting or [self._current])[-1].keep_alive = False
             return
@@ -237,17 +260,47 @@ class Connection(Receiver):
         self._current = exchange
         exchange.reply(status, body, JSON + headers)
 
+    def _forget_message(self) -> None:
+        """Give back what a request holds that will not be whole."""
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+        self._direct = self._in_message = self._in_head = self._expects = False
+        self._head_bytes = 0
+        self.server.buffered -= self._reserved
+        self._reserved = 0
+
+    def _drop_waiting(self) -> None:
+        """Nobody gets the replies to these."""
+        for exchange in self._waiting:
+            self.server.busy -= 1
+            self.server.buffered -= exchange.reserved
+            exchange.hang_up()
+        self._waiting.clear()
+
     def _finish(self) -> None:
         """Close when what was written has been sent; a caller that still sends gets to read it first."""
         transport = self._transport
-        if transport is None:
+        if transport is None or self._finished:
             return
-        if self._ignoring and transport.can_write_eof():
+        lingers = (self._ignoring or self._waiting) and not self._ended and transport.can_write_eof()
+        self._finished = self._ignoring = True
+        self.since = self.server.now
+        self._drop_waiting()
+        if lingers:
+            self._paused = False
+            self._resume()
             transport.write_eof()
-            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._abort)
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._linger)
         else:
-            self._ignoring = True
             transport.close()
+
+    def _linger(self) -> None:
+        """End it, unless the caller is still being told."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._linger)
+        else:
+            self._abort()
 
     def _abort(self) -> None:
         if self._transport is not None:

@@ -32,6 +32,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._parser = httptools.HttpRequestParser(self)
         self._direct = False
         """Whether the event loop reads into the slot, past the parser."""
+        self._old = False
+        """Whether the caller speaks HTTP/1.0, which knows no 1xx."""
         self._ignoring = False
         self._ignored = False
         """Whether bytes came (or the end did) that nobody read: what follows them would be misread."""
@@ -56,6 +58,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._slot_start = 0
         self._method = b""
         self._keep_alive = True
+        self._expects = False
+        """Whether the caller holds the body back until it is asked for."""
         self._head: Head | None = None
         """The head of the message at hand, if it was known by its bytes."""
         self._asking: tuple[Exchange, bytes | memoryview] | None = None
@@ -75,6 +79,10 @@ class Receiver(asyncio.BufferedProtocol):
 
     def raw(self, parts: list[Any]) -> None:
         """Write a part of a reply."""
+        raise NotImplementedError
+
+    def _invite(self) -> None:
+        """Ask for the body that is held back, when it is its turn."""
         raise NotImplementedError
 
     def _refuse(self, status: int, words: str, headers: bytes = b"") -> None:
@@ -192,7 +200,8 @@ class Receiver(asyncio.BufferedProtocol):
             self._refuse(505, f"expected HTTP/1.1, got {version}")
             return
         # HTTP/1.0 is answered and closed: keeping it open would need a header that only it knows.
-        self._keep_alive = version == "1.1" and parser.should_keep_alive()
+        self._old = version == "1.0"
+        self._keep_alive = not self._old and parser.should_keep_alive()
         headers = self._headers
         limits = self.server.limits
         host = headers.get(b"host")
@@ -212,8 +221,9 @@ class Receiver(asyncio.BufferedProtocol):
         if size or b"transfer-encoding" in headers:
             self.since = self._mark_at = self.server.now
             self._mark = self._position
-            if headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if headers.get(b"expect", b"").lower() == b"100-continue" and not self._old:
+                self._expects = True
+                self._invite()
 
     def on_body(self, body: bytes) -> None:
         if self._ignoring:
