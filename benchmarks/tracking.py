@@ -1,10 +1,13 @@
 """Tracks of a MOTChallenge sequence: our session beside the tracker's own library, scored by TrackEval.
 
-    python benchmarks/tracking.py --sequence TUD-Campus --model yolov5n.onnx [--fps 25] [--json]
+    python benchmarks/tracking.py --sequence TUD-Campus --model yolov5n.onnx
+        [--appearance EMBEDDING_BUNDLE] [--fps 25] [--json]
 
 The sequence is a folder with img1/, det/det.txt and gt/gt.txt. Both sides get the same boxes: those of
 det.txt, and those that the packed network finds (score 0.1 and above, people alone). The library's side is
-what its documentation shows: `update` with every picture's boxes, everything at its default.
+what its documentation shows: `update` with every picture's boxes, everything at its default. With a bundle
+that gives a vector for a picture DeepSORT is measured too, both sides with the same vectors; it has no second
+look at weak boxes, so both get those above 0.3.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import trackers
 
 import modelport
 from modelport.media.sources import open_source
+from modelport.track.appearance import Appearance
 from modelport.track.association import Following
 from modelport.track.mot import Row, by_frame, read_rows, write_rows
 from modelport.track.run import Given, detector, follow_source
@@ -31,6 +35,8 @@ from modelport.track.session import Session
 
 MADE = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "sort": "SORTTracker"}
 HOTAS = {"hota": "HOTA", "det_a": "DetA", "ass_a": "AssA"}
+WEAK = 0.3
+"""DeepSORT takes boxes that score more."""
 FIGURES = ("mota", "idf1", "hota", "det_a", "ass_a", "id_switches")
 
 
@@ -101,6 +107,35 @@ def ours(name: str, frames: dict[int, list[dict[str, Any]]], fps: float, folder:
     return read_rows(path)
 
 
+def by_looks(frames: dict[int, Any], sequence: Path, bundle: Path, fps: float) -> dict[str, list[Row]]:
+    """DeepSORT's tracks, by its library alone and by our session."""
+    from deep_sort_realtime.deepsort_tracker import DeepSort
+
+    alone = DeepSort(embedder=None, max_age=round(fps), nn_budget=100)
+    session = Session(Following("deepsort", fps=fps))
+    rows: dict[str, list[Row]] = {"library": [], "modelport": []}
+    with modelport.Pipeline.open(bundle) as pipeline, open_source(str(sequence / "img1"), fps=fps) as source:
+        appearance = Appearance(pipeline)
+        for frame in source:
+            found = [each for each in frames.get(frame.index, []) if each["score"] > WEAK]
+            vectors = appearance.vectors(frame.picture, found)
+            corners = [each["box"] for each in found]
+            given = [
+                ([x, y, right - x, bottom - y], each["score"], None)
+                for each, (x, y, right, bottom) in zip(found, corners, strict=True)
+            ]
+            places = list(range(len(found)))
+            for track in alone.update_tracks(given, embeds=list(vectors), others=places):
+                if track.is_confirmed() and track.time_since_update == 0:
+                    box = tuple(map(float, corners[track.get_det_supplementary()]))
+                    rows["library"].append(Row(frame.index, int(track.track_id), box, 1.0))
+            height, width = frame.picture.shape[:2]
+            step = session.step(found, frame.seconds, (width, height), vectors=vectors)
+            for each in step.tracks:
+                rows["modelport"].append(Row(frame.index, each["track"], tuple(each["box"]), 1.0))
+    return rows
+
+
 def found_by(model: Path, sequence: Path, fps: float, folder: Path) -> dict[int, Any]:
     """The people that the packed network finds in each picture."""
     bundle = modelport.pack(model, out=folder / "repo", recipe="yolov5", name="detector")
@@ -124,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequence", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="YOLOv5, ONNX; without it only the boxes of det.txt")
+    parser.add_argument("--appearance", type=Path, help="a bundle that gives a vector for a picture")
     parser.add_argument("--fps", type=float, default=25.0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -143,6 +179,10 @@ def main() -> None:
                     lines.append(
                         {"boxes": source, "tracker": tracker, "by": side, **by_trackeval(truth, rows)}
                     )
+            if given.appearance and source != "det.txt":
+                for side, rows in by_looks(frames, given.sequence, given.appearance, given.fps).items():
+                    line = {"boxes": source, "tracker": "deepsort", "by": side}
+                    lines.append({**line, **by_trackeval(truth, rows)})
     if given.json:
         print(json.dumps(lines, indent=2))
         return
