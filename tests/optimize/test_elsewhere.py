@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from modelport.bundle.store import Bundle
+from modelport.emulation.machine import SATURATES
 from modelport.optimize import elsewhere
 from modelport.optimize.candidate import Candidate
+from modelport.optimize.choose import fallback
 from modelport.optimize.clock import Clock, silent
 from modelport.optimize.elsewhere import asked, note_of, seconds_kept, settled_everywhere
 from modelport.optimize.outcome import Elsewhere
+from modelport.optimize.variants import write_version
+from modelport.runtimes.machine import machine_class
 
 from .networks import packed
 from .test_search import entry
@@ -21,8 +27,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return packed(tmp_path_factory.mktemp("elsewhere"))
 
 
+def different(start: Bundle, folder: Path, *names: str) -> dict[str, Candidate]:
+    """Candidates of a bundle each."""
+    return {name: Candidate(name, name, start.derive(folder / name, {}, version=name), ()) for name in names}
+
+
 def test_what_changes_elsewhere_is_refused_where_it_must_not(
-    start: Bundle, monkeypatch: pytest.MonkeyPatch
+    start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
         changes = candidate.id == "fast"
@@ -34,7 +45,7 @@ def test_what_changes_elsewhere_is_refused_where_it_must_not(
         entry("fast", 0.4, 0.38, 0.42, 25),
         entry("safe", 0.6, 0.58, 0.62, 25),
     ]
-    made = {name: Candidate(name, name, start, ()) for name in ("fast", "safe")}
+    made = different(start, tmp_path, "fast", "safe")
     for must, best, first in ((False, "fast", "chosen"), (True, "safe", "refused")):
         found, chosen = settled_everywhere(measured, made, (), Clock(600, silent), must)
         by_id = {each.id: each for each in found}
@@ -48,7 +59,7 @@ def test_what_changes_elsewhere_is_refused_where_it_must_not(
 
 
 def test_what_is_taken_without_the_best_s_runtime_is_asked(
-    start: Bundle, monkeypatch: pytest.MonkeyPatch
+    start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
         return Elsewhere(changes=candidate.id == "quick", portable=(), replays=(), said=("there",))
@@ -60,8 +71,8 @@ def test_what_is_taken_without_the_best_s_runtime_is_asked(
         entry("quick", 0.4, 0.38, 0.42, 25),
         entry("safe", 0.6, 0.58, 0.62, 25),
     ]
-    made = {name: Candidate(name, name, start, ()) for name in ("best", "quick", "safe")}
-    made["best"] = msgspec.structs.replace(made["best"], runtime="openvino")
+    made = different(start, tmp_path, "best", "quick", "safe")
+    made["best"] = msgspec.structs.replace(made["best"], runtime="openvino", machine_bound=True)
     for must, asked_of in ((False, "quick"), (True, "safe")):
         found, chosen = settled_everywhere(measured, made, (), Clock(600, silent), must)
         by_id = {each.id: each for each in found}
@@ -69,6 +80,40 @@ def test_what_is_taken_without_the_best_s_runtime_is_asked(
         there = by_id[asked_of].elsewhere
         assert there is not None and there.changes is not must
         assert (by_id["quick"].status == "refused") is must
+
+
+def test_a_network_s_settings_are_of_here_and_its_answers_of_everywhere(
+    start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, asked_of = False, list[str]()
+
+    def answered(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+        asked_of.append(candidate.id)
+        replays = ({"machine": SATURATES, "cases": 4},)
+        return Elsewhere(changes=changes, portable=(), replays=replays, said=("there",))
+
+    monkeypatch.setattr(elsewhere, "asked", answered)
+    measured = [
+        entry("start", 1, 1, 1, 100),
+        entry("eight-threads-1", 0.4, 0.38, 0.42, 25),
+        entry("eight", 0.6, 0.5, 1.2, 25),
+        entry("other", 0.7, 0.65, 0.75, 25),
+        msgspec.structs.replace(entry("looked-at", 1, 1, 1, 25), status="dominated", figures=None),
+    ]
+    made = different(start, tmp_path, "eight", "other")
+    settings = {"id": "eight-threads-1", "settings": {"threads": 1}, "machine_bound": True}
+    made["eight-threads-1"] = msgspec.structs.replace(made["eight"], **settings)
+    found, best = settled_everywhere(measured, made, (), Clock(600, silent), True)
+    assert best == "eight-threads-1" and asked_of == [best]
+    assert fallback(found, made, best) == "eight"
+    new = write_version(start, tmp_path / "2", found, made, best)
+    assert [(each.name, each.machine, each.settings) for each in new.manifest.variants if each.chosen] == [
+        (best, machine_class(), {"threads": 1}),
+        ("eight", "", {}),
+    ]
+    changes = True
+    found, best = settled_everywhere(measured, made, (), Clock(600, silent), True)
+    assert best == "start" and [each.status for each in found[1:4]] == ["refused"] * 3
 
 
 def test_time_is_kept_for_the_machines_that_can_be_asked(

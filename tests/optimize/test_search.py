@@ -159,7 +159,7 @@ def test_a_new_version_has_the_best_form_and_runs_it(
     assert report.written  # 8 bits or float16 are a quarter or half of the size, if nothing else
     new = Bundle.open(tmp_path / "colours" / "2")
     chosen = [variant for variant in new.manifest.variants if variant.chosen]
-    assert [variant.name for variant in chosen] == [report.chosen]
+    assert chosen[0].name == report.chosen  # and perhaps its network without settings of this machine
     assert new.manifest.lineage.parent == start.digest
     with Pipeline.open(new) as pipeline:
         assert pipeline.variant == report.chosen

@@ -182,3 +182,8 @@ def identity(candidate: Candidate) -> tuple[object, ...]:
     manifest = candidate.bundle.manifest
     digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
     return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))
+
+
+def same_network(one: Candidate, other: Candidate) -> bool:
+    """Whether both are one bundle for ONNX Runtime, settings aside."""
+    return one.bundle.digest == other.bundle.digest and one.runtime == other.runtime == DEFAULT

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ..runtimes.form import DEFAULT
-from .candidate import START, Candidate
+from .candidate import START, Candidate, same_network
 from .judge import Judgement
 from .measure import Figures
 from .outcome import Entry
@@ -41,17 +41,25 @@ def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
 
 
 def fallback(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> str:
-    """The fastest that every installation runs, where the best needs another runtime; empty where none is."""
-    if best == START or made[best].runtime == DEFAULT:
+    """What is taken where the best is not, since it needs another runtime or settings measured here.
+
+    That is its network without the settings, or the fastest that every installation runs; empty where there
+    is none.
+    """
+    if best == START or not made[best].machine_bound:
         return ""
-    faster = [
+    able = [
         entry
         for entry in entries
         if entry.status in ("kept", "tie", "dominated")
         and entry.figures is not None
-        and entry.figures.ratio.high < 1
         and made[entry.id].runtime == DEFAULT
     ]
+    if made[best].runtime == DEFAULT:
+        plain = (each.id for each in able if not made[each.id].machine_bound)
+        return next((name for name in plain if same_network(made[name], made[best])), "")
+    faster = [entry for entry in able if entry.figures is not None and entry.figures.ratio.high < 1]
+    faster = [entry for entry in faster if not made[entry.id].machine_bound] or faster
     key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
     return min(key, key=lambda name: key[name], default="")
 

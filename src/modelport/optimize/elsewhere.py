@@ -10,7 +10,7 @@ from ..emulation.machine import machines
 from ..runtimes.form import DEFAULT
 from ..sampling import evenly
 from ..verify.portability import Replay, portable, replay
-from .candidate import START, Candidate
+from .candidate import START, Candidate, same_network
 from .choose import fallback, settled
 from .clock import Clock
 from .outcome import Elsewhere, Entry
@@ -44,18 +44,20 @@ def settled_everywhere(
     """
     while True:
         found, best = settled(entries)
-        replayed = fallback(found, made, best) or best
-        if replayed == START or made[replayed].runtime != DEFAULT:
+        if best == START:
             return found, best
-        known = next(entry for entry in found if entry.id == replayed)
-        if known.elsewhere is None:
-            there = asked(made[replayed], items, clock)
-            found = [_with(entry, there) if entry.id == replayed else entry for entry in found]
-            entries = [_with(entry, there) if entry.id == replayed else entry for entry in entries]
-            if must and there.changes:
-                entries = [_refused(entry, there) if entry.id == replayed else entry for entry in entries]
-                continue
-        return found, best
+        replayed = best if made[best].runtime == DEFAULT else fallback(found, made, best)
+        known = next((entry for entry in found if entry.id == replayed), None)
+        if known is None or known.elsewhere is not None:
+            return found, best
+        there = asked(made[replayed], items, clock)
+        # Settings are no part of what is replayed: it holds for each of the network's ways.
+        ways = {name for name in made if same_network(made[name], made[replayed])}
+        found = [_with(entry, there) if entry.id in ways else entry for entry in found]
+        entries = [_with(entry, there) if entry.id in ways else entry for entry in entries]
+        if not (must and there.changes):
+            return found, best
+        entries = [_refused(entry, there) if entry.id in ways else entry for entry in entries]
 
 
 def seconds_kept(budget: float, must: bool) -> float:
