@@ -43,6 +43,13 @@ def func(image):
     image = image.convert("RGB").resize((50, 50), Image.NEAREST)
     return (np.asarray(image) / 127.5 - 1.0)[None]
 """
+READ_IN_GREY = """
+import cv2
+
+def func(path):
+    image = cv2.resize(cv2.imread(path, 0), (40, 40))
+    return image.astype(np.float32)[..., None] / 127.5 - 1
+"""
 AREA = """
 import cv2
 
@@ -168,6 +175,13 @@ def test_what_has_no_steps_is_named(body: str, said: str, pictures: Path, tmp_pa
     assert not finding.ok
     assert said in " ".join(finding.why)
     assert finding.steps
+
+
+def test_files_that_are_decoded_in_grey_are_named_and_the_nearest_has_their_values(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    finding = fitted(READ_IN_GREY, write_pictures(tmp_path / "photos", suffix="jpg"), tmp_path)
+    assert not finding.ok and "decoded in grey" in finding.why[0]
+    assert "scale" in str(finding.steps) or "normalize" in str(finding.steps)
 
 
 def test_a_crop_that_begins_at_the_number_below_is_a_step(pictures: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import msgspec
 import pytest
 
 from modelport.cli.main import run
-from modelport.errors import NotFound, Unsupported
+from modelport.errors import ModelportError, NotFound, Unsupported
+from modelport.importers.isolated import open_worker
+from modelport.importers.source import Permission
 from modelport.isolation import environments
 from modelport.isolation.environments import Install, Table
 
@@ -87,6 +89,17 @@ def test_one_is_made_used_again_listed_and_cleared(
     assert shown["environments"][0]["path"] == str(wanted.folder)
     assert run(["doctor", "--envs", "--clear", "small"]) == 0
     assert environments.listed() == [] and not wanted.folder.exists()
+
+
+def test_the_time_that_making_one_took_is_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = table(str(wheel(tmp_path, "fortytwo")))
+    monkeypatch.setattr(environments, "table", lambda _: wanted)
+    permission = Permission(isolate=True)
+    for _ in range(2):  # the second time it is there
+        with pytest.raises(ModelportError):
+            open_worker("no_such_converter", "small", permission)
+        assert len(permission.making) == 1 and permission.making[0] > 0
+    assert Permission().making == []
 
 
 def test_one_that_was_cut_short_is_not_used_and_is_made_anew(tmp_path: Path) -> None:

@@ -22,11 +22,15 @@ from .match import Colours, Evidence
 from .prove import as_network, prove
 from .reference import WORDS, Answers, Reference, Takes
 from .samples import Sample, find_samples, make_probes
-from .search import Fit, search, search_among
+from .search import Fit, gray, search, search_among
 from .values import Values, recognise
 
 Note = Callable[[str], None]
 _OWN_PICTURES = 6
+GREY_FROM_FILES = (
+    "it has the files decoded in grey: of a JPEG that is its own luminance, a level or two from the grey of "
+    "its colours, and there is no step that gives it"
+)
 
 
 class _Asked(msgspec.Struct, frozen=True, eq=False):
@@ -86,6 +90,8 @@ def fit_steps(
         if not fits and probes:
             fits = search_among(near, [each for each in evidence if each.probe in ("", "copy")])
         found = _of_fits(fits, asked, evidence) if fits else _of_nearest(evidence, near, asked)
+        if not found.ok and asked_for.reads_grey() and all(gray(each.output) for each in evidence):
+            found = msgspec.structs.replace(found, why=(GREY_FROM_FILES, *found.why))
     return msgspec.structs.replace(
         found, reference=str(asked_for), notes=(*_notes_on(asked, evidence), *found.notes)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from .samples import Sample
 Takes = Literal["auto", "path", "bytes", "pil", "rgb", "bgr"]
 SCRIPT = Path(__file__).parent / "child" / "run_reference.py"
 REPEATS = 3
+GREY_READERS = r"IMREAD_GRAYSCALE|\bimread\s*\([^\n]*,\s*(flags\s*=\s*)?0\s*\)"
+"""How OpenCV is asked for it."""
 WORDS = {
     "path": "a path",
     "pil": "a PIL image",
@@ -119,6 +122,10 @@ class Reference(msgspec.Struct, frozen=True):
             return text
         own = [node for node in nodes if getattr(node, "name", None) == self.function]
         return (ast.get_source_segment(text, own[-1]) or text) if own else text
+
+    def reads_grey(self) -> bool:
+        """Whether it looks as if the function has a file decoded in grey, and not in colours."""
+        return re.search(GREY_READERS, self._source()) is not None
 
     def _run(self, folder: Path, seconds: float) -> None:
         command = [self.python, "-X", "utf8", str(SCRIPT), str(folder)]

@@ -15,6 +15,8 @@ from ..tensors import Array
 _TOLERANCES = (1e-4, 1e-5, 2e-6, 4e-7, 1e-7, 0.0)
 _HALF_TOLERANCES = (2e-2, 5e-3, 2e-3, 5e-4, *_TOLERANCES)
 _MOST_ULPS = 16
+_NEARLY = 2.0
+"""Levels that values may bend by and still have a nearest line."""
 _KNOWN = (
     ("ImageNet's mean and deviation", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ("CLIP's mean and deviation", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
@@ -80,9 +82,12 @@ def recognise(table: Table) -> Values:
     levels = np.arange(256.0)
     drawn = line.slope[:, None] * levels + line.offset[:, None]
     bend = np.abs(drawn - table.values)[table.seen].max() / np.abs(line.slope).min()
+    bent = ""
     if bend > (0.5 if table.dtype == "float16" else 0.02):
-        text = f"the values are no straight line of the levels: they bend by {bend:.3g} levels"
-        return Values((), "", math.inf, f"{text} (gamma, clipping, a look-up table)")
+        bent = f"the values are no straight line of the levels: they bend by {bend:.3g} levels"
+        bent += " (gamma, clipping, a look-up table)"
+    if bent and (bend > _NEARLY or table.dtype not in ("float16", "float32", "float64")):
+        return Values((), "", math.inf, bent)
     if table.dtype not in ("float16", "float32", "float64"):
         return _whole(table)
     best: tuple[float, tuple[PreStep, ...]] | None = None
@@ -92,14 +97,14 @@ def recognise(table: Table) -> Values:
         for form in _forms(line, tolerance, 1e-3 if half else 1e-6):
             steps = (*form, Cast("float16")) if half else form
             off = _difference(steps, table)
-            if off == 0:
+            if off == 0 and not bent:
                 return Values(steps, _text(steps, line), 0.0)
             if best is None or off < best[0] / 2:
                 best = off, steps
     assert best is not None
     ulp = float(np.spacing(np.float16(scale) if half else np.float32(scale)))
-    problem = ""
-    if best[0] > _MOST_ULPS * ulp:
+    problem = bent
+    if not bent and best[0] > _MOST_ULPS * ulp:
         problem = f"no order of operations comes nearer than {best[0]:.3g}"
     return Values(best[1], _text(best[1], line), best[0], problem)
 

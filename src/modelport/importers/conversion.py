@@ -18,8 +18,8 @@ class Conversion(msgspec.Struct, frozen=True):
     """The framework that the source was read and run by, with its version."""
     format: str
     seconds: float
-    """By the wall clock: to open the source, convert it and prove its batch axis; making an environment is
-    among them where one was made."""
+    """By the wall clock: to open the source, convert it and prove its batch axis. Making a private
+    environment is not among them."""
     peak_bytes: int | None
     """The most memory that the process with the framework in it ever had; None where nothing says."""
     own_process: bool

@@ -7,6 +7,7 @@ other one (`isolation.worker`).
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def how_confined(worker: Worker) -> str:
 
 def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path:
     environments.refuse_python(wanted)
+    begun = time.monotonic()
     why = f"this needs {', '.join(lacking)}, which the current environment has not"
     size = f"about {wanted.megabytes / 1000:.1f} GB in {environments.root()}, once"
     offer = f"a private environment for it ({size}; {wanted.licence})"
@@ -97,7 +99,9 @@ def _made(wanted: Table, lacking: Sequence[str], permission: Permission) -> Path
         if ask is None or not ask(f"{why}. Make {offer}?"):
             raise Unsupported(why, hint=f"--isolate makes {offer}{_or_here(wanted)}")
     permission.tell(f"{why}; making {offer}")
-    return environments.make(wanted, permission.tell)
+    python = environments.make(wanted, permission.tell)
+    permission.making.append(time.monotonic() - begun)
+    return python
 
 
 def _or_here(wanted: Table) -> str:

@@ -100,8 +100,7 @@ def pack(
         source: a path, `FILE.py:NAME`, or an object in memory, such as a `torch.nn.Module`.
         out: the model repository; made if missing.
         name, version: by default the file's or class's name, and 1; an existing version is never replaced.
-        recipe: a recipe's name or file; by default detectors are recognised, and networks that do not take
-            pictures are packed `raw`.
+        recipe: a recipe's name or file; by default detectors are recognised; without pictures it is `raw`.
         labels: class names, or a file of them (a line each, or a JSON list or map).
         golden: files or directories to record cases from, at most 16; made up where none are given.
         settings: the recipe's parameters to set.
@@ -116,9 +115,9 @@ def pack(
         ParityFailed: the converted model is not the same model; nothing was written.
         UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
     """
-    tell, doing = progress or _silent, stage or _silent
+    tell, doing, permission = progress or _silent, stage or _silent, permission or Permission()
     name, named = model_name(name, source), _named_recipe(recipe)
-    begun, specs = time.monotonic(), tuple(parse_input(text) for text in inputs or ())
+    begun, specs = _clock(permission), tuple(parse_input(text) for text in inputs or ())
     importer = find_importer(source, permission, options)
     target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
@@ -131,7 +130,8 @@ def pack(
     doing("proving that it is the same model", 0.8)
     bundle, replayed = _write_proven(target, manifest, files | _files(prepared, manifest, card), tell)
     if report is not None:
-        report(conversion(prepared.imported, prepared.converted - begun, bundle, proof, replayed))
+        took = prepared.converted - sum(permission.making) - begun
+        report(conversion(prepared.imported, took, bundle, proof, replayed))
     doing("done", 1.0)
     return bundle
 
@@ -149,6 +149,11 @@ def _ending_early(
         return manifest, files
     tell(early.told)
     return msgspec.structs.replace(manifest, variants=(early.variant,)), files | early.files
+
+
+def _clock(permission: Permission) -> float:
+    """The monotonic clock, with what went into private environments so far taken off."""
+    return time.monotonic() - sum(permission.making)
 
 
 def _silent(*_: Any) -> None:

@@ -79,6 +79,8 @@ class Permission(msgspec.Struct, frozen=True):
     """Asks the user a question to be answered with yes or no; None where nobody is there."""
     tell: Callable[[str], None] = lambda note: None
     """Told what is being done that takes long."""
+    making: list[float] = []
+    """Seconds that went into private environments, the question and its answer among them: one for each."""
 
 
 class SourceOptions(msgspec.Struct, frozen=True):
