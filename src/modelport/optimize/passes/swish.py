@@ -34,15 +34,16 @@ def shown(
         ranges: by a value's name.
         floats: the names of nodes that stay float.
     """
-    users: dict[str, set[str]] = {}
+    users = {each.name: {"the caller"} for each in network.graph.output}
     for node in network.graph.node:
         for name in node.input:
             users.setdefault(name, set()).add(node.output[0])
     cut = dict(ranges)
     for taken, given, parts in _swishes(network, floats):
         if taken in ranges and given in ranges and users[taken] == parts:
-            of = _hard if parts == {given} else _swish
-            cut[taken] = _cut(ranges[taken], ranges[given], of(_places(ranges[taken])))
+            places = np.linspace(ranges[taken].low, ranges[taken].high, PLACES)
+            values = _hard(places) if parts == {given} else _swish(places)
+            cut[taken] = Range(_begin(places, values, ranges[given]), ranges[taken].high)
     return cut
 
 
@@ -61,10 +62,6 @@ def _swishes(network: onnx.ModelProto, floats: Collection[str]) -> Iterator[tupl
                     yield taken, node.output[0], {gate, node.output[0]}
 
 
-def _places(own: Range) -> Array:
-    return np.linspace(own.low, own.high, PLACES)
-
-
 def _swish(x: Array) -> Array:
     return np.asarray(x * (0.5 + 0.5 * np.tanh(x / 2)))
 
@@ -73,8 +70,8 @@ def _hard(x: Array) -> Array:
     return np.asarray(x * np.clip(x / 6 + 0.5, 0, 1))
 
 
-def _cut(own: Range, result: Range, values: Array) -> Range:
-    """`own`, of whose places the swish gives `values`, without the lower end that `result` does not show."""
+def _begin(places: Array, values: Array, result: Range) -> float:
+    """The last of the places, in ascending order, before the `values` of a swish leave zero in 8 bits."""
     step = (max(result.high, 0.0) - min(result.low, 0.0)) / STEPS
     seen = np.flatnonzero(np.abs(values) > SHOWN * step)
-    return Range(float(_places(own)[max(0, seen[0] - 1)]), own.high) if len(seen) else own
+    return float(places[max(0, seen[0] - 1)]) if len(seen) else float(places[0])
