@@ -17,6 +17,7 @@ from modelport.optimize.elsewhere import asked, note_of, seconds_kept, settled_e
 from modelport.optimize.outcome import Elsewhere
 from modelport.optimize.variants import write_version
 from modelport.runtimes.machine import machine_class
+from modelport.verify.portability import Replay
 
 from .networks import packed
 from .test_search import entry
@@ -35,7 +36,7 @@ def different(start: Bundle, folder: Path, *names: str) -> dict[str, Candidate]:
 def test_what_changes_elsewhere_is_refused_where_it_must_not(
     start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+    def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bool) -> Elsewhere:
         changes = candidate.id == "fast"
         return Elsewhere(changes=changes, portable=(), replays=(), said=("on an older PC …",))
 
@@ -61,7 +62,7 @@ def test_what_changes_elsewhere_is_refused_where_it_must_not(
 def test_what_is_taken_without_the_best_s_runtime_is_asked(
     start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+    def changing(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bool) -> Elsewhere:
         return Elsewhere(changes=candidate.id == "quick", portable=(), replays=(), said=("there",))
 
     monkeypatch.setattr(elsewhere, "asked", changing)
@@ -87,7 +88,7 @@ def test_a_network_s_settings_are_of_here_and_its_answers_of_everywhere(
 ) -> None:
     changes, asked_of = False, list[str]()
 
-    def answered(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
+    def answered(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bool) -> Elsewhere:
         asked_of.append(candidate.id)
         replays = ({"machine": SATURATES, "cases": 4},)
         return Elsewhere(changes=changes, portable=(), replays=replays, said=("there",))
@@ -134,6 +135,14 @@ def test_time_is_kept_for_the_machines_that_can_be_asked(
         "what a answers on other machines is not known: not asked, since the time budget was spent: a machine"
     )
     assert note_of([chosen]) == said and note_of([entry("a", 0.5, 0.4, 0.6, 50)]) == ""
+    replayed: list[float] = []
+
+    def answered(*given: object, seconds: float, **how: object) -> Replay:
+        replayed.append(seconds)
+        return Replay(machine="there", machine_class="", variant="", same=True, cases=2)
+
+    monkeypatch.setattr(elsewhere, "replay", answered)
+    assert asked(Candidate("a", "a", start, ()), (), Clock(0, silent), True).replays and replayed == [5.0]
     There.ready = False
     assert seconds_kept(600, True) == 0
 

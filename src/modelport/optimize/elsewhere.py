@@ -50,7 +50,7 @@ def settled_everywhere(
         known = next((entry for entry in found if entry.id == replayed), None)
         if known is None or known.elsewhere is not None:
             return found, best
-        there = asked(made[replayed], items, clock)
+        there = asked(made[replayed], items, clock, must)
         # Settings are no part of what is replayed: it holds for each of the network's ways.
         ways = {name for name in made if same_network(made[name], made[replayed])}
         found = [_with(entry, there) if entry.id in ways else entry for entry in found]
@@ -69,7 +69,7 @@ def seconds_kept(budget: float, must: bool) -> float:
 
 def note_of(entries: Sequence[Entry]) -> str:
     """That the best was replayed on no other machine, and why; empty where it was."""
-    for entry in entries:
+    for entry in sorted(entries, key=lambda each: each.status != "chosen"):
         there = entry.elsewhere
         if (
             there is not None
@@ -80,20 +80,30 @@ def note_of(entries: Sequence[Entry]) -> str:
     return ""
 
 
-def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock) -> Elsewhere:
-    """What other machines that can be emulated here answer."""
+def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bool = False) -> Elsewhere:
+    """What other machines that can be emulated here answer, as far as time is left.
+
+    Args:
+        must: ask the first one also where none is.
+    """
     replays: list[Replay] = []
     left_out: dict[str, list[str]] = {}
     for machine in machines():
         if not machine.available or not machine.ready:
             reason = machine.reason or f"verify --on {machine.name} fetches what it needs, once"
             left_out.setdefault(reason, []).append(machine.title)
-        elif clock.left < LEAST_SECONDS:
+        elif clock.left < LEAST_SECONDS and (replays or not must):
             left_out.setdefault("the time budget was spent", []).append(machine.title)
         else:
             clock.say(f"{candidate.title}: answering on {machine.title}")
             replays.append(
-                replay(candidate.bundle, "", machine, items=evenly(items, ITEMS), seconds=clock.left / 2)
+                replay(
+                    candidate.bundle,
+                    "",
+                    machine,
+                    items=evenly(items, ITEMS),
+                    seconds=max(clock.left, LEAST_SECONDS) / 2,
+                )
             )
     said = [f"on {each.machine} {each.sentence()}" for each in replays]
     said += [f"not asked, since {reason}: {', '.join(names)}" for reason, names in left_out.items()]
