@@ -2,22 +2,17 @@
 
 A process of its own, because then a graph that crashes takes nobody with it, an unloaded version gives
 back all its memory, and the network computes without ever waiting for the server's interpreter lock.
-Started by `process.py` as `python -m modelport.engine.executor SPEC`.
+Started by `start.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
-import os
-import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -45,10 +40,6 @@ from .wire import (
     pack_tensor,
     unpack_tensor,
 )
-
-R = TypeVar("R")
-
-_NICE = 3
 
 
 class Executor:
@@ -291,24 +282,27 @@ def _checked(outputs: dict[str, Array], rows: int) -> dict[str, Array]:
     return outputs
 
 
-def main() -> None:
-    """Load, say so, and answer until the other end of the socket is closed."""
-    # The server decides when this process ends (its socket closes); signals to the group are its business.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The server's few microseconds between two batches come before the next row: everybody waits for them.
-    os.nice(_NICE)
-    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+def opened(told: str) -> Callable[[], None]:
+    """Load, and say so; what is returned answers until the other end of the socket is closed.
+
+    Args:
+        told: a `Spec` as JSON.
+    """
+    spec = msgspec.json.decode(told, type=Spec)
     link = socket.socket(fileno=spec.socket)
     arena = memoryview(mmap.mmap(spec.arena, spec.arena_size))
-    with contextlib.suppress(OSError):  # the server hung up: nobody is left to be told
-        loaded = _stepping_back(spec.nice, lambda: _load(spec, arena))
-        if isinstance(loaded, Ready):
-            _send(link, loaded, [])
-            return
-        executor, ready = loaded
-        _send(link, ready, [])
-        _answer(link, executor)
+    loaded = _load(spec, arena)
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):  # the server hung up: nobody is left to be told
+            if isinstance(loaded, Ready):
+                _send(link, loaded, [])
+                return
+            executor, ready = loaded
+            _send(link, ready, [])
+            _answer(link, executor)
+
+    return answer
 
 
 def _answer(link: socket.socket, executor: Executor) -> None:
@@ -372,27 +366,6 @@ def _replayed(pipeline: Pipeline) -> float | None:
     return report.max_difference
 
 
-def _stepping_back(nice: int, work: Callable[[], R]) -> R:
-    """Run `work` in a thread of lower priority: a thread's priority, unlike a process's, ends with it."""
-    if not nice or not sys.platform.startswith("linux"):
-        return work()
-    done: list[R] = []
-
-    def run() -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE + nice)
-        done.append(work())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return done[0]
-
-
 def _send(link: socket.socket, head: msgspec.Struct, data: Sequence[memoryview | bytes]) -> None:
     parts = frame(head, data)
     link.sendall(parts[0] + parts[-1] if len(parts) == 2 else b"".join(parts))
-
-
-if __name__ == "__main__":
-    main()

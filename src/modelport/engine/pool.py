@@ -68,10 +68,16 @@ class ExecutorPool:
             ModelportError: it does not load, or answers differently here.
         """
         count = self._settings.executors or usable_cores()
-        starting = [
-            asyncio.ensure_future(self._start(check=number == 0, nice=_NICE if complete else 0))
-            for number in range(count)
-        ]
+        # Beside a version that answers, half of the cores load and the others have no such neighbour.
+        abreast = asyncio.Semaphore(max(1, usable_cores() // 2) if complete else count)
+
+        async def start(number: int) -> Ready:
+            async with abreast:
+                if self._closing:
+                    raise Unavailable("it is closed")
+                return await self._start(check=number == 0, nice=_NICE if complete else 0)
+
+        starting = [asyncio.ensure_future(start(number)) for number in range(count)]
         try:
             ready = await starting[0]
             if complete:

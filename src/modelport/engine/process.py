@@ -60,15 +60,18 @@ class ExecutorProcess(asyncio.Protocol):
         """Its process id; 0 before it was started."""
         return self._process.pid if self._process else 0
 
-    async def start(self, bundle: Bundle, arena: Arena, **options: Any) -> None:
+    async def start(self, bundle: Bundle, arena: Arena, *, nice: int = 0, **options: Any) -> None:
         """Start the process; `options` are the fields of `Spec` that are not said by bundle and arena.
+
+        Args:
+            nice: how far it steps back for those who compute, until it is loaded.
 
         Raises:
             OSError: no process, or no descriptor, is left to be had.
         """
         ours, theirs = socket.socketpair()
         try:
-            self._spawn(bundle, arena, ours, theirs, options)
+            self._spawn(bundle, arena, ours, theirs, nice, options)
             ours.setblocking(False)
             await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
         except BaseException:
@@ -81,6 +84,7 @@ class ExecutorProcess(asyncio.Protocol):
         arena: Arena,
         ours: socket.socket,
         theirs: socket.socket,
+        nice: int,
         options: dict[str, Any],
     ) -> None:
         held = bundle.source if isinstance(bundle.source, HeldFiles) else None
@@ -96,11 +100,12 @@ class ExecutorProcess(asyncio.Protocol):
                 held=held.index if held else None,
                 **options,
             )
+            told = msgspec.json.encode(spec).decode()
             # ONNX Runtime's and BLAS's own pools would compete with the executors beside this one.
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             # -P: what lies in the folder that the server was started in is no module of ours.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __package__ + ".executor", msgspec.json.encode(spec).decode()],
+                [sys.executable, "-P", "-m", __package__ + ".start", str(nice), told],
                 pass_fds=(theirs.fileno(), arena.descriptor, *(held.descriptors if held else ())),
                 stdin=subprocess.DEVNULL,
                 env=environment,

@@ -51,8 +51,6 @@ class Spec(msgspec.Struct, frozen=True):
     max_rows: int = 32
     check: bool = True
     """Whether to replay the golden cases and to try what batches cost, before it answers."""
-    nice: int = 0
-    """How far loading steps back for those who compute; what runs afterwards does not step back."""
 
 
 class TensorHead(msgspec.Struct, array_like=True, frozen=True):

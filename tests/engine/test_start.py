@@ -1,0 +1,49 @@
+"""How an executor begins: nothing heavy before it has stepped back, and back at its place when it answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelport.bundle.store import Bundle
+from modelport.engine.settings import EngineSettings
+
+from ..colours import pack_colours
+from .test_live import best, opened
+
+
+def test_nothing_heavy_is_imported_before_a_loading_executor_has_stepped_back() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys, modelport.engine.start; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(said.stdout.split())
+    assert "modelport.engine.start" in modules
+    assert not modules & {"numpy", "onnx", "onnxruntime", "msgspec", "PIL", "asyncio"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="priorities of threads are Linux's")
+async def test_executors_of_a_swap_load_behind_those_that_answer_and_then_answer_beside_them(
+    tmp_path: Path,
+) -> None:
+    repo = pack_colours(tmp_path)
+    async with opened(repo, EngineSettings(executors=2, wide=False)) as repository:
+        first = psutil.Process(repository.pids()[0]).nice()
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+        await repository.rescan()
+        model = repository.model("colours")
+        assert model.version == "2" and len(model.pids()) == 2 and await best(model, "green") == "green"
+        for pid in model.pids():
+            assert psutil.Process(pid).nice() == first
+            times = psutil.Process(pid).cpu_times()
+            # What was done at the priority of those that answer: little of what loading takes.
+            with open(f"/proc/{pid}/task/{pid}/stat") as file:
+                user, system = map(int, file.read().rpartition(") ")[2].split()[11:13])
+            assert (user + system) / os.sysconf("SC_CLK_TCK") < (times.user + times.system) / 2
