@@ -112,8 +112,13 @@ def check_importer(
     specs = tuple(parse_input(text) for text in inputs)
     case = _Case(maker, Path(source), specs, permission, options, example)
     one = case.new()
-    told = one.signature(case.source, specs)
-    imported = one.load(case.source, example=example, inputs=specs)
+    try:
+        told = one.signature(case.source, specs)
+        imported = one.load(case.source, example=example, inputs=specs)
+    except ModelportError:
+        raise
+    except Exception as problem:
+        raise ContractBroken(f"it lets an error out: {type(problem).__name__}: {problem}") from problem
     with tempfile.TemporaryDirectory(prefix="modelport-contract-") as name:
         folder = Path(name)
         broken = [

@@ -17,10 +17,11 @@ import numpy as np
 import onnx
 import pytest
 
-from modelport.errors import InputError
+from modelport.errors import InputError, Unsupported
+from modelport.importers.choose import choose_recipe
 from modelport.importers.onnx import OnnxImporter
-from modelport.importers.source import Imported
-from modelport.tensors import Array, Tensors, TensorSpec
+from modelport.importers.source import Imported, file_head
+from modelport.tensors import Array, Signature, Tensors, TensorSpec
 from modelport.testing import ContractBroken, check_importer
 
 from ..importers.networks import convnet
@@ -121,3 +122,25 @@ def test_an_importer_that_breaks_the_contract_is_told_every_point(tmp_path: Path
 def test_onnx_itself_keeps_it(tmp_path: Path) -> None:
     onnx.save(convnet(batch=1, opset=9, ir=4), tmp_path / "net.onnx")
     check_importer("modelport.importers.onnx:OnnxImporter", tmp_path / "net.onnx", frameworks=["torch"])
+
+
+class Failing:
+    """An importer that reads a file as if it were never damaged."""
+
+    def recognises(self, source: Any) -> bool:
+        return file_head(source, 4) == b"RULE"
+
+    def signature(self, source: Any, inputs: Sequence[TensorSpec]) -> Signature | None:
+        raise KeyError("weights")
+
+    load = signature
+
+
+def test_an_importer_that_lets_an_error_out_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "rules.txt"
+    source.write_text("RULE")
+    with pytest.raises(Unsupported, match=r":Failing failed on .*rules\.txt: KeyError: 'weights'") as told:
+        choose_recipe(None, Failing(), source, (), print)  # type: ignore[arg-type]  # its load is no load
+    assert "check_importer" in (told.value.hint or "")
+    with pytest.raises(ContractBroken, match="lets an error out: KeyError"):
+        check_importer(Failing, source)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from ..errors import InputError, ModelFailed, UsageError
 from ..steps.recipe import Recipe, load_recipe, recipe_names
 from ..tensors import Signature, TensorSpec
 from .recognise import Recognised, recognise
-from .source import Declares, Importer, Reference
+from .source import Declares, Importer, Reference, faults_of
 
 Note = Callable[[str], None]
 DIGITS = 10
@@ -30,7 +30,15 @@ def choose_recipe(
     Raises:
         UsageError: it looks as if it takes a picture, and how that is prepared is nothing to guess; or a
             classifier's recipe was named for a detector.
+        Unsupported: the importer of a third party fails.
     """
+    with faults_of(importer, source):
+        return _chosen(named, importer, source, specs, tell)
+
+
+def _chosen(
+    named: Recipe | None, importer: Importer, source: Any, specs: Sequence[TensorSpec], tell: Note
+) -> tuple[Recipe, Mapping[str, Any]]:
     stated = importer.declared(source, specs) if isinstance(importer, Declares) else None
     if named is None and stated is not None:
         tell(f"the recipe is read from {stated.why} (--recipe takes another)")

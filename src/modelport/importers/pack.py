@@ -41,6 +41,7 @@ from .source import (
     Permission,
     SourceOptions,
     describe,
+    faults_of,
     find_importer,
     origin_of,
     parse_input,
@@ -221,10 +222,12 @@ def _prepare(
     """Convert the network and settle the recipe on it."""
     pictures = recipe.decode.kind == "image"
     names = read_labels(labels) if labels is not None else ()
-    known = importer.signature(source, specs)
+    with faults_of(importer, source):
+        known = importer.signature(source, specs)
     example = example_for(known, recipe, settings, names) if pictures else item_example(known, recipe)
     doing(f"converting {describe(source)}", 0.1)
-    imported = importer.load(source, example=example, inputs=specs)
+    with faults_of(importer, source):
+        imported = importer.load(source, example=example, inputs=specs)
     converted = time.monotonic()
     for note in imported.notes:
         tell(note)

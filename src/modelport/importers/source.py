@@ -5,11 +5,12 @@ Knows no framework. A file name's ending decides nothing here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ import msgspec
 
 from .. import plugins
 from ..bundle.manifest import Column
-from ..errors import InputError, Unsupported, UsageError
+from ..errors import InputError, ModelportError, Unsupported, UsageError
 from ..steps.recipe import Recipe
 from ..tensors import Array, Signature, Tensors, TensorSpec, numpy_dtype
 from . import strange
@@ -188,7 +189,9 @@ def find_importer(
         strange.refuse_early(path)
     for name in plugins.table("importers"):
         importer: Importer = plugins.load("importers", name)()
-        if importer.recognises(source):
+        with faults_of(importer, source):
+            its_own = importer.recognises(source)
+        if its_own:
             if permission is not None and isinstance(importer, TakesPermission):
                 importer.permit(permission)
             _choose(importer, source, options)
@@ -199,6 +202,28 @@ def find_importer(
         f"{describe(source)} is no model that Modelport reads",
         hint="expected a path, a torch.nn.Module, a keras.Model or an onnx.ModelProto",
     )
+
+
+@contextlib.contextmanager
+def faults_of(importer: Importer, source: Any) -> Iterator[None]:
+    """Words for an error that a third party's importer lets out; in one of our own it is a bug, not hidden.
+
+    Raises:
+        Unsupported: in place of any error but Modelport's.
+    """
+    try:
+        yield
+    except ModelportError:
+        raise
+    except Exception as problem:
+        kind = type(importer)
+        if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+        raise Unsupported(
+            f"the importer {kind.__module__}:{kind.__name__} failed on {describe(source)}: {said}",
+            hint="whoever made it sees it with modelport.testing.check_importer",
+        ) from problem
 
 
 def _choose(importer: Importer, source: Any, options: SourceOptions | None) -> None:
