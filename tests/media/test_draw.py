@@ -88,6 +88,7 @@ def test_labels_lie_beside_one_another() -> None:
 
 def test_sizes_follow_the_picture() -> None:
     small, large = Canvas(grey(320, 240)), Canvas(grey(3840, 2160))
+    assert small.stroke == 1 and Canvas(grey(640, 427)).stroke == 2  # of a usual photo its colour is seen
     assert small.text_size >= 11 and large.text_size > 4 * small.text_size and large.stroke > small.stroke
 
 

@@ -70,7 +70,8 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image, "RGBA")
         self.width, self.height = self._image.size
         scale = (self.width + self.height) / 2
-        self.stroke = max(1, round(scale * 0.0028))
+        # A single pixel between its dark rims shows little of its colour.
+        self.stroke = max(round(scale * 0.0028), 2 if scale > 400 else 1)
         """The width of a box's line, in pixels."""
         self.text_size = min(max(11, round(scale * 0.02)), max(8, self.height // 4))
         """The height of a letter's square, in pixels."""

@@ -289,7 +289,7 @@ byId("save").addEventListener("click", async () => {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const scale = (size.width + size.height) / 2;
-  drawBoxes(sheet, visible, size, { stroke: Math.max(1, Math.round(scale * 0.0028)), letter: Math.max(11, Math.round(scale * 0.02)) });
+  drawBoxes(sheet, visible, size, { stroke: Math.max(Math.round(scale * 0.0028), scale > 400 ? 2 : 1), letter: Math.max(11, Math.round(scale * 0.02)) });
   const type = picture.type === "image/png" ? "image/png" : "image/jpeg";
   const made = await new Promise((resolve) => sheet.toBlob(resolve, type, 0.92));
   if (made) save(made, `${model.name}-boxes.${type === "image/png" ? "png" : "jpg"}`);
