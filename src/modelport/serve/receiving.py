@@ -17,6 +17,7 @@ from .exchange import Exchange, Head
 from .listener import Connected, Server
 
 _ALIGNMENT = 64
+_OFFERS = frozenset([b"upgrade", b"connection", b"http2-settings"])
 _NOT_PLAIN = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"connection"])
 
 
@@ -58,6 +59,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._slot_start = 0
         self._method = b""
         self._keep_alive = True
+        self._again = b""
+        """The head at hand as it has to be read once more."""
         self._expects = False
         """Whether the caller holds the body back until it is asked for."""
         self._head: Head | None = None
@@ -122,19 +125,27 @@ class Receiver(asyncio.BufferedProtocol):
         self._parse(data)
 
     def _parse(self, data: bytes | memoryview) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as asked:
-            self._take_asking(bool(data[asked.args[0] :]))
-        except httptools.HttpParserError as problem:
-            self.server.refused("invalid")
-            self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
-        else:
-            if (self._in_head or not self._in_message) and self._head_bytes > self.server.limits.max_head:
-                self.server.refused("too_large")
-                self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
-            if self._slot is not None and self._in_message and not self._ignoring:
-                self._direct = True
+        pieces = [data]
+        while pieces:
+            data = pieces.pop()
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as asked:
+                rest = memoryview(data)[asked.args[0] :]
+                if self._again:
+                    pieces += [rest, self._again] if rest else [self._again]
+                    self._reset()
+                    self._parser = httptools.HttpRequestParser(self)
+                else:
+                    self._take_asking(bool(rest))
+            except httptools.HttpParserError as problem:
+                self.server.refused("invalid")
+                self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
+        if (self._in_head or not self._in_message) and self._head_bytes > self.server.limits.max_head:
+            self.server.refused("too_large")
+            self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
+        if self._slot is not None and self._in_message and not self._ignoring:
+            self._direct = True
 
     def _receive(self, head: Head, data: bytes, end: int) -> bool:
         """Take a request whose head was parsed before, byte for byte; false where the parser has to."""
@@ -195,6 +206,9 @@ class Receiver(asyncio.BufferedProtocol):
             return
         parser = self._parser
         self._method = parser.get_method()
+        if parser.should_upgrade() and not self._asks_for_another():
+            self._again = self._without_upgrade()
+            return
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._refuse(505, f"expected HTTP/1.1, got {version}")
@@ -244,7 +258,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         self._in_message = False
-        if self._ignoring:
+        if self._ignoring or self._again:
             return
         head = self._head or self._new_head()
         exchange = Exchange(self, head)
@@ -261,6 +275,27 @@ class Receiver(asyncio.BufferedProtocol):
             self._asking = exchange, body
             return
         self._take(exchange, body)
+
+    def _asks_for_another(self) -> bool:
+        """Whether the head at hand asks in earnest: for a WebSocket or, by CONNECT, for a tunnel."""
+        headers = self._headers
+        if self._method == b"CONNECT":
+            return True
+        body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        return not body and b"websocket" in headers.get(b"upgrade", b"").lower()
+
+    def _without_upgrade(self) -> bytes:
+        """The head at hand, less what is passed over (RFC 9110, 7.8): the parser reads no body after it.
+
+        Clients that know HTTP/2 offer it in this way with their first request, whatever that is.
+        """
+        version = self._parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self._method, self._target, version)]
+        lines += [b"%s: %s" % each for each in self._headers.items() if each[0] not in _OFFERS]
+        if b"close" in self._headers.get(b"connection", b"").lower():
+            lines.append(b"connection: close")
+        self._first = b""
+        return b"\r\n".join([*lines, b"", b""])
 
     def _take_asking(self, more: bool) -> None:
         """A request that asks for another protocol: the last one of its connection, whatever its answer.
