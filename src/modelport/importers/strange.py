@@ -67,8 +67,8 @@ def refuse_early(path: Path) -> None:
         InputError: a pipe or a device, an empty file, a pointer of Git LFS, an archive with a password or
             without its end.
     """
-    if path.is_dir():
-        return
+    if path.is_dir() or not path.exists():
+        return  # FILE.py:NAME is no path, and what is not there is refused by its reader
     if not path.is_file():
         # To open a pipe is to wait for whoever writes into it.
         raise InputError(
