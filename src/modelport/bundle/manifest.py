@@ -190,7 +190,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def batch(self) -> int:
-        """The batch with the best throughput, as `modelport optimize` recorded it in `figures`; 0 where not."""
+        """The batch with the best throughput, as `optimize` recorded it in `figures`; 0 where it did not."""
         figures = self.figures.get("figures")
         batch = figures.get("batch") if isinstance(figures, dict) else None
         return batch if isinstance(batch, int) and not isinstance(batch, bool) and batch > 0 else 0
