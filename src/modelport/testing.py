@@ -71,6 +71,18 @@ class _Case(msgspec.Struct, frozen=True):
         return self.new().load(source or self.source, example=self.example, inputs=self.specs)
 
 
+def _loaded(case: _Case) -> tuple[Signature | None, Imported]:
+    """What an importer tells beforehand, and what it makes; ContractBroken where another error comes out."""
+    one = case.new()
+    try:
+        told = one.signature(case.source, case.specs)
+        return told, one.load(case.source, example=case.example, inputs=case.specs)
+    except ModelportError:
+        raise
+    except Exception as problem:
+        raise ContractBroken(f"it lets an error out: {type(problem).__name__}: {problem}") from problem
+
+
 def check_importer(
     importer: Callable[[], Importer] | str,
     source: str | Path,
@@ -111,14 +123,7 @@ def check_importer(
     permission = Permission(trust=code, isolate=isolate)
     specs = tuple(parse_input(text) for text in inputs)
     case = _Case(maker, Path(source), specs, permission, options, example)
-    one = case.new()
-    try:
-        told = one.signature(case.source, specs)
-        imported = one.load(case.source, example=example, inputs=specs)
-    except ModelportError:
-        raise
-    except Exception as problem:
-        raise ContractBroken(f"it lets an error out: {type(problem).__name__}: {problem}") from problem
+    told, imported = _loaded(case)
     with tempfile.TemporaryDirectory(prefix="modelport-contract-") as name:
         folder = Path(name)
         broken = [
