@@ -238,6 +238,20 @@ def test_no_batch_axis_is_refused(tmp_path: Path) -> None:
         pack(source, out=tmp_path, name="n", recipe="raw")
 
 
+def test_a_network_that_suppresses_boxes_itself_is_told_how_to_leave_it_out(tmp_path: Path) -> None:
+    constants = {
+        "scores": np.ones((1, 2, 6), np.float32),
+        "most": np.array([3], np.int64),
+        "iou": np.array([0.5], np.float32),
+    }
+    suppress = helper.make_node("NonMaxSuppression", ["x", "scores", "most", "iou"], ["chosen"])
+    cast = helper.make_node("Cast", ["chosen"], ["y"], to=onnx.TensorProto.FLOAT)
+    source = model([suppress, cast], ("x", [1, 6, 4]), ("y", ["found", 3]), constants, 17, 8)
+    with pytest.raises(Unsupported, match="must be the batch") as refusal:
+        pack(source, out=tmp_path, name="n", recipe="raw")
+    assert "exclude_nms=True" in (refusal.value.hint or "")
+
+
 def test_large_pictures_are_recorded_as_far_as_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path
 ) -> None:

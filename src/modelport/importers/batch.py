@@ -5,7 +5,7 @@ A model is taken as batched only where three rows together give what each row gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -273,3 +273,18 @@ def run_session(session: OnnxRuntimeSession) -> Run:
     if not isinstance(fixed, int):
         return session.run
     return lambda batch: run_in_parts(session.run, batch, fixed)
+
+
+def why_no_batch(graph: bytes, notes: Sequence[str]) -> str | None:
+    """A hint for a network without a batch axis.
+
+    Args:
+        graph: the network as ONNX.
+        notes: what was found out on the way.
+    """
+    if b"NonMaxSuppression" in graph:
+        return (
+            "it suppresses boxes itself, which makes one list of those of all pictures: export it without "
+            "(PaddleDetection: -o exclude_nms=True; Ultralytics: nms=False)"
+        )
+    return "; ".join(note for note in notes if "batch" in note) or "; ".join(notes) or None

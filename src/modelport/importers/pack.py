@@ -25,7 +25,7 @@ from ..steps.step import PostStep, PreStep, step_data
 from ..tensors import TensorSpec
 from ..verify.replay import Report, verify
 from . import golden as cases
-from .batch import BATCH, sizes_to_try
+from .batch import BATCH, sizes_to_try, why_no_batch
 from .card import model_card
 from .choose import choose_recipe
 from .conversion import Conversion, conversion
@@ -320,7 +320,7 @@ def _batched(imported: Imported) -> Imported:
     )
     raise Unsupported(
         f"the first axis of every input and output must be the batch: {shown}",
-        hint="; ".join(imported.notes) or None,
+        hint=why_no_batch(imported.onnx, imported.notes),
     )
 
 
