@@ -190,6 +190,14 @@ def test_pickled_weights_are_opened_with_trust(tmp_path: Path) -> None:
     assert next(iter(bundle.manifest.steps.pre[0])) == "grayscale"
 
 
+def test_a_folder_without_an_image_processor_says_so(tmp_path: Path) -> None:
+    folder, taken = folders.pictures(tmp_path / "bare"), ["pixel_values:float32[batch,3,24,24]"]
+    told: list[str] = []
+    with pytest.raises(UsageError, match="how it is prepared"):
+        pack(folder, out=tmp_path / "out", inputs=taken, permission=Permission(tell=told.append))
+    assert any("no image processor (preprocessor_config.json)" in each for each in told)
+
+
 def answers(bundle: Bundle, text: str) -> dict[str, Any]:
     with Pipeline.open(bundle) as pipeline:
         return pipeline.answer(pipeline.decode(text.encode()))

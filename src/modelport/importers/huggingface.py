@@ -72,6 +72,8 @@ class HuggingFaceImporter(ConvertedImporter):
         said, task = opened.about.get("declared"), str(opened.about.get("task"))
         activation = str(opened.about.get("activation", ""))
         if not isinstance(said, dict) or not said or not activation:
+            if not said and task.startswith("image"):
+                self.permission.tell("the folder has no image processor (preprocessor_config.json)")
             return None
         if task == "text-classification":
             return _text(opened, said, activation)
