@@ -47,3 +47,18 @@ async def test_executors_of_a_swap_load_behind_those_that_answer_and_then_answer
             with open(f"/proc/{pid}/task/{pid}/stat") as file:
                 user, system = map(int, file.read().rpartition(") ")[2].split()[11:13])
             assert (user + system) / os.sysconf("SC_CLK_TCK") < (times.user + times.system) / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may raise a priority")
+async def test_threads_that_were_made_while_loading_answer_at_the_priority_of_the_others(
+    tmp_path: Path,
+) -> None:
+    repo = pack_colours(tmp_path)
+    async with opened(repo, EngineSettings(executors=1, wide=True)) as repository:
+        first = psutil.Process(repository.pids()[0]).nice()
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+        await repository.rescan()
+        (pid,) = repository.model("colours").pids()
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {first}
+        assert len(threads) > 1

@@ -34,7 +34,10 @@ def main() -> None:
 
         return opened(spec)
 
-    _stepping_back(int(nice), load)()
+    answer = _stepping_back(int(nice), load)
+    if int(nice):
+        _level()
+    answer()
 
 
 def _stepping_back(nice: int, work: Callable[[], R]) -> R:
@@ -54,6 +57,16 @@ def _stepping_back(nice: int, work: Callable[[], R]) -> R:
     if not done:
         sys.exit(1)  # the thread has said why
     return done[0]
+
+
+def _level() -> None:
+    """Bring threads that were made while it stepped back (of a network on all cores) to the others' priority.
+
+    Where the system lets a process do that: without the right to, they stay behind.
+    """
+    with contextlib.suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            os.setpriority(os.PRIO_PROCESS, int(thread), _NICE)
 
 
 if __name__ == "__main__":
