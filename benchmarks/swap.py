@@ -4,7 +4,8 @@
 
 Serves the shipped digits bundle, keeps `--clients` connections busy with OIP binary requests, and puts a new
 version into the repository again and again. Latencies are compared between the seconds before a swap and the
-time in which the new version loads and takes over; memory is that of the server and its executors.
+time in which the new version loads and takes over; what two seconds without a swap differ by, one after the
+other, is printed beside that. Memory is that of the server and its executors.
 """
 
 from __future__ import annotations
@@ -57,13 +58,21 @@ def memory(pid: int) -> float:
     return sum(each.memory_full_info().pss for each in (server, *server.children())) / 2**20
 
 
+def p99(seconds: list[float]) -> float:
+    """Seconds that 99 of 100 answers took at most."""
+    return float(np.percentile(seconds, 99))
+
+
 async def measure(repo: Path, server: subprocess.Popen[bytes], url: str, options: argparse.Namespace) -> None:
     """Swap, and print what was seen."""
     seen: list[tuple[float, float, str]] = []
     stop = asyncio.Event()
     loading = asyncio.ensure_future(load(url, options.clients, stop, seen))
     await asyncio.sleep(2)
+    all_before: list[float] = []
+    all_during: list[float] = []
     ratios: list[float] = []
+    without: list[float] = []
     sizes: list[float] = []
     took: list[float] = []
     first = Bundle.open(repo / "digits" / "1")
@@ -73,6 +82,8 @@ async def measure(repo: Path, server: subprocess.Popen[bytes], url: str, options
         await asyncio.to_thread(first.derive, made, {}, version=str(version))
         calm = time.perf_counter()
         await asyncio.sleep(CALM_SECONDS)
+        middle = time.perf_counter()
+        await asyncio.sleep(CALM_SECONDS)
         start = time.perf_counter()
         made.rename(repo / "digits" / str(version))
         while not any(answered == str(version) for _, _, answered in seen[-50:]):
@@ -81,17 +92,23 @@ async def measure(repo: Path, server: subprocess.Popen[bytes], url: str, options
             await asyncio.sleep(0.02)
         took.append(time.perf_counter() - start)
         await asyncio.sleep(0.5)  # the old one drains and ends
-        before = [seconds for when, seconds, _ in seen if calm <= when < start]
+        first_calm = [seconds for when, seconds, _ in seen if calm <= when < middle]
+        before = [seconds for when, seconds, _ in seen if middle <= when < start]
         during = [seconds for when, seconds, _ in seen if start <= when]
-        ratios.append(float(np.percentile(during, 99) / np.percentile(before, 99)))
+        ratios.append(p99(during) / p99(before))
+        without.append(p99(before) / p99(first_calm))
+        all_before += before
+        all_during += during
         sizes.append(memory(server.pid))
         seen.clear()
     stop.set()
     failed = await loading
     print(f"swaps                          {options.swaps}")
     print(f"failed requests                {failed}")
-    print(f"p99 during / before, median    {statistics.median(ratios):.2f}")
-    print(f"p99 during / before, worst     {max(ratios):.2f}")
+    print(f"p99 during / before, all       {p99(all_during) / p99(all_before):.2f}")
+    print(f"... of each swap, median       {statistics.median(ratios):.2f}")
+    print(f"... of each swap, worst        {max(ratios):.2f}")
+    print(f"... without a swap, worst      {max(without):.2f}")
     print(f"seconds to take over, median   {statistics.median(took):.1f}")
     early = statistics.median(sizes[1:6])
     print(f"memory after the last 5 / 2-6  {statistics.median(sizes[-5:]) / early:.3f}  ({early:.0f} MiB)")
