@@ -7,18 +7,22 @@ from pathlib import Path
 from .errors import NotFound, TooLarge
 
 
-def read_limited(path: Path, limit: int) -> bytes:
+def read_limited(path: Path | str, limit: int, called: str = "") -> bytes:
     """A file's bytes.
+
+    Args:
+        called: what the errors call it; by default its name without the folder.
 
     Raises:
         NotFound: it cannot be read. TooLarge: over `limit` bytes.
     """
+    called = called or Path(path).name
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
-        raise NotFound(f"cannot read {path.name!r}: {reason}") from problem
+        raise NotFound(f"cannot read {called!r}: {reason}") from problem
     if len(data) > limit:
-        raise TooLarge(f"{path.name} is over {limit} bytes")
+        raise TooLarge(f"{called} is over {limit} bytes")
     return data

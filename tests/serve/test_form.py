@@ -84,3 +84,8 @@ def test_a_body_full_of_boundaries_is_refused_before_it_is_parsed() -> None:
         slowly(body)
     with pytest.raises(InputError, match="more than 1024 parts"):
         asyncio.run(form_fields(body, Headers({"content-type": KIND.decode()})))
+
+
+def test_a_form_that_says_no_boundary_is_not_counted_by_its_dashes() -> None:
+    with pytest.raises(InputError, match="malformed"):
+        asyncio.run(multipart_item(b"--" * (MAX_PARTS + 2), Headers({"content-type": "multipart/form-data"})))

@@ -283,7 +283,7 @@ def _checked(outputs: dict[str, Array], rows: int) -> dict[str, Array]:
 
 
 def opened(told: str) -> Callable[[], None]:
-    """Load, and say so; what is returned answers until the other end of the socket is closed.
+    """Load; what is returned says so, and answers until the other end of the socket is closed.
 
     Args:
         told: a `Spec` as JSON.

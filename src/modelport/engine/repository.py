@@ -86,22 +86,15 @@ class Repository:
     async def rescan(self, *, swap: bool = True) -> None:
         """Look at the folder again: load what is new and wanted, unload what is not wanted any more."""
         async with self._lock:
-            if self.folder is not None:
-                # Before the bundles: what comes between the two is then seen as a change.
-                self._seen = await asyncio.to_thread(
-                    fingerprint, self.folder, unfinished(self.broken, self.entries())
-                )
+            # Before the bundles: what comes between the two is then seen as a change.
+            self._seen = await self._fingerprint()
             await self._read()
             # Every model for itself: a slow one does not keep the others waiting.
             await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
 
     async def changed(self) -> bool:
         """Whether the folder is another one than when it was read."""
-        if self.folder is None:
-            return False
-        return self._seen != await asyncio.to_thread(
-            fingerprint, self.folder, unfinished(self.broken, self.entries())
-        )
+        return self._seen != await self._fingerprint()
 
     async def close(self) -> None:
         """Finish what every model has taken and end its executors."""
@@ -253,6 +246,12 @@ class Repository:
         return [pid for entry in self.entries() if entry.model for pid in entry.model.pids()]
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    async def _fingerprint(self) -> Files:
+        """What tells the folder from another one; always the same where there is none."""
+        if self.folder is None:
+            return frozenset()
+        return await asyncio.to_thread(fingerprint, self.folder, unfinished(self.broken, self.entries()))
 
     async def _read(self) -> None:
         """Bring the entries up to date with what is on the disk."""

@@ -21,8 +21,8 @@ MAX_IR = 10
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 MAX_NAMED = 3
-EXPORT_AGAIN = "export it again: onnx.checker.check_model says what is wrong where it was exported"
 """Operators, and nodes of each, that a refusal names."""
+EXPORT_AGAIN = "export it again: onnx.checker.check_model says what is wrong where it was exported"
 
 
 def canonical(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..bundle.manifest import Decode
 from ..errors import InputError, NotFound, TooLarge, Unauthorized
+from ..files import read_limited
 from ..steps.decode import decode_image
 from .decoder import Decoder
 from .fetch import FETCH_SECONDS, content_type, fetch
@@ -172,14 +173,9 @@ def read_picture(name: str, limit: int) -> bytes:
     """
     if is_url(name):
         return fetch(name, limit)
+    if os.path.isdir(name):
+        raise InputError(f"{name} is a directory; expected a file")
     try:
-        if Path(name).is_dir():
-            raise InputError(f"{name} is a directory; expected a file")
-        with open(name, "rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise NotFound(f"cannot read {name!r}: {reason}") from problem
-    if len(data) > limit:
-        raise TooLarge(f"{name} is over {limit} bytes, the most this bundle decodes")
-    return data
+        return read_limited(name, limit, called=name)
+    except TooLarge as problem:
+        raise TooLarge(f"{name} is over {limit} bytes, the most this bundle decodes") from problem

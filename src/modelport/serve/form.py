@@ -90,8 +90,8 @@ def boundary_of(kind: bytes) -> bytes:
 
 
 def too_many_parts(body: bytes, boundary: bytes) -> bool:
-    """Whether a form's boundary occurs more often than `MAX_PARTS` parts need it."""
-    return body.count(b"--" + boundary) > MAX_PARTS + 1
+    """Whether a form's boundary occurs more often than `MAX_PARTS` parts need it; not where it has none."""
+    return boundary != b"" and body.count(b"--" + boundary) > MAX_PARTS + 1
 
 
 def _is_file(headers: list[tuple[bytes, bytes]]) -> bool:

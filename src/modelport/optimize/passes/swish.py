@@ -13,7 +13,7 @@ import onnx
 
 from ...tensors import Array
 from ..ranges import Range
-from ..rewriting import makers
+from ..rewriting import makers, taken
 
 STEPS = 255
 SHOWN = 0.25
@@ -36,14 +36,14 @@ def shown(
     """
     users = {each.name: {"the caller"} for each in network.graph.output}
     for node in network.graph.node:
-        for name in node.input:
+        for name in taken(node):
             users.setdefault(name, set()).add(node.output[0])
     cut = dict(ranges)
-    for taken, given, parts in _swishes(network, floats):
-        if taken in ranges and given in ranges and users[taken] == parts:
-            places = np.linspace(ranges[taken].low, ranges[taken].high, PLACES)
+    for source, given, parts in _swishes(network, floats):
+        if source in ranges and given in ranges and users[source] == parts:
+            places = np.linspace(ranges[source].low, ranges[source].high, PLACES)
             values = _hard(places) if parts == {given} else _swish(places)
-            cut[taken] = Range(_begin(places, values, ranges[given]), ranges[taken].high)
+            cut[source] = Range(_begin(places, values, ranges[given]), ranges[source].high)
     return cut
 
 
@@ -56,10 +56,10 @@ def _swishes(network: onnx.ModelProto, floats: Collection[str]) -> Iterator[tupl
         if node.op_type == "HardSwish":
             yield node.input[0], node.output[0], {node.output[0]}
         elif node.op_type == "Mul":
-            for taken, gate in (tuple(node.input), tuple(node.input)[::-1]):
-                source = made_by.get(gate)
-                if source is not None and source.op_type == "Sigmoid" and source.input[0] == taken:
-                    yield taken, node.output[0], {gate, node.output[0]}
+            for source, gate in (tuple(node.input), tuple(node.input)[::-1]):
+                maker = made_by.get(gate)
+                if maker is not None and maker.op_type == "Sigmoid" and maker.input[0] == source:
+                    yield source, node.output[0], {gate, node.output[0]}
 
 
 def _swish(x: Array) -> Array:
