@@ -228,6 +228,7 @@ PLACED: list[list[PreStep]] = [
     [Letterbox(64), Scale(divide=255), Layout("chw")],
     [Letterbox((48, 64), scaleup=False)],
     [Letterbox(64, center=False, rounding="down")],
+    [Letterbox(64, multiple=16)],
     [Resize(size=(40, 60))],
     [Resize(shorter=80, longest=133)],
     [Resize(longer=50)],

@@ -160,16 +160,20 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `size`: the network's picture, both sides or [height, width]. `anchors`: for each level, finest first, the
     width and height of its anchors in pixels, one after the other. `channels_last`: whether outputs of four
-    axes are [batch, rows, columns, anchors * (5 + classes)].
+    axes are [batch, rows, columns, anchors * (5 + classes)]. `strides`: pixels from one cell to the next, for
+    each level, of a network that takes pictures of several sizes; without them they follow from `size`.
     """
 
     name: ClassVar[str] = "yolov5_raw"
     size: Size
     anchors: tuple[tuple[float, ...], ...] = YOLOV5_ANCHORS
     channels_last: bool = False
+    strides: Strides | None = None
 
     def __post_init__(self) -> None:
         both_sides(self.size)
+        if self.strides is not None and len(self.strides) != len(self.anchors):
+            raise ValueError(f"{len(self.strides)} strides for the anchors of {len(self.anchors)} levels")
         if any(len(level) < 2 or len(level) % 2 for level in self.anchors):
             raise ValueError("`anchors` are pairs of width and height")
 
@@ -217,8 +221,9 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 for array, level in zip(whole, self.anchors, strict=True)
             ]
         rows, boxes, scores = [], [], []
-        for raw, level in zip(whole, self.anchors, strict=True):
-            stride = np.float32(both_sides(self.size)[0] // raw.shape[2])
+        strides = self.strides or [both_sides(self.size)[0] // raw.shape[2] for raw in whole]
+        for raw, level, pixels in zip(whole, self.anchors, strides, strict=True):
+            stride = np.float32(pixels)
             with np.errstate(over="ignore"):
                 sure = 1 / (1 + np.exp(-raw[..., 4]))
                 row, anchor, y, x = np.nonzero(sure > np.float32(self.score_threshold))
@@ -240,10 +245,10 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
         )
         if len(found) != len(self.anchors):
             raise UsageError(f"{self.name} has anchors for {len(self.anchors)} outputs, found {len(found)}")
-        pairs = zip(found, self.anchors, strict=True)
-        return [self._level(value, len(anchors) // 2) for value, anchors in pairs]
+        each = zip(found, self.anchors, self.strides or [None] * len(found), strict=True)
+        return [self._level(value, len(anchors) // 2, stride) for value, anchors, stride in each]
 
-    def _level(self, value: Value, anchors: int) -> Level:
+    def _level(self, value: Value, anchors: int, stride: int | None) -> Level:
         kind: type[Level] = Lines if len(value.shape) == 5 else Rows if self.channels_last else Planes
         first = 1 if kind is Rows else 2
         said, (rows, columns) = value.shape[3 if kind is Rows else 1], value.shape[first : first + 2]
@@ -254,11 +259,15 @@ class YoloV5Raw(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise UsageError(
                 f"{self.name}: {value.name!r} has {said} planes, which {anchors} anchors do not share"
             )
+        if stride is not None and kind is not Planes:
+            return kind(value, anchors, float(stride))
         if not isinstance(rows, int) or not isinstance(columns, int):
             raise UsageError(f"{self.name} needs outputs of known rows and columns; {value.name!r} is open")
         if height % rows or width % columns or height // rows != width // columns:
             raise UsageError(f"{self.name}: {rows} x {columns} cells do not divide {height} x {width} pixels")
-        return kind(value, anchors, rows, columns, float(height // rows))
+        if kind is Planes:
+            return Planes(value, anchors, float(height // rows), rows, columns)
+        return kind(value, anchors, float(height // rows))
 
 
 def grid(size: tuple[int, int], strides: Sequence[int], offset: float = 0.0) -> tuple[Array, Array]:

@@ -11,12 +11,10 @@ from .graph import Graph, Value
 
 
 class Level(msgspec.Struct, frozen=True):
-    """An output with the logits of a grid of `rows` x `columns` cells, `anchors` places in each."""
+    """An output with the logits of a grid of cells, `anchors` places in each."""
 
     value: Value
     anchors: int
-    rows: int
-    columns: int
     stride: float
     """Pixels from one cell to the next."""
 
@@ -42,6 +40,9 @@ class Lines(Level, frozen=True):
 class Planes(Level, frozen=True):
     """[batch, anchors * (5 + classes), rows, columns]: the numbers of a place lie a whole plane apart."""
 
+    rows: int
+    columns: int
+
     def over(self, graph: Graph, threshold: str) -> tuple[str, str, str]:
         op, i64 = graph.op, partial(graph.constant, dtype="int64")
         planes = self.value.shape[1]
@@ -66,7 +67,7 @@ class Rows(Level, frozen=True):
         op, i64 = graph.op, partial(graph.constant, dtype="int64")
         width = self.value.shape[3]
         assert isinstance(width, int)
-        shape = [0, self.rows, self.columns, self.anchors, width // self.anchors]
+        shape = [0, 0, 0, self.anchors, width // self.anchors]  # batch, rows and columns as they come
         whole = op("Reshape", self.value.name, i64(shape))
         place = _places(graph, column(graph, whole, 4, 4), threshold)
         ends = [op("Gather", place, i64(order), axis=1) for order in ([0, 3], [2, 1])]

@@ -224,7 +224,8 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
     `size`: the frame's sides, both or [height, width]. `fill`: the border's value in every channel.
     `kernel`: as in `resize`. `scaleup`: whether small pictures grow. `center`: whether the picture is in
     the middle or at the top left. `rounding`: how the picture's sides become whole numbers; "down" is what
-    YOLOX does.
+    YOLOX does. `multiple`: the frame is no larger than the picture in it needs, each side less by as many
+    whole times that many pixels as are empty (`auto` there, with its `stride`); 0 for the whole frame.
 
     r = min(h / H, w / W); the picture becomes round(H * r) x round(W * r), the rest is shared out with
     round(d / 2 - 0.1) above and left and round(d / 2 + 0.1) below and right; all in float64 with halves
@@ -239,9 +240,12 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
     scaleup: bool = True
     center: bool = True
     rounding: Literal["nearest", "down"] = "nearest"
+    multiple: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
 
     def __post_init__(self) -> None:
-        both_sides(self.size)
+        sides = both_sides(self.size)
+        if self.multiple and any(side % self.multiple for side in sides):
+            raise ValueError(f"`multiple` {self.multiple} does not divide {sides[0]} x {sides[1]}")
 
     def compile(self, graph: Graph, x: Value) -> Value:
         op, f64 = graph.op, partial(graph.constant, dtype="float64")
@@ -259,7 +263,8 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         none = graph.constant([0], "int64")
         pads = op("Concat", *before, none, *after, none, axis=0)
         framed = op("Pad", inside.name, pads, graph.constant(self.fill, "uint8"))
-        return Value(framed, "uint8", (*both_sides(self.size), x.shape[2]))
+        sides = ("rows", "columns") if self.multiple else both_sides(self.size)
+        return Value(framed, "uint8", (*sides, x.shape[2]))
 
     def compile_placement(self, graph: Graph, x: Value) -> tuple[str, str, str, str]:
         """Scale of x and y, and the column and row where the picture begins: float64[1] each."""
@@ -292,6 +297,8 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         made = op("Mul", graph.cast(graph.size(x, axis), "float64"), ratio)
         size = op("Max", op("Round" if self.rounding == "nearest" else "Floor", made), f64([1.0]))
         margin = op("Sub", f64([float(both_sides(self.size)[axis])]), size)
+        if self.multiple:
+            margin = op("Mod", margin, f64([float(self.multiple)]), fmod=1)
         if not self.center:
             return size, margin, f64([0.0])
         margin = op("Mul", margin, f64([0.5]))
@@ -301,20 +308,29 @@ class Letterbox(PreStep, frozen=True, forbid_unknown_fields=True):
         height, width, top, left = self.placement(x.shape[0], x.shape[1])
         if x.shape[:2] != (height, width):
             x = resize_reference(x, height, width, self.kernel)
-        framed = np.full((*both_sides(self.size), x.shape[2]), self.fill, np.uint8)
+        framed = np.full((*self.frame(height, width), x.shape[2]), self.fill, np.uint8)
         framed[top : top + height, left : left + width] = x
         return framed
 
     def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The inner height and width and the rows above and columns left of a `height` x `width` picture."""
-        h, w = both_sides(self.size)
         ratio = self._ratio_of(height, width)
         whole = round if self.rounding == "nearest" else math.floor
         inner_height, inner_width = max(1, whole(height * ratio)), max(1, whole(width * ratio))
         if not self.center:
             return inner_height, inner_width, 0, 0
+        h, w = self.frame(inner_height, inner_width)
         top, left = (round((side - inner) / 2 - 0.1) for side, inner in ((h, inner_height), (w, inner_width)))
         return inner_height, inner_width, top, left
+
+    def frame(self, inner_height: int, inner_width: int) -> tuple[int, int]:
+        """Height and width of what a picture of these sides is framed to."""
+        sides = both_sides(self.size)
+        if not self.multiple:
+            return sides
+        inner = inner_height, inner_width
+        height, width = (own + (side - own) % self.multiple for own, side in zip(inner, sides, strict=True))
+        return height, width
 
     def _ratio_of(self, height: int, width: int) -> float:
         h, w = both_sides(self.size)
