@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,19 @@ def test_every_column_is_counted() -> None:
     item[..., 3] *= 100
     found = ranges(graph([node("Identity", "x", "y")], ["x"], ["y"]), "percentile", calibration(item))
     assert 99 < found["y"].high <= 100
+
+
+def test_items_are_not_copied_all_at_once() -> None:
+    data = calibration(*np.random.default_rng(0).normal(0, 1, (64, 4, 128, 128)))
+    assert [len(group) for group in data.groups(24)] == [24, 24, 16]
+    assert data.groups(24)[2][15] is data.prepared[63]
+    tracemalloc.start()
+    try:
+        ranges(graph([node("Identity", "x", "y")], ["x"], ["y"]), "percentile", data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < sum(item["x"].nbytes for item in data.prepared) / 2
 
 
 def test_a_range_without_end_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,18 @@ class Calibration(msgspec.Struct, frozen=True, eq=False):
     ranges: dict[tuple[str, str], Any] = msgspec.field(default_factory=dict)
     """By a network's digest and a calibrator's name: what was measured already."""
 
+    def groups(self, rows: int) -> list[list[dict[str, Array]]]:
+        """The prepared items of each batch: of the same shapes, at most so many; nothing is copied."""
+        found: list[list[dict[str, Array]]] = []
+        for item in self.prepared:
+            if not found or len(found[-1]) == rows or _shapes(item) != _shapes(found[-1][0]):
+                found.append([])
+            found[-1].append(item)
+        return found
+
     def batches(self, rows: int) -> Iterator[Tensors]:
         """The prepared items in batches of the same shapes, of at most so many rows."""
-        waiting: list[dict[str, Array]] = []
-        for item in self.prepared:
-            if waiting and (len(waiting) == rows or _shapes(item) != _shapes(waiting[0])):
-                yield _stacked(waiting)
-                waiting = []
-            waiting.append(item)
-        if waiting:
-            yield _stacked(waiting)
+        return map(stacked, self.groups(rows))
 
 
 def read_calibration(bundle: Bundle, data: Path, *, most: int = MOST) -> Calibration:
@@ -89,5 +91,6 @@ def _shapes(item: Tensors) -> list[tuple[int, ...]]:
     return [item[name].shape for name in sorted(item)]
 
 
-def _stacked(items: list[dict[str, Array]]) -> Tensors:
+def stacked(items: Sequence[dict[str, Array]]) -> Tensors:
+    """One batch of items of the same shapes, a row each."""
     return {name: np.stack([item[name] for item in items]) for name in items[0]}

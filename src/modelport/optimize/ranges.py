@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -21,11 +21,13 @@ from ..engine.settings import usable_cores
 from ..runtimes.onnxruntime import OnnxRuntime
 from ..runtimes.session import Session
 from ..sampling import evenly
-from ..tensors import Array, Tensors
-from .calibration import Calibration
+from ..tensors import Array
+from .calibration import Calibration, stacked
 from .rewriting import copied, makers
 
 Calibrator = Literal["minmax", "entropy", "percentile"]
+_Group = list[dict[str, Array]]
+"""Prepared items that are run as one batch."""
 
 NUMBERS = 1 << 30
 """Looked at for the extremes; of a large network fewer items."""
@@ -104,22 +106,22 @@ def _seen(
 ) -> dict[str, _Seen]:
     names = _values(network)
     session = watched(network, names)
-    batches = list(_batches(calibration, rows))
+    # Put together when they are run: all batches at once would be a second copy of the items.
+    groups = calibration.groups(rows)
     try:
-        seen = known or _extremes(session, batches, set(names))
+        seen = known or _extremes(session, groups, rows, set(names))
         if counted:
-            _count(session, batches, seen)
+            _count(session, groups, rows, seen)
     finally:
         session.close()
     return seen
 
 
-def _extremes(session: Session, batches: list[Tensors], names: set[str]) -> dict[str, _Seen]:
+def _extremes(session: Session, groups: list[_Group], rows: int, names: set[str]) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
-    first = _floats({**batches[0], **session.run(batches[0])}, names)
-    size = sum(array.size for array in first.values())
-    for batch in evenly(batches, max(LEAST_ITEMS, NUMBERS // max(1, size))):
-        for name, array in _floats({**batch, **session.run(batch)}, names).items():
+    size = sum(array.size for array in _numbers(session, groups[0], rows, names).values())
+    for group in evenly(groups, max(LEAST_ITEMS, NUMBERS // max(1, size))):
+        for name, array in _numbers(session, group, rows, names).items():
             low, high = float(array.min()), float(array.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise NotFinite(f"{name} is infinite, or no number, on some item")
@@ -128,11 +130,11 @@ def _extremes(session: Session, batches: list[Tensors], names: set[str]) -> dict
     return seen
 
 
-def _count(session: Session, batches: list[Tensors], seen: dict[str, _Seen]) -> None:
+def _count(session: Session, groups: list[_Group], rows: int, seen: dict[str, _Seen]) -> None:
     for own in seen.values():
         own.counts = np.zeros(BINS)
-    for batch in evenly(batches, COUNTED_ITEMS):
-        for name, array in _floats({**batch, **session.run(batch)}, set(seen)).items():
+    for group in evenly(groups, COUNTED_ITEMS):
+        for name, array in _numbers(session, group, rows, set(seen)).items():
             own, flat = seen[name], array.ravel()
             picked = np.abs(flat[:: _stride(len(flat))]).astype(np.float64)
             places = picked * (BINS / own.reach) if own.reach else np.zeros(len(picked))
@@ -228,16 +230,11 @@ def rows_of(network: onnx.ModelProto) -> int:
     return int(dims[0].dim_value) or 1 if dims else 1
 
 
-def _batches(calibration: Calibration, rows: int) -> Iterator[Tensors]:
-    """The prepared items in batches of `rows`, the last one filled up with its own first ones."""
-    for batch in calibration.batches(rows):
-        size = len(next(iter(batch.values())))
-        yield {name: array[np.arange(rows) % size] for name, array in batch.items()}
-
-
-def _floats(values: Tensors, names: set[str]) -> dict[str, Array]:
+def _numbers(session: Session, group: _Group, rows: int, names: set[str]) -> dict[str, Array]:
+    """The float values of one run, of a batch of `rows` that is filled up with its own first items."""
+    batch = stacked([group[place % len(group)] for place in range(rows)])
     return {
         name: array
-        for name, array in values.items()
+        for name, array in {**batch, **session.run(batch)}.items()
         if name in names and array.size and array.dtype == np.float32
     }
