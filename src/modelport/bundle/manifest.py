@@ -33,6 +33,7 @@ Colour = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Least = Annotated[int, msgspec.Meta(ge=8)]
 Setting = bool | int | float | str
 """What a runtime's setting may be."""
 
@@ -187,6 +188,14 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     post: FilePath | None = None
     """The graph that makes answers of this form's outputs, where they are not those of `net`; its outputs and
     options are those of `graphs.post`."""
+    pre: FilePath | None = None
+    """The graph that prepares items for this form, where it is not that of `net`; it takes and gives the
+    tensors of `graphs.pre`, perhaps of other sizes."""
+    prepares: tuple[dict[str, dict[str, Any]], ...] = ()
+    """The steps as data, from which this form's own `pre` was compiled."""
+    reduced: tuple[Least, Least] | None = None
+    """JPEG pictures are decoded at an eighth, a quarter or a half of their sides, the least that leaves this
+    [height, width]; None decodes them whole."""
 
     @property
     def batch(self) -> int:

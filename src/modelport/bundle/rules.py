@@ -40,6 +40,7 @@ def check_manifest(manifest: Manifest) -> None:
         if name not in manifest.files:
             raise BundleError(f"{name!r} is used but not among the bundle's files", at=at)
     _check_once("$.variants", (variant.name for variant in manifest.variants))
+    _check_reduced(manifest)
     if manifest.golden is not None:
         _check_once("$.golden.cases", (case.name for case in manifest.golden.cases))
     _check_functions(manifest)
@@ -57,6 +58,20 @@ def _check_functions(manifest: Manifest) -> None:
                 f"{graph.function!r} of {graph.file!r}: only `net` may be a Python function, of a .py file",
                 at=f"$.graphs.{kind}.function",
             )
+
+
+def _check_reduced(manifest: Manifest) -> None:
+    """Only pictures are decoded at a fraction of their sides, and only where no answer is in their pixels."""
+    taken = {spec.name for spec in manifest.graphs.net.signature.inputs}
+    carried = [spec.name for spec in manifest.graphs.pre.signature.outputs if spec.name not in taken]
+    for index, variant in enumerate(manifest.variants):
+        if variant.reduced is None or (manifest.decode.kind == "image" and not carried):
+            continue
+        what = f"`pre` carries {carried[0]!r} of the whole one" if carried else "the bundle takes no pictures"
+        raise BundleError(
+            f"variant {variant.name!r} has pictures decoded at a fraction of their sides, and {what}",
+            at=f"$.variants[{index}].reduced",
+        )
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -126,6 +141,8 @@ def references(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield f"$.variants[{index}].file", variant.file
         if variant.post is not None:
             yield f"$.variants[{index}].post", variant.post
+        if variant.pre is not None:
+            yield f"$.variants[{index}].pre", variant.pre
     for index, case in enumerate(manifest.golden.cases if manifest.golden else ()):
         yield f"$.golden.cases[{index}].input", case.input
         yield f"$.golden.cases[{index}].taps", case.taps

@@ -21,7 +21,7 @@ def check_signature(
     Args:
         sides: what is looked at; of a form with a `post` of its own, what is between the two is its own.
         given: what the graph before this one gives for one item: a size in it may be written into this graph
-            where the manifest leaves the axis free.
+            where the manifest leaves the axis free, and an axis that it leaves free may be free in this one.
 
     Raises:
         BundleError: a name, datatype or input dimension differs.
@@ -41,11 +41,18 @@ def check_signature(
     for want, have in inputs:
         made = sizes.get(want.name, ())
         alike = len(want.shape) == len(have.shape) and all(
-            a == b or (isinstance(a, str) and (isinstance(b, str) or made[axis : axis + 1] == (b,)))
+            a == b or (isinstance(a, str) and isinstance(b, str)) or _follows(a, b, made[axis : axis + 1])
             for axis, (a, b) in enumerate(zip(want.shape, have.shape, strict=True))
         )
         if not alike:
             raise BundleError(f"the manifest's input is {want}, the graph's {have}", at=info.file)
+
+
+def _follows(said: int | str, have: int | str, made: tuple[object, ...]) -> bool:
+    """Whether an axis is otherwise than the manifest says because what is given to it is."""
+    if isinstance(said, str):
+        return made == (have,)
+    return isinstance(have, str) and bool(made) and isinstance(made[0], str)
 
 
 def check_offered(info: GraphInfo, session: Session, offered: Sequence[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,12 @@ class Form(msgspec.Struct, frozen=True):
     """Values of the graph that it ends in; its own outputs where none are named."""
     post: str | None = None
     """The graph that makes answers of its outputs, where they are not those of the network as packed."""
+    pre: str | None = None
+    """The graph that prepares items for it, where that is another one."""
+    prepares: tuple[dict[str, dict[str, Any]], ...] = ()
+    """The steps of that graph."""
+    reduced: tuple[int, int] | None = None
+    """The least height and width at which a JPEG may be decoded; whole where there is none."""
 
 
 def form_of(
@@ -63,7 +70,17 @@ def form_of(
     own = runtime in (None, found.runtime)
     if settings is None:
         settings = found.settings if own else {}
-    return Form(found.name, found.file, runtime or found.runtime, settings, found.outputs, found.post)
+    return Form(
+        found.name,
+        found.file,
+        runtime or found.runtime,
+        settings,
+        found.outputs,
+        found.post,
+        pre=found.pre,
+        prepares=found.prepares,
+        reduced=found.reduced,
+    )
 
 
 def check_runtime(bundle: Bundle, runtime: str | None) -> None:

@@ -69,7 +69,8 @@ class Pipeline:
         graphs = bundle.manifest.graphs
         taken = {spec.name for spec in graphs.net.signature.inputs}
         self._carried = tuple(spec.name for spec in graphs.pre.signature.outputs if spec.name not in taken)
-        self._steps = parse_steps(bundle.manifest.steps.pre, PRE_STEPS, "$.steps.pre")
+        said = bundle.manifest.steps.pre if form.pre is None else form.prepares
+        self._steps = parse_steps(said, PRE_STEPS, "$.steps.pre")
         prepared = bundle.manifest.graphs.pre.signature.outputs[0].name
         decode, taken_first = bundle.manifest.decode, graphs.pre.signature.inputs
         self._lowering = Lowering.of(self._steps, prepared) if lowered else None
@@ -136,7 +137,8 @@ class Pipeline:
                     raise BundleError(problem.message, at=info.file, hint=problem.hint) from problem
                 opened.callback(session.close)
                 sides = _SHARED[kind] if form.post else ("input", "output")
-                given = graphs.pre.signature.outputs if kind == "net" else ()
+                made = sessions[0].signature if form.pre and sessions else graphs.pre.signature
+                given = made.outputs if kind == "net" else ()
                 check_signature(info, session, sides, given)
                 check_offered(info, session, offered if kind == "post" else [])
                 sessions.append(session)
@@ -167,12 +169,14 @@ class Pipeline:
         or its tokens. Where the bundle takes tensors: a .npy (for a network with one input), a .npz, or JSON
         `{"inputs": {"name": [[…]]}}`, without a batch axis.
 
+        A JPEG is decoded at a fraction of its sides where the form says so.
+
         Raises:
             InputError, TooLarge, UnsupportedMedia: the bytes are not such an item.
         """
         decode = self.bundle.manifest.decode
         if decode.kind == "image":
-            return {"image": decode_image(data, decode)}
+            return {"image": decode_image(data, decode, self.form.reduced)}
         if decode.kind == "table":
             return decode_row(data, decode, self.bundle.manifest.columns)
         if decode.kind == "text":
@@ -388,4 +392,6 @@ def graph_of(bundle: Bundle, kind: Literal["pre", "net", "post"], form: Form) ->
             raise BundleError(f"variant {form.variant!r}: {problem}", at=form.file) from problem
     if kind == "post" and form.post is not None:
         return bundle.read_onnx(form.post)
+    if kind == "pre" and form.pre is not None:
+        return bundle.read_onnx(form.pre)
     return bundle.graph(kind)

@@ -58,6 +58,8 @@ _DAMAGED = (
     Warning,
 )
 
+DIVISORS = (8, 4, 2)
+"""Of a JPEG's sides: the other fractions that libjpeg has are slower than the whole, for want of SIMD."""
 _BLOCK_PIXELS = 1 << 18
 _ORIENTATION = 0x0112  # TIFF 6.0, tag 274; EXIF 2.3, 4.6.4
 _TURNS = {
@@ -72,12 +74,15 @@ _TURNS = {
 _SIDEWAYS = (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
 
 
-def decode_image(data: bytes, decode: Decode) -> Array:
+def decode_image(data: bytes, decode: Decode, reduced: tuple[int, int] | None = None) -> Array:
     """The picture in `data`, in RGB: uint8 [height, width, 3], contiguous.
 
     Args:
         data: the whole file, in one of `FORMATS`.
-        decode: the limits, and the background behind transparent pixels.
+        decode: the limits, which are held against the whole picture, and the background behind transparent
+            pixels.
+        reduced: the least height and width of a JPEG that may be decoded at a fraction of its sides, see
+            `reduction`; None for every picture whole.
 
     Raises:
         InputError: no bytes, or the file is damaged or cut short.
@@ -95,7 +100,7 @@ def decode_image(data: bytes, decode: Decode) -> Array:
             _check_size(_webp_size(data), decode)
         image = opener(BytesIO(data))
         _check_size(image.size, decode)
-        pixels = turbo.decode(data, image, _turn(image, kind)) if kind == "JPEG" else None
+        pixels = _jpeg(data, image, reduced) if kind == "JPEG" else None
         if pixels is None:
             image.load()
             pixels = _pixels(_turned(image, kind), kind, decode.background)
@@ -110,6 +115,35 @@ def decode_image(data: bytes, decode: Decode) -> Array:
             hint="does it open in a picture viewer? Then save it again as PNG",
         ) from problem
     return np.ascontiguousarray(pixels)
+
+
+def reduction(height: int, width: int, least: tuple[int, int]) -> int:
+    """By how much a JPEG's sides are divided, rounded up: 8, 4 or 2, the most that leaves `least`, or 1.
+
+    libjpeg's inverse DCT makes 4, 2 or 1 pixels of 8 itself (`scale_num`/`scale_denom` in libjpeg.txt): what
+    is left out is never computed.
+
+    Args:
+        height, width: of the whole picture, upright.
+        least: height and width that must be left.
+    """
+    for divisor in DIVISORS:
+        if -(-height // divisor) >= least[0] and -(-width // divisor) >= least[1]:
+            return divisor
+    return 1
+
+
+def _jpeg(data: bytes, image: ImageFile.ImageFile, reduced: tuple[int, int] | None) -> Array | None:
+    """A JPEG's pixels, upright; None where Pillow decodes it, which then knows at which size."""
+    turn = _turn(image, "JPEG")
+    divisor = 1
+    if reduced is not None:
+        width, height = image.size
+        divisor = reduction(height, width, reduced[::-1] if turn in _SIDEWAYS else reduced)
+    pixels = turbo.decode(data, image, turn, divisor)
+    if pixels is None and divisor > 1:
+        image.draft(image.mode, (image.width // divisor, image.height // divisor))
+    return pixels
 
 
 def picture_size(data: bytes, decode: Decode) -> tuple[int, int]:

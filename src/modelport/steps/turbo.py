@@ -27,12 +27,13 @@ _FLIPS: dict[Image.Transpose, Callable[[Array], Array]] = {
 }
 
 
-def decode(data: bytes, image: Image.Image, turn: Image.Transpose | None) -> Array | None:
+def decode(data: bytes, image: Image.Image, turn: Image.Transpose | None, divisor: int = 1) -> Array | None:
     """The picture's pixels, uint8 [height, width, 3], turned upright; None where Pillow has to do it.
 
     Args:
         data: the JPEG file.
         image: the same, opened by Pillow and not loaded: its size and mode have been judged.
+        divisor: 1, or what the sides are divided by, rounded up: 2, 4 or 8; they are at least 8 then.
     """
     turbo = _simplejpeg()
     if turbo is None or image.mode != "RGB":
@@ -41,10 +42,18 @@ def decode(data: bytes, image: Image.Image, turn: Image.Transpose | None) -> Arr
         _, _, space, _ = turbo.decode_jpeg_header(data)
         if space != "YCbCr":
             return None
-        pixels: Array = turbo.decode_jpeg(data, "RGB")
+        pixels: Array = turbo.decode_jpeg(data, "RGB", **_sides(image.size, divisor))
     except ValueError:
         return None
     return pixels if turn is None else _FLIPS[turn](pixels)
+
+
+def _sides(size: tuple[int, int], divisor: int) -> dict[str, int]:
+    """What makes `decode_jpeg` take this fraction: the least one that leaves the sides that it gives."""
+    if divisor == 1:
+        return {}
+    width, height = (-(-side // divisor) for side in size)
+    return {"min_height": height, "min_width": width}
 
 
 @cache

@@ -81,7 +81,7 @@ class Graphs(msgspec.Struct, frozen=True, eq=False):
         net = graph_of(bundle, "net", form)
         kinds = {node.op_type for node in onnx.load_model_from_string(net).graph.node}
         eight_bit = any(kind.startswith(_EIGHT_BIT) for kind in kinds)
-        return cls(bundle, bundle.graph("pre"), net, post, taken, level, settings, eight_bit)
+        return cls(bundle, graph_of(bundle, "pre", form), net, post, taken, level, settings, eight_bit)
 
     def jobs(self, case: Case, first: int) -> list[Job]:
         """One for each of `STAGES`; `first` is the number of the first of them."""
