@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.bundle.manifest import File, Golden, GoldenCase, Manifest, Variant
+from modelport.bundle.manifest import Decode, File, Golden, GoldenCase, Manifest, Variant
 from modelport.bundle.rules import check_manifest, check_names, name_fault, parents, references
 from modelport.errors import BundleError
 from modelport.tensors import Signature, TensorSpec
@@ -140,6 +140,20 @@ def test_two_variants_of_one_name(manifest: Manifest) -> None:
     variants = (Variant("int8", "net.int8.onnx"), Variant("int8", "net.onnx"))
     message = refusal(msgspec.structs.replace(manifest, variants=variants))
     assert message == "the name 'int8' stands twice at `$.variants`"
+
+
+def test_only_pictures_that_answers_do_not_lie_in_are_reduced(manifest: Manifest) -> None:
+    variants = (Variant("half", "net.onnx", reduced=(64, 48)),)
+    good = msgspec.structs.replace(manifest, variants=variants)
+    check_manifest(good)
+    message = refusal(msgspec.structs.replace(good, decode=Decode("tensors")))
+    assert message.endswith("sides, and the bundle takes no pictures at `$.variants[0].reduced`")
+    place = TensorSpec("placement", "float64", (4,))
+    before, after = manifest.graphs.pre.signature, manifest.graphs.post.signature
+    carrying = with_graph(good, "pre", signature=Signature(before.inputs, (*before.outputs, place)))
+    taken = TensorSpec("placement", "float64", ("batch", 4))
+    carrying = with_graph(carrying, "post", signature=Signature((*after.inputs, taken), after.outputs))
+    assert "`pre` carries 'placement' of the whole one" in refusal(carrying)
 
 
 def test_two_golden_cases_of_one_name(manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ import pytest
 from onnx import parser
 from PIL import Image
 
-from modelport.bundle.manifest import Decode
+from modelport.bundle.manifest import Decode, Variant
 from modelport.bundle.store import Bundle
 from modelport.errors import BundleError, InputError, TooLarge, Unsupported, UnsupportedMedia
 from modelport.importers.pack import pack
@@ -22,6 +22,7 @@ from modelport.runtimes.pipeline import Pipeline, decode_tensors
 from modelport.steps.compile import PRE_STEPS, check_growth
 from modelport.steps.step import parse_steps
 from modelport.tensors import Array, TensorSpec, array_of_json
+from modelport.verify.replay import replay
 
 from ..colours import LABELS, RECIPE, write_network
 from ..importers.networks import CLASSES, convnet, leaking
@@ -51,11 +52,15 @@ def two_inputs(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return pack(network, out=tmp_path_factory.mktemp("repo"), name="two", recipe="raw")
 
 
-def png(height: int, width: int, seed: int = 0) -> bytes:
+def picture(kind: str, height: int, width: int, seed: int = 0) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
+
+
+def png(height: int, width: int, seed: int = 0) -> bytes:
+    return picture("PNG", height, width, seed)
 
 
 def test_the_stages_make_the_whole(classifier: Bundle) -> None:
@@ -73,6 +78,22 @@ def test_the_stages_make_the_whole(classifier: Bundle) -> None:
         assert answer[name].tolist() == by_hand[name][0].tolist()
     assert answer["scores"].tolist() == sorted(answer["scores"].tolist(), reverse=True)
     assert answer["labels"].tolist() == [f"class {n}" for n in answer["indices"]]
+
+
+def test_a_form_may_have_jpegs_reduced(classifier: Bundle, tmp_path: Path) -> None:
+    half = Variant("half", classifier.manifest.graphs.net.file, reduced=(96, 96), chosen=True)
+    bundle = classifier.derive(tmp_path / "b", {}, version="2", variants=(half,))
+    photo = picture("JPEG", 200, 301)
+    with Pipeline.open(bundle) as pipeline, Pipeline.open(bundle, variant="") as packed:
+        decoded = pipeline.decode(photo)
+        assert decoded["image"].shape == (100, 151, 3)
+        assert pipeline.pre(decoded)["input"].shape == (3, 32, 32)
+        assert pipeline.decode(png(200, 301))["image"].shape == (200, 301, 3)
+        assert packed.decode(photo)["image"].shape == (200, 301, 3)
+        # Golden cases are of whole pictures: where these are compared, the others are not.
+        report = replay(pipeline)
+    assert report.ok
+    assert report.taps.keys() == {"pre", "post"}
 
 
 def test_many_items_give_what_each_gives(classifier: Bundle) -> None:

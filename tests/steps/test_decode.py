@@ -302,3 +302,38 @@ def test_random_damage_gives_a_picture_or_a_clean_error(kind: str) -> None:
         except ModelportError as problem:
             outcomes.add(type(problem).__name__)
     assert "InputError" in outcomes
+
+
+@pytest.mark.parametrize(
+    ("least", "shape"),
+    [
+        ((101, 50), (101, 151)),  # half the sides, rounded up
+        ((102, 8), (201, 301)),  # one row too few
+        ((8, 152), (201, 301)),
+        ((51, 76), (51, 76)),
+        ((26, 38), (26, 38)),
+        ((8, 8), (26, 38)),  # an eighth is the least that there is
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_its_sides_allow(least: tuple[int, int], shape: tuple[int, int]) -> None:
+    smooth = Image.fromarray(SMOOTH).resize((301, 201))
+    data = encoded(smooth, "JPEG", quality=95)
+    pixels = decode_image(data, LIMITS, least)
+    assert pixels.shape[:2] == shape
+    by_box = np.asarray(Image.fromarray(decoded(data)).resize(shape[::-1], Image.Resampling.BOX))
+    assert np.abs(pixels.astype(int) - by_box).mean() < 2
+
+
+def test_the_least_sides_are_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(SMOOTH).resize((300, 200)), "JPEG", exif=exif.tobytes())
+    assert decode_image(data, LIMITS, (150, 100)).shape == (150, 100, 3)
+    assert decode_image(data, LIMITS, (100, 150)).shape == (300, 200, 3)
+
+
+def test_other_formats_stay_whole_and_limits_are_of_the_whole_picture() -> None:
+    whole = Image.fromarray(SMOOTH).resize((300, 200))
+    assert decode_image(encoded(whole, "PNG"), LIMITS, (8, 8)).shape == (200, 300, 3)
+    with pytest.raises(TooLarge, match="300 x 200"):
+        decode_image(encoded(whole, "JPEG"), Decode(max_pixels=59_999), (8, 8))

@@ -75,3 +75,38 @@ def test_damage_is_told_as_ever() -> None:
     data = saved(photo(200, 200, 1))
     with pytest.raises(InputError, match="cut short"):
         decode_image(data[: len(data) // 2], Decode())
+
+
+UPRIGHT, ON_ITS_SIDE = 1, 6
+BESIDE_RGB = [{"mode": "L"}, {"mode": "CMYK"}]
+
+
+@pytest.mark.parametrize("divisor", [2, 4, 8])
+@pytest.mark.parametrize("turn", [UPRIGHT, ON_ITS_SIDE])
+@pytest.mark.parametrize(
+    "how",
+    [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, *BESIDE_RGB],
+    ids=str,
+)
+def test_a_fraction_has_pillows_bytes_too(
+    how: dict[str, Any], turn: int, divisor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for width, height in [(64, 72), (65, 127), (201, 150)]:
+        mode = how.get("mode", "RGB")
+        options = {name: value for name, value in how.items() if name != "mode"}
+        data = saved(photo(width, height, 5).convert(mode), exif=exif.tobytes(), **options)
+        whole = (height, width) if turn == UPRIGHT else (width, height)
+        least = (-(-whole[0] // divisor), -(-whole[1] // divisor))
+        pixels = decode_image(data, Decode(), least)
+        assert pixels.shape[:2] == least and pixels.flags.c_contiguous
+        with monkeypatch.context() as patch:
+            patch.setattr(turbo, "_simplejpeg", lambda: None)
+            assert np.array_equal(pixels, decode_image(data, Decode(), least))
+
+
+def test_damage_is_told_at_a_fraction_too() -> None:
+    data = saved(photo(200, 200, 1))
+    with pytest.raises(InputError, match="cut short"):
+        decode_image(data[: len(data) // 2], Decode(), (8, 8))
