@@ -1,4 +1,4 @@
-"""Why is an 8-bit network not faster? What ONNX Runtime made of it says: which layers stayed in float."""
+"""Why is an 8-bit network not faster? What the runtime made of it says: which layers stayed in float."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Sequence
 
 import msgspec
 import onnx
+from onnx import TensorProto
 
-from ..runtimes.session import DEFAULTS
+from ..errors import ModelportError
+from ..runtimes.form import DEFAULT, form_of
+from ..runtimes.machine import machine_class
+from ..runtimes.session import DEFAULTS, Settings
+from .bench.operators import profile
+from .bench.origins import shown
+from .bench.outcome import Operator
+from .candidate import Candidate, NotApplicable
 from .passes.offline import rewritten
 from .tail import LAYERS
 
@@ -21,12 +29,18 @@ INTEGER = (
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
+WEIGHTS = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
+"""Which of an operator's inputs they are."""
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+OPENVINO = "openvino"
+OPENVINO_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+EIGHT, BRAIN = "_i8", "_bf16"
+"""What the names of OpenVINO's kernels end in."""
 SHOWN = 5
 
 
 class Fused(msgspec.Struct, frozen=True):
-    """The network as ONNX Runtime runs it on this machine."""
+    """The network as a runtime runs it on this machine."""
 
     integer: int
     """Layers that compute in 8 bits."""
@@ -34,32 +48,59 @@ class Fused(msgspec.Struct, frozen=True):
     """Layers that compute in float."""
     pairs: int
     """QuantizeLinear and DequantizeLinear nodes that were left over, each a pass through memory."""
-    casts: int
+    casts: int = 0
     converted: tuple[str, ...] = ()
     """The values that are converted there."""
+    bfloat16: int = 0
+    """Layers that compute in bfloat16."""
+    unsigned: int = 0
+    """Layers in 8 bits whose weights have no sign, on a processor with VNNI."""
+    share: float | None = None
+    """Of the network's time that the conversions take, where the runtime says so."""
 
     def sentence(self) -> str:
-        """What it comes to, for people; empty where nothing is in 8 bits and nothing is converted."""
+        """What it comes to, for people; empty where all is in float32 and nothing is converted."""
         said = []
+        layers = self.integer + self.bfloat16 + len(self.floating)
         if self.integer or self.pairs:
-            said.append(f"{self.integer} of {self.integer + len(self.floating)} layers run in 8 bits")
-            if self.floating:
-                said.append(f"in float stayed {_listed(self.floating)}")
-            if self.pairs:
-                of = f" ({_listed(self.converted)})" if self.converted else ""
-                said.append(f"{self.pairs} conversions between float and 8 bits did not fuse{of}")
+            said.append(f"{self.integer} of {layers} layers run in 8 bits")
+        if self.bfloat16:
+            said.append(f"{self.bfloat16} of {layers} layers run in bfloat16")
+        if said and self.floating:
+            said.append(f"in float stayed {_listed(self.floating)}")
+        if self.unsigned:
+            said.append(f"{self.unsigned} have weights without sign, which VNNI does not multiply")
+        if self.pairs:
+            of = f" ({_listed(self.converted)})" if self.converted else ""
+            time = "" if self.share is None else f", {self.share:.0%} of its time"
+            many = "1 conversion" if self.pairs == 1 else f"{self.pairs} conversions"
+            said.append(f"{many} between float and 8 bits did not fuse{of}{time}")
         if self.casts:
-            said.append(f"{self.casts} casts between float16 and float32 run")
+            said.append(f"{self.casts} cast{'s' if self.casts > 1 else ''} between float16 and float32 run")
         return "; ".join(said)
 
 
-def fused(network: bytes) -> Fused:
+def explained(candidate: Candidate, item: bytes) -> str:
+    """What the candidate's runtime makes of its network here, in a sentence; empty where it does not say.
+
+    Args:
+        item: an encoded one, which OpenVINO is asked about.
+    """
+    try:
+        if candidate.runtime == DEFAULT:
+            return fused(candidate.bundle.graph("net"), candidate.settings).sentence()
+        return fused_in_openvino(candidate, item).sentence() if candidate.runtime == OPENVINO else ""
+    except (ModelportError, NotApplicable):
+        return ""
+
+
+def fused(network: bytes, settings: Settings = DEFAULTS) -> Fused:
     """What this machine's ONNX Runtime makes of a network when it loads it.
 
     Raises:
         NotApplicable: it does not take it.
     """
-    graph = rewritten(onnx.load_model_from_string(network), DEFAULTS).graph
+    graph = rewritten(onnx.load_model_from_string(network), settings).graph
     kinds = Counter(node.op_type for node in graph.node)
     return Fused(
         integer=sum(kinds[kind] for kind in INTEGER),
@@ -73,6 +114,45 @@ def fused(network: bytes) -> Fused:
         converted=tuple(
             dict.fromkeys(_converted(node) for node in graph.node if node.op_type in CONVERSIONS)
         ),
+        unsigned=_unsigned(graph) if "vnni" in machine_class() else 0,
+    )
+
+
+def fused_in_openvino(candidate: Candidate, item: bytes) -> Fused:
+    """What OpenVINO runs for one item, as its profile has it.
+
+    Raises:
+        ModelportError: it does not run.
+    """
+    form = form_of(candidate.bundle, "", OPENVINO, candidate.settings)
+    found = profile(candidate.bundle, form, 0, [item], threads=1, batch=1, seconds=0.0, stopped=lambda: False)
+    ran = next(stage.nodes for stage in found.stages if stage.stage == "net")
+    layers = [node for node in ran if node.type in OPENVINO_LAYERS]
+    precise = [node for node in layers if not _kernel(node).endswith((EIGHT, BRAIN))]
+    graph = onnx.load_model_from_string(candidate.bundle.graph("net")).graph
+    there = {shown(node): node for node in graph.node if node.op_type in CONVERSIONS}
+    converting = [node for node in ran if node not in layers and there.keys() & set(node.nodes[:1])]
+    return Fused(
+        integer=sum(_kernel(node).endswith(EIGHT) for node in layers),
+        floating=tuple(node.nodes[0] if node.nodes else node.name for node in precise),
+        pairs=len(converting),
+        converted=tuple(dict.fromkeys(_converted(there[node.nodes[0]]) for node in converting)),
+        bfloat16=sum(_kernel(node).endswith(BRAIN) for node in layers),
+        share=sum(node.share for node in converting),
+    )
+
+
+def _kernel(node: Operator) -> str:
+    return node.implementation.lower()
+
+
+def _unsigned(graph: onnx.GraphProto) -> int:
+    """Layers in 8 bits whose weights have no sign."""
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return sum(
+        kinds.get(node.input[WEIGHTS[node.op_type]]) == TensorProto.UINT8
+        for node in graph.node
+        if node.op_type in WEIGHTS
     )
 
 

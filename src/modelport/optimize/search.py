@@ -6,7 +6,7 @@ where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +17,16 @@ import numpy as np
 from ..bundle.store import Bundle
 from ..engine.settings import usable_cores
 from ..errors import ModelportError, Unsupported
-from ..runtimes.form import DEFAULT
 from ..sampling import evenly
 from . import measure
 from .bench.noise import disturbed, look
 from .calibration import Calibration, read_calibration
-from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
+from .candidate import START, Candidate, NotApplicable, Pass, apply, computing, identity, network_of
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .elsewhere import seconds_kept
 from .enough import few_answers, few_labels, seen_few
-from .explain import fused
+from .explain import explained
 from .found import Found, key_of
 from .items import read_items
 from .judge import PART, ByAgreement, ByLabels, Judge, Judgement, evaluated, same, same_answers
@@ -36,6 +35,7 @@ from .outcome import Entry, Recipe, Status
 from .passes import catalogue
 from .passes.heads import Heads
 from .passes.int8 import StaticInt8
+from .passes.reduced import Reduced, decoded, reductions
 from .passes.runtime import OnRuntime
 from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
@@ -217,8 +217,8 @@ class Search:
         entry = self._entry(
             candidate, recipe, STATUSES[judgement.verdict], gate_reason(judgement, self.plan.margin)
         )
-        explained = fused(candidate.bundle.graph("net")).sentence() if candidate.runtime == DEFAULT else ""
-        return msgspec.structs.replace(entry, judgement=judgement, explained=explained)
+        said = explained(candidate, self.calibration.items[0])
+        return msgspec.structs.replace(entry, judgement=judgement, explained=said)
 
     @property
     def judge(self) -> Judge:
@@ -263,31 +263,56 @@ class Search:
         fewest(most(ranked), passes)
 
     def _other_ways(self) -> None:
-        """The fastest networks that are right on other runtimes and with other settings."""
-        right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
+        """The fastest networks that are right, on smaller photos, on other runtimes, with other settings."""
+        photos = list(reductions(self.start.bundle, self.calibration))
+        for step, reason in photos:
+            if reason:
+                recipe = Recipe(step.name, msgspec.to_builtins(step), START)
+                self.entries.append(self._skipped(step, reason, recipe))
+        able = [step for step, reason in photos if not reason]
         if self.clock.over:
-            for step in ways(self.start):
-                self.entries.append(self._late(step, self.start))
+            for way in (*able, *ways(self.start)):
+                self.entries.append(self._late(way, self.start))
             return
-        self.clock.say("a quick look at what is fastest")
-        items = self.calibration.items
-        quick = _medians({each.id: each for each in right}, items)
-        for source in sorted(right, key=lambda each: quick[each.id])[:PREPARED_WAYS]:
+        fastest = self._fastest()
+        if able:
+            for source in fastest:
+                self._looked_at(source, able)
+            fastest = self._fastest()
+        for source in fastest:
             self._looked_at(source, list(ways(source)))
 
-    def _looked_at(self, source: Candidate, steps: list[OnRuntime]) -> None:
+    def _fastest(self) -> list[Candidate]:
+        """Of the networks that are right those that are fastest at a quick look, each in one way."""
+        self.clock.say("a quick look at what is fastest")
+        right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
+        quick = _medians({each.id: each for each in right}, self.calibration.items)
+        found: dict[object, Candidate] = {}
+        for each in sorted(right, key=lambda each: quick[each.id]):
+            found.setdefault(computing(each), each)
+        return list(found.values())[:PREPARED_WAYS]
+
+    def way(self, step: OnRuntime | Reduced, source: Candidate) -> Candidate:
+        """A candidate's own network run in another way."""
+        if isinstance(step, OnRuntime):
+            return step.of(source)
+        noted = decoded(source.bundle, self.calibration, step)
+        made = self.found.candidate(step.of(source).id, lambda folder: step.written(source, folder))
+        return msgspec.structs.replace(made, notes=(*source.notes, noted))
+
+    def _looked_at(self, source: Candidate, steps: Sequence[OnRuntime | Reduced]) -> None:
         """Those of a network's other ways that are faster at a quick look are judged."""
         by_id: dict[str, Candidate] = {source.id: source}
         able: dict[str, Recipe] = {}
         for step in steps:
-            candidate = step.of(source)
             if self.clock.over:
                 self.entries.append(self._late(step, source))
                 continue
             recipe = Recipe(step.name, msgspec.to_builtins(step), source.id)
-            if reason := refused(step, source, self.calibration):
-                self.entries.append(self._skipped(candidate, reason, recipe))
+            if isinstance(step, OnRuntime) and (reason := refused(step, source, self.calibration)):
+                self.entries.append(self._skipped(step.of(source), reason, recipe))
                 continue
+            candidate = self.way(step, source)
             able[candidate.id] = recipe
             by_id[candidate.id] = candidate
         if not able:
@@ -305,7 +330,7 @@ class Search:
                 self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
 
-    def _late(self, step: OnRuntime, source: Candidate) -> Entry:
+    def _late(self, step: OnRuntime | Reduced, source: Candidate) -> Entry:
         """Another way of running a network that there was no time for."""
         return self._skipped(step.of(source), LATE, Recipe(step.name, msgspec.to_builtins(step), source.id))
 
