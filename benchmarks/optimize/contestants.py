@@ -64,7 +64,8 @@ CLASSIFIERS = (
     # These two calibrators keep every layer's outputs of all pictures: over 19 GB for yolov5n.
     _guide("entropy", "QDQ, U8S8 per channel, entropy", **U8S8, calibrate="Entropy"),
     _guide("percentile", "QDQ, U8S8 per channel, percentile", **U8S8, calibrate="Percentile"),
-    _olive("search", "its own search over the pass, 8 trials", search=8),
+    # Of eleven points three are forbidden by the pass itself.
+    _olive("search", "its own search over the pass", search=10),
 )
 DETECTORS = (
     _guide("conv", "QDQ, U8S8 per channel, convolutions only", **U8S8, op_types=["Conv"]),

@@ -89,17 +89,17 @@ def within(told: Told) -> bool:
 
 
 def section(case: Case, made: Told, measured: Told) -> list[str]:
-    """The table of one case, and what there is to say of those that gave nothing."""
+    """The table of one case, and what there is to say of those that gave nothing or were not timed."""
     figures = measured.get("figures", {})
-    rows, failed = [], []
+    rows, failed, untimed = [], [], []
     for each in contestants(case):
-        told = made.get(each.id)
-        if told is None:
-            continue
+        told = made.get(each.id, {"error": "not made here yet"})
         if "error" in told:
             failed.append(f"- {each.peer}, {each.title}: {told['error']}")
             continue
         rows.append(row(each, told, figures.get(each.id, {})))
+        if figures and each.id not in figures:
+            untimed.append(f"{each.peer} ({each.title})")
     judged = made[START]["judged"]
     metric = {"map": "mAP 50-95", "accuracy": "top-1"}.get(judged["metric"], judged["metric"])
     start = figures.get(START, {})
@@ -108,8 +108,9 @@ def section(case: Case, made: Told, measured: Told) -> list[str]:
         rates = ", ".join(f"{start[what]['value']:g} {unit}" for what, unit in UNITS.items())
         base = f" Float32 here: {rates}; medians of {measured['rounds']} rounds on {measured['cores']} cores."
     said = f"{metric} of float32: {judged['start']:.4f} on {judged['items']} items.{base}"
+    late = f"Made after the others were timed, not timed yet: {'; '.join(untimed)}." if untimed else ""
     nothing = "No network came of:\n\n" + "\n".join(failed) if failed else ""
-    return [said, table(COLUMNS, rows), *notes(made), nothing]
+    return [said, table(COLUMNS, rows), late, *notes(made), nothing]
 
 
 UNITS = {
@@ -125,6 +126,7 @@ def row(each: Contestant, told: Told, figures: Told) -> list[str]:
     title, took = each.title, f"{told['processor_seconds']:.0f}" if each.id != START else ""
     if "chosen" in told:
         title = f"{title}: `{told['chosen']}`, of {told['tried']} candidates"
+    if each.id == OURS:
         took = f"{took} ({told['seconds']:.0f} s)"
     return [
         each.peer,

@@ -137,6 +137,7 @@ def test_the_page_says_who_failed_and_who_is_wrong() -> None:
         "guide-default": made(35.0),
     }
     networks["ultralytics-onnx"] = {"error": "it ended with 1: RuntimeError"}
+    networks["guide-conv"] = made(0.3)
     measured = {
         "rounds": 7,
         "cores": 2,
@@ -147,6 +148,10 @@ def test_the_page_says_who_failed_and_who_is_wrong() -> None:
     assert any("**35.00** (34.00 to 36.00)" in line and "4.00x (3.90 to 4.10)" in line for line in lines)
     assert any("`static`, of 9" in line and "2.50x" in line and "12 (61 s)" in line for line in lines)
     assert any(line.startswith("- Ultralytics") and "RuntimeError" in line for line in lines)
+    assert any(line.startswith("- NNCF") and "mixed preset: not made here yet" in line for line in lines)
+    assert any(
+        "not timed yet: ONNX Runtime's guide" in line and "convolutions only" in line for line in lines
+    )
     assert "| yolov5n | 2x | 2.50x (2.40 to 2.60) | 0.20 | none |" in page
     assert "*tool 1.2.*" in page
 
