@@ -14,8 +14,8 @@ from ..importers.canonical import check, signature_of
 from ..runtimes.form import DEFAULT
 from ..runtimes.pipeline import Pipeline
 from ..runtimes.session import Settings
-from ..steps.compile import compile_post
-from ..steps.step import PostStep, step_data
+from ..steps.compile import carried_by, compile_post, compile_pre
+from ..steps.step import PostStep, PreStep, step_data
 from ..tensors import Signature
 from .calibration import Calibration
 from .rewriting import sort
@@ -42,6 +42,14 @@ class Candidate(msgspec.Struct, frozen=True):
     settings: Settings = {}
     machine_bound: bool = False
     """Whether it runs, or answers alike, on this class of machine alone."""
+    variant: str = ""
+    """The form of its own bundle that it is; empty for the network as that has it."""
+
+    @property
+    def reduced(self) -> tuple[int, int] | None:
+        """The least height and width that photos are decoded at; None where they are decoded whole."""
+        forms = {each.name: each for each in self.bundle.manifest.variants}
+        return forms[self.variant].reduced if self.variant else None
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -56,6 +64,8 @@ class Made(msgspec.Struct, frozen=True):
     """Whether it runs, or answers alike, on this class of machine alone."""
     post: tuple[PostStep, ...] | None = None
     """The steps that make answers of its outputs, where these are others than the network's were."""
+    pre: tuple[PreStep, ...] | None = None
+    """The steps that prepare what it takes, where that has other sizes; `post` is told then too."""
 
 
 class Pass(Protocol):
@@ -91,7 +101,7 @@ def opened(candidate: Candidate, threads: int = 1) -> Pipeline:
     return Pipeline.open(
         candidate.bundle,
         threads=threads,
-        variant="",
+        variant=candidate.variant,
         runtime=candidate.runtime,
         settings=candidate.settings,
     )
@@ -116,9 +126,8 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         raise NotApplicable(f"what it made is broken: {problem.message}") from problem
     data = made.network.SerializeToString(deterministic=True)
     version = f"{start.manifest.version}-{step.id}"[:64]
-    files, changes = {start.manifest.graphs.net.file: data}, _changes(start, made)
-    if (post := changes.pop("post", None)) is not None:
-        files[start.manifest.graphs.post.file] = post
+    files, changes = _changes(start, made)
+    files[start.manifest.graphs.net.file] = data
     try:
         bundle = start.derive(folder / step.id, files, version=version, **changes)
     except UsageError as problem:
@@ -135,8 +144,8 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
     )
 
 
-def _changes(start: Bundle, made: Made) -> dict[str, Any]:
-    """What of the manifest a pass changes, and `post`, the bytes of that graph, where it is another one.
+def _changes(start: Bundle, made: Made) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The graphs around the network that are others, and what of the manifest a pass changes.
 
     Raises:
         NotApplicable: the network's inputs or outputs are others, and the answer is not made anew.
@@ -146,7 +155,7 @@ def _changes(start: Bundle, made: Made) -> dict[str, Any]:
     if made.post is None:
         if _public(before) != _public(after):
             raise NotApplicable(f"it changes what the network takes or gives: {_shown(after)}")
-        return {}
+        return {}, {}
     if _public(Signature(before.inputs, ())) != _public(Signature(after.inputs, ())):
         raise NotApplicable(f"it changes what the network takes: {_shown(after)}")
     own = {spec.name for spec in before.outputs}
@@ -157,14 +166,21 @@ def _changes(start: Bundle, made: Made) -> dict[str, Any]:
         raise NotApplicable(f"the answer needs what is left out: {problem.message}") from problem
     if compiled.signature.outputs != graphs.post.signature.outputs:
         raise NotApplicable(f"it changes the answer: {_shown(compiled.signature)}")
-    return {
-        "post": compiled.data,
+    files = {graphs.post.file: compiled.data}
+    pre, steps = graphs.pre, msgspec.structs.replace(start.manifest.steps, post=tuple(step_data(made.post)))
+    if made.pre is not None:
+        given = compile_pre(made.pre, pre.signature.outputs[0].name, carried=carried_by(made.post))
+        files[pre.file] = given.data
+        pre = msgspec.structs.replace(pre, signature=given.signature)
+        steps = msgspec.structs.replace(steps, pre=tuple(step_data(made.pre)))
+    return files, {
         "graphs": msgspec.structs.replace(
             graphs,
+            pre=pre,
             net=msgspec.structs.replace(graphs.net, signature=after),
             post=msgspec.structs.replace(graphs.post, signature=compiled.signature),
         ),
-        "steps": msgspec.structs.replace(start.manifest.steps, post=tuple(step_data(made.post))),
+        "steps": steps,
         "golden": None,  # they were recorded of the outputs that it had
     }
 
@@ -177,11 +193,21 @@ def _shown(signature: Any) -> str:
     return ", ".join(f"{spec.name} {spec}" for spec in (*signature.inputs, *signature.outputs))
 
 
+def computing(candidate: Candidate) -> tuple[str, ...]:
+    """The same for candidates of one network, however it is run."""
+    manifest = candidate.bundle.manifest
+    graphs = manifest.graphs
+    return tuple(manifest.files[graph.file].sha256 for graph in (graphs.pre, graphs.net, graphs.post))
+
+
 def identity(candidate: Candidate) -> tuple[object, ...]:
     """The same for candidates that compute the same in the same way."""
-    manifest = candidate.bundle.manifest
-    digests = [manifest.files[graph.file].sha256 for graph in (manifest.graphs.net, manifest.graphs.post)]
-    return (*digests, candidate.runtime, tuple(sorted(candidate.settings.items())))
+    return (
+        *computing(candidate),
+        candidate.runtime,
+        tuple(sorted(candidate.settings.items())),
+        candidate.reduced,
+    )
 
 
 def same_network(one: Candidate, other: Candidate) -> bool:

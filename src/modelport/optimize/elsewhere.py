@@ -99,7 +99,7 @@ def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bo
             replays.append(
                 replay(
                     candidate.bundle,
-                    "",
+                    candidate.variant,
                     machine,
                     items=evenly(items, ITEMS),
                     seconds=max(clock.left, LEAST_SECONDS) / 2,

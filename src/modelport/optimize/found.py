@@ -34,6 +34,7 @@ class _Said(msgspec.Struct, frozen=True):
     runtime: str
     settings: dict[str, Any]
     machine_bound: bool
+    variant: str = ""
 
 
 LOCK = ".lock"
@@ -77,11 +78,18 @@ class Found:
                 said.runtime,
                 said.settings,
                 said.machine_bound,
+                said.variant,
             )
         shutil.rmtree(place, ignore_errors=True)
         made = make(self.folder)
         plain = _Said(
-            made.title, made.passes, made.notes, made.runtime, dict(made.settings), made.machine_bound
+            made.title,
+            made.passes,
+            made.notes,
+            made.runtime,
+            dict(made.settings),
+            made.machine_bound,
+            made.variant,
         )
         _write(kept, plain)
         return made

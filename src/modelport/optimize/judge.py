@@ -134,8 +134,8 @@ def evaluated(
     Raises:
         ModelportError: as `evaluate`.
     """
-    how: dict[str, Any] = {"runtime": candidate.runtime, "settings": candidate.settings, "variant": ""}
-    how |= {**settings, "replicates": 0}
+    how: dict[str, Any] = {"runtime": candidate.runtime, "settings": candidate.settings}
+    how |= {"variant": candidate.variant, **settings, "replicates": 0}
     if limit is not None:
         how["limit"] = limit
     return evaluate(candidate.bundle, data, **how)

@@ -164,7 +164,13 @@ def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
         ModelFailed: the process ended with an error.
     """
     bundle = candidate.bundle
-    how = json.dumps({"runtime": candidate.runtime, "settings": dict(candidate.settings)})
+    how = json.dumps(
+        {
+            "variant": candidate.variant,
+            "runtime": candidate.runtime,
+            "settings": dict(candidate.settings),
+        }
+    )
     with tempfile.TemporaryDirectory(prefix="modelport-start-") as folder:
         place = Path(folder, "item")
         place.write_bytes(item)

@@ -18,9 +18,11 @@ from .judge import Judgement
 from .measure import Figures
 from .outcome import SCHEMA, Entry, Recipe, Report
 from .passes.layout import Layout
+from .passes.reduced import Reduced
 from .passes.runtime import OnRuntime
 from .plan import Plan
 from .search import Search
+from .ways import Way, in_way
 
 MAX_BYTES = 64 << 20
 
@@ -163,19 +165,19 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     if recipe is None or entries[name].status == "skipped":
         raise InputError(f"{name} was never made: {entries[name].reason}")
     base, step = _made(search, entries, recipe.base), _pass_of(search, recipe)
-    if isinstance(step, OnRuntime):
-        return step.of(base)
+    if isinstance(step, OnRuntime | Reduced):
+        return in_way(step, base, search.found, search.calibration)
     search.clock.say(f"{step.title}: making it")
     return search.found.candidate(name, lambda folder: apply(step, base.bundle, search.calibration, folder))
 
 
-def _pass_of(search: Search, recipe: Recipe) -> Pass:
+def _pass_of(search: Search, recipe: Recipe) -> Pass | Way:
     kinds: dict[str, type[Any]] = {step.name: type(step) for step in (*search.bases(), *search.passes())}
-    kinds |= {kind.name: kind for kind in (OnRuntime, Layout)}
+    kinds |= {kind.name: kind for kind in (OnRuntime, Layout, Reduced)}
     if recipe.step not in kinds:
         raise InputError(f"this version has no pass {recipe.step!r}")
     try:
-        found: Pass = msgspec.convert(recipe.fields, kinds[recipe.step])
+        found: Pass | Way = msgspec.convert(recipe.fields, kinds[recipe.step])
     except msgspec.ValidationError as problem:
         raise InputError(f"this version's pass {recipe.step} has other settings: {problem}") from problem
     return found

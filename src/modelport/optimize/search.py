@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from ..bundle.store import Bundle
 from ..engine.settings import usable_cores
@@ -21,7 +20,7 @@ from ..sampling import evenly
 from . import measure
 from .bench.noise import disturbed, look
 from .calibration import Calibration, read_calibration
-from .candidate import START, Candidate, NotApplicable, Pass, apply, computing, identity, network_of
+from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .elsewhere import seconds_kept
@@ -33,9 +32,10 @@ from .judge import PART, ByAgreement, ByLabels, Judge, Judgement, evaluated, sam
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
+from .passes.frame import Frame
 from .passes.heads import Heads
 from .passes.int8 import StaticInt8
-from .passes.reduced import Reduced, decoded, reductions
+from .passes.reduced import reductions
 from .passes.runtime import OnRuntime
 from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
@@ -43,14 +43,13 @@ from .passes.unused import Unused
 from .plan import Plan
 from .sensitivity import layers
 from .start import begun_from, plain, question
-from .ways import computed_alike, refused, ways
+from .ways import Way, computed_alike, fastest, in_way, medians, refused, ways
 
 DETECTION = "object-detection"
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
 SHARE_OF_LATENCY = 0.45
 """Of the time that is left for measuring when every candidate has been started once."""
-QUICK_ROUNDS = 5
 GAIN = 0.97
 """Of the latency of the same network run in the usual way: another way with less is looked at closely."""
 OPEN = 4
@@ -109,6 +108,7 @@ class Search:
         if manifest.task == DETECTION:
             yield Heads(steps=manifest.steps.post, channels_last=True)
             yield Heads(steps=manifest.steps.post)
+            yield Frame(prepares=manifest.steps.pre, steps=manifest.steps.post)
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
@@ -130,7 +130,7 @@ class Search:
         for step in bases:
             if step.name in named:
                 continue
-            if isinstance(step, Heads):  # others than the START's, where outputs were dropped
+            if isinstance(step, Heads | Frame):  # others than the START's, where something was changed
                 step = msgspec.structs.replace(step, steps=base.bundle.manifest.steps.post)
             entry = self.tried(step, base)
             if entry.judgement is not None and _harmless(entry.judgement):
@@ -184,7 +184,7 @@ class Search:
         return entry
 
     def _tried(self, step: Pass, base: Candidate) -> Entry:
-        recipe = Recipe(step.name, msgspec.to_builtins(step), base.id)
+        recipe = recipe_of(step, base)
         if self.clock.over:
             return self._skipped(step, LATE, recipe)
         self.clock.say(f"{step.title}: making it")
@@ -267,40 +267,23 @@ class Search:
         photos = list(reductions(self.start.bundle, self.calibration))
         for step, reason in photos:
             if reason:
-                recipe = Recipe(step.name, msgspec.to_builtins(step), START)
-                self.entries.append(self._skipped(step, reason, recipe))
-        able = [step for step, reason in photos if not reason]
+                self.entries.append(self._skipped(step, reason, recipe_of(step, self.start)))
+        able: list[Way] = [step for step, reason in photos if not reason]
         if self.clock.over:
-            for way in (*able, *ways(self.start)):
-                self.entries.append(self._late(way, self.start))
+            self.entries += [self._late(step, self.start) for step in (*able, *ways(self.start))]
             return
-        fastest = self._fastest()
-        if able:
-            for source in fastest:
-                self._looked_at(source, able)
-            fastest = self._fastest()
-        for source in fastest:
+        for source in self._fastest() if able else ():
+            self._looked_at(source, able)
+        for source in self._fastest():
             self._looked_at(source, list(ways(source)))
 
     def _fastest(self) -> list[Candidate]:
-        """Of the networks that are right those that are fastest at a quick look, each in one way."""
+        """Of the networks that are right those that are fastest at a quick look."""
         self.clock.say("a quick look at what is fastest")
         right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
-        quick = _medians({each.id: each for each in right}, self.calibration.items)
-        found: dict[object, Candidate] = {}
-        for each in sorted(right, key=lambda each: quick[each.id]):
-            found.setdefault(computing(each), each)
-        return list(found.values())[:PREPARED_WAYS]
+        return fastest(right, self.calibration.items)[:PREPARED_WAYS]
 
-    def way(self, step: OnRuntime | Reduced, source: Candidate) -> Candidate:
-        """A candidate's own network run in another way."""
-        if isinstance(step, OnRuntime):
-            return step.of(source)
-        noted = decoded(source.bundle, self.calibration, step)
-        made = self.found.candidate(step.of(source).id, lambda folder: step.written(source, folder))
-        return msgspec.structs.replace(made, notes=(*source.notes, noted))
-
-    def _looked_at(self, source: Candidate, steps: Sequence[OnRuntime | Reduced]) -> None:
+    def _looked_at(self, source: Candidate, steps: Sequence[Way]) -> None:
         """Those of a network's other ways that are faster at a quick look are judged."""
         by_id: dict[str, Candidate] = {source.id: source}
         able: dict[str, Recipe] = {}
@@ -308,16 +291,16 @@ class Search:
             if self.clock.over:
                 self.entries.append(self._late(step, source))
                 continue
-            recipe = Recipe(step.name, msgspec.to_builtins(step), source.id)
+            recipe = recipe_of(step, source)
             if isinstance(step, OnRuntime) and (reason := refused(step, source, self.calibration)):
                 self.entries.append(self._skipped(step.of(source), reason, recipe))
                 continue
-            candidate = self.way(step, source)
+            candidate = in_way(step, source, self.found, self.calibration)
             able[candidate.id] = recipe
             by_id[candidate.id] = candidate
         if not able:
             return
-        quick = _medians(by_id, self.calibration.items)
+        quick = medians(by_id, self.calibration.items)
         self.clock.expect(len(able))
         for name, recipe in able.items():
             candidate, share = by_id[name], quick[name] / quick[source.id]
@@ -330,9 +313,9 @@ class Search:
                 self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
 
-    def _late(self, step: OnRuntime | Reduced, source: Candidate) -> Entry:
+    def _late(self, step: Way, source: Candidate) -> Entry:
         """Another way of running a network that there was no time for."""
-        return self._skipped(step.of(source), LATE, Recipe(step.name, msgspec.to_builtins(step), source.id))
+        return self._skipped(step.of(source), LATE, recipe_of(step, source))
 
     def _judgement(self, source: Candidate, items: int) -> Judgement | None:
         """What is known of another candidate; of the START that so many items are answered alike."""
@@ -378,8 +361,13 @@ class Search:
             notes=candidate.notes,
         )
 
-    def _skipped(self, step: Pass | Candidate, reason: str, recipe: Recipe) -> Entry:
+    def _skipped(self, step: Pass | Way | Candidate, reason: str, recipe: Recipe) -> Entry:
         return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
+
+
+def recipe_of(step: Pass | Way, source: Candidate) -> Recipe:
+    """What makes of `source` what `step` makes of it."""
+    return Recipe(step.name, msgspec.to_builtins(step), source.id)
 
 
 def _harmless(judgement: Judgement) -> bool:
@@ -389,9 +377,3 @@ def _harmless(judgement: Judgement) -> bool:
 
 def _loss(entry: Entry) -> float:
     return entry.judgement.loss if entry.judgement is not None else float("inf")
-
-
-def _medians(candidates: dict[str, Candidate], items: tuple[bytes, ...]) -> dict[str, float]:
-    """Seconds of one item, at a quick look by turns."""
-    times = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
-    return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}

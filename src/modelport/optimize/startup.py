@@ -1,5 +1,5 @@
 """A process that answers one item and says how much memory it took: `python -m modelport.optimize.startup
-BUNDLE ITEM HOW`, where HOW is JSON: `{"runtime": …, "settings": {…}}`."""
+BUNDLE ITEM HOW`, where HOW is JSON: `{"variant": …, "runtime": …, "settings": {…}}`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..runtimes.pipeline import Pipeline
 
 def main(bundle: str, item: str, how: str) -> None:
     """Answer the file `item`, and print `{"peak_bytes": ...}`."""
-    with Pipeline.open(bundle, variant="", **json.loads(how)) as pipeline:
+    with Pipeline.open(bundle, **json.loads(how)) as pipeline:
         pipeline.answer(pipeline.decode(Path(item).read_bytes()))
     print(json.dumps({"peak_bytes": peak_bytes() or 0}))
 

@@ -13,12 +13,12 @@ from ..bundle.manifest import Variant
 from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
 from ..runtimes.machine import ANY, machine_class
-from .candidate import Candidate
+from .candidate import START, Candidate
 from .choose import fallback
 from .outcome import Elsewhere, Entry
 from .start import without_variants
 
-PORTABLE = ("fp16", "simplify", "unused", "static-shapes", "heads", "low-rank")
+PORTABLE = (START, "fp16", "simplify", "unused", "static-shapes", "heads", "frame", "low-rank")
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
 
@@ -33,7 +33,7 @@ def write_version(
     wanted = [entry for entry in entries if entry.status in ("chosen", "kept") or entry.id in taken]
     kept = _kept(start, {entry.id for entry in wanted})
     files = without_variants(start)
-    for file in {file for each in kept for file in (each.file, each.post)}:
+    for file in {file for each in kept for file in (each.file, each.pre, each.post)}:
         files.pop(file or "", None)
     own = [
         _variant(start, entry, made[entry.id], files, entry.id in taken)
@@ -66,6 +66,7 @@ def _variant(
     post = _shared(
         start, own.post.file, candidate.bundle.read(graphs.post.file), f"post.{entry.id}.onnx", files
     )
+    pre = _shared(start, own.pre.file, candidate.bundle.read(graphs.pre.file), f"pre.{entry.id}.onnx", files)
     figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
     figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
     there = entry.elsewhere
@@ -80,6 +81,9 @@ def _variant(
         settings=dict(candidate.settings),
         portable=there.portable if there is not None else (),
         post=post if post != own.post.file else None,
+        pre=pre if pre != own.pre.file else None,
+        prepares=candidate.bundle.manifest.steps.pre if pre != own.pre.file else (),
+        reduced=candidate.reduced,
     )
 
 

@@ -1,22 +1,32 @@
-"""Other ways of running a network that is right: runtimes that are installed, and settings of time alone."""
+"""Other ways of running a network that is right: on smaller photos, on runtimes that are installed, with
+settings of time alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import numpy as np
 
 from .. import plugins
 from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, FUNCTIONS
 from ..runtimes.session import Runtime, Settings
+from . import measure
 from .calibration import Calibration
-from .candidate import Candidate, NotApplicable, network_of
+from .candidate import Candidate, NotApplicable, computing, network_of
+from .found import Found
 from .passes.layout import Layout
+from .passes.reduced import Reduced, decoded
 from .passes.runtime import OnRuntime
 
 SWITCHES: tuple[Settings, ...] = ({"spinning": False}, {"arena": False}, {"threads": 1})
 """Of ONNX Runtime, one at a time: they change no answer."""
 PRECISION = "precision"
+QUICK_ROUNDS = 5
+Way = OnRuntime | Reduced
+"""What changes no network."""
 
 
 def ways(candidate: Candidate) -> Iterator[OnRuntime]:
@@ -64,4 +74,28 @@ def computed_alike(one: Candidate, other: Candidate) -> bool:
     """Whether both are the same arithmetic: threads and memory change no answer."""
     neutral = {key for switch in SWITCHES for key in switch}
     said = [{key: each.settings[key] for key in each.settings.keys() - neutral} for each in (one, other)]
-    return one.runtime == other.runtime and said[0] == said[1]
+    return (one.runtime, one.reduced) == (other.runtime, other.reduced) and said[0] == said[1]
+
+
+def in_way(step: Way, source: Candidate, found: Found, calibration: Calibration) -> Candidate:
+    """A candidate's own network run in another way; one on smaller photos has a bundle of its own."""
+    if isinstance(step, OnRuntime):
+        return step.of(source)
+    note = decoded(source.bundle, calibration, step)
+    made = found.candidate(step.of(source).id, lambda folder: step.written(source, folder))
+    return msgspec.structs.replace(made, notes=(*source.notes, note))
+
+
+def fastest(candidates: Sequence[Candidate], items: tuple[bytes, ...]) -> list[Candidate]:
+    """The candidates from the fastest on, at a quick look; each network once."""
+    quick = medians({each.id: each for each in candidates}, items)
+    found: dict[object, Candidate] = {}
+    for each in sorted(candidates, key=lambda each: quick[each.id]):
+        found.setdefault(computing(each), each)
+    return list(found.values())
+
+
+def medians(candidates: Mapping[str, Candidate], items: tuple[bytes, ...]) -> dict[str, float]:
+    """Seconds of one item, at a quick look by turns."""
+    times = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
+    return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}

@@ -133,6 +133,18 @@ def reduction(height: int, width: int, least: tuple[int, int]) -> int:
     return 1
 
 
+def reduction_of(data: bytes, decode: Decode, least: tuple[int, int]) -> int:
+    """`reduction` of an encoded picture, by its header; 1 for other formats than JPEG.
+
+    Raises:
+        InputError, TooLarge, UnsupportedMedia: as `picture_size`.
+    """
+    if _recognise(data)[0] != "JPEG":
+        return 1
+    width, height = picture_size(data, decode)
+    return reduction(height, width, least)
+
+
 def _jpeg(data: bytes, image: ImageFile.ImageFile, reduced: tuple[int, int] | None) -> Array | None:
     """A JPEG's pixels, upright; None where Pillow decodes it, which then knows at which size."""
     turn = _turn(image, "JPEG")
