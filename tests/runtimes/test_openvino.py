@@ -24,7 +24,7 @@ from modelport.optimize.candidate import START, Candidate, NotApplicable, apply,
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.passes.runtime import OnRuntime
 from modelport.runtimes.onnxruntime import OnnxRuntime
-from modelport.runtimes.openvino import SHAPES, OpenVinoRuntime, OpenVinoSession, openvino_config
+from modelport.runtimes.openvino import SHAPES, WORTH, OpenVinoRuntime, OpenVinoSession, openvino_config
 from modelport.runtimes.pipeline import Pipeline
 from modelport.verify.replay import verify
 
@@ -64,11 +64,32 @@ def test_it_answers_as_onnxruntime_does() -> None:
     first, second = OnnxRuntime().open(data), OpenVinoRuntime().open(data, threads=2)
     assert second.signature.inputs == first.signature.inputs
     random = np.random.default_rng(0)
-    for rows in (1, 5, 2, 1, 7, 9, 5):
+    for rows in (1, 5, 2, 1, 7, 9, 5, 3, 4, 8):
         batch = {"x": random.random((rows, 3, 16, 16), np.float32)}
         one, other = first.run(batch)["logits"], second.run(batch)["logits"]
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-    assert len(set(second._forms.values())) == SHAPES + 1
+    assert [shape[0][0] for shape in second._forms] == [1, 5, 2, 7, 9, 3]
+
+
+def test_shapes_that_come_often_take_the_place_of_those_that_came_first() -> None:
+    opened_ = session()
+
+    def rows(count: int, times: int) -> None:
+        for _ in range(times):
+            assert opened_.run({"x": np.ones((count, 3), np.float32)})["y"].tolist() == [[2, 2, 2]] * count
+
+    for count in range(1, SHAPES + 1):
+        rows(count, 3 if count != 2 else 1)
+    rows(90, WORTH)
+    assert ((90, 3),) not in opened_._forms
+    rows(91, 1)  # comes too seldom to be worth it
+    rows(90, 1)
+    assert {shape[0][0] for shape in opened_._forms} == {1, 3, 4, 5, 6, 90}
+    rows(2, WORTH)  # what had its place has to earn it again
+    assert ((2, 3),) not in opened_._forms
+    rows(2, 1)
+    assert ((2, 3),) in opened_._forms
+    assert len(opened_._forms) == SHAPES
 
 
 def test_what_it_gives_stays_as_it_is() -> None:

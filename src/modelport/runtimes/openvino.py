@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from ..bundle.store import Bundle
 
 INSTALL = "pip install 'modelport[openvino]'"
-SHAPES = 3
-"""Shapes of inputs that a network is compiled for; others take the form that takes any."""
+SHAPES = 6
+"""Shapes of inputs that a network is compiled for at a time; others take the form that takes any."""
+WORTH = 32
+"""Runs in the form that takes any after which a shape is worth compiling for: each is some percent slower, and
+another shape than the last one costs it a third of a run more."""
 KNOWN = 1000
 """Shapes that are remembered to fit."""
 SETTINGS: dict[str, Values] = {
@@ -133,8 +136,11 @@ class OpenVinoSession:
         self._signature = signature
         self._config = config
         self._lock = threading.Lock()
-        self._forms: dict[_Shapes | None, _Compiled] = {None: self._compiled(network)}
-        """By the shapes of the inputs; None for what takes any."""
+        self._any: _Compiled | None = self._compiled(network)
+        """What takes any shape; None where the session is closed."""
+        self._forms: dict[_Shapes, _Compiled] = {}
+        self._met: dict[_Shapes, int] = {}
+        """How often shapes came for which nothing is compiled."""
         self._last: _Compiled | None = None
         self._fixed = all(isinstance(size, int) for spec in signature.inputs for size in spec.shape)
 
@@ -180,28 +186,41 @@ class OpenVinoSession:
     def close(self) -> None:
         """Free the graph; a run in another thread keeps it until it ends."""
         with self._lock:
-            self._forms = {}
-            self._network = self._last = None
+            self._forms, self._met = {}, {}
+            self._any = self._network = self._last = None
 
     def _form(self, shapes: _Shapes) -> _Compiled:
-        """What runs these shapes: compiled for them alone if they are among the first that come.
+        """What runs these shapes: compiled for them alone if they are among those that come most.
 
-        A network that takes any shape is some percent slower; compiling takes half a second.
+        A network that takes any shape is slower; compiling takes half a second.
         """
-        form = self._forms.get(None if self._fixed else shapes)
-        if form is not None:
-            return form
-        with self._lock:
-            if not self._forms:
-                raise Unavailable("the session is closed")
-            if shapes not in self._forms:
-                # Where sizes inside contradict these, what takes any shape would give what lies in memory.
-                network = self._reshaped(shapes)
-                few = len({id(each) for each in self._forms.values()}) <= SHAPES
-                if len(self._forms) > KNOWN:
-                    self._forms = {None: self._forms[None]}
-                self._forms[shapes] = self._compiled(network) if few else self._forms[None]
-            return self._forms[shapes]
+        form = self._any if self._fixed else self._forms.get(shapes)
+        if form is None:
+            with self._lock:
+                if self._any is None:
+                    raise Unavailable("the session is closed")
+                form = self._forms.get(shapes) or self._own(shapes) or self._any
+        form.runs += 1
+        return form
+
+    def _own(self, shapes: _Shapes) -> _Compiled | None:
+        """What is compiled now for shapes that nothing was compiled for; None where that is not worth it."""
+        met = self._met.get(shapes, 0)
+        # Where sizes inside contradict these, what takes any shape would give what lies in memory.
+        network = None if met else self._reshaped(shapes)
+        if len(self._met) > KNOWN:
+            self._met = {}
+        self._met[shapes] = met + 1
+        if len(self._forms) >= SHAPES:
+            least = min(self._forms, key=lambda each: self._forms[each].runs)
+            if met < max(WORTH, self._forms[least].runs):
+                return None
+            del self._forms[least]
+            self._met = {}
+            for form in self._forms.values():
+                form.runs = 0
+        form = self._forms[shapes] = self._compiled(network or self._reshaped(shapes))
+        return form
 
     def _reshaped(self, shapes: _Shapes) -> Any:
         """A copy of the network for these shapes alone; raises RuntimeError where they cannot be."""
@@ -219,6 +238,8 @@ class _Compiled:
     """A network for certain shapes, and the requests that no thread uses at the moment."""
 
     def __init__(self, network: Any, signature: Signature) -> None:
+        self.runs = 0
+        """Since something was last compiled in the place of something else."""
         self._network: Any = network
         self._idle: list[Any] = []
         ports = {name: place for place, port in enumerate(network.outputs) for name in port.names}
