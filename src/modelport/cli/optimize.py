@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..optimize.outcome import Entry, Report
 
 LEAST_SECONDS = 5.0
+WIDE, LEAST_NAME = 120, 24
+"""Letters of a line in which the reasons have room, and those that an id has in any."""
 
 
 @click.command()
@@ -122,8 +124,7 @@ def _print(report: Report, out: str, said: Set[str]) -> None:
     judged = report.labelled or "agreement with its own answers"
     head = f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores, by {judged}"
     console().print(head, markup=False, soft_wrap=True)
-    columns = ["candidate", "status", "latency", "items/s", "MB", "loss", "why"]
-    console().print(grid(columns, [_row(entry) for entry in report.entries]))
+    _print_entries(report.entries)
     for note in report.notes:
         if note not in said:
             click.echo(f"note: {note}", err=True)
@@ -134,13 +135,31 @@ def _print(report: Report, out: str, said: Set[str]) -> None:
     click.echo(f"report: {Path(out) / report.folder}")
 
 
+def _print_entries(entries: Sequence[Entry]) -> None:
+    """A table; in a narrow terminal of figures alone, and the reasons below it."""
+    from ..optimize.outcome import in_lines
+
+    out = console()
+    wide = out.width >= WIDE
+    most = max(LEAST_NAME, out.width // 4)
+    columns = ["candidate", "status", "latency", "items/s", "MB", "loss", *(["why"] if wide else [])]
+    shown = [entry for entry in entries if wide or entry.figures is not None]
+    rows = [["\n".join(in_lines(entry.id, most)), *_row(entry)][: len(columns)] for entry in shown]
+    table = grid(columns, rows)
+    table.columns[0].no_wrap = True
+    out.print(table)
+    for entry in () if wide else entries:
+        out.print(f"\n{entry.id} ({entry.status}): {entry.reason}", markup=False)
+
+
 def _row(entry: Entry) -> list[str]:
+    """What is behind the id."""
     own, judgement = entry.figures, entry.judgement
     latency = f"{own.ratio.value:.2f} ({own.ratio.low:.2f} to {own.ratio.high:.2f})" if own else ""
     rate = f"{own.throughput:.1f}" if own else ""
     size = f"{own.size_bytes / 1e6:.2f}" if own else ""
     lost = f"{judgement.loss:.2f} ({judgement.low:.2f} to {judgement.high:.2f})" if judgement else ""
-    return [entry.id, entry.status, latency, rate, size, lost, entry.reason]
+    return [entry.status, latency, rate, size, lost, entry.reason]
 
 
 def _seconds(text: str) -> float:

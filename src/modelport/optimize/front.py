@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import cos, pi, sin
 from typing import Any
 
 from ..evaluate.figure import BLUE, GREEN, GREY, INK, RED, page
 from .candidate import START
-from .outcome import Entry, Report
+from .outcome import Entry, Report, in_lines
 
+LONG = 44
+"""Letters of a line of the legend."""
+LETTER, POINT = (5.5, 8.0), 3.0
+"""A digit's sides, and half of a point's, in points of the page."""
+BESIDE = tuple(
+    (round(reach * cos(turn * pi / 4), 1), round(reach * sin(turn * pi / 4), 1))
+    for reach in (9, 14, 20, 27, 35)
+    for turn in (1, 3, 7, 5, 2, 6, 0, 4)
+)
+"""Where a number may be, from its point: right above first, then around it, then farther away."""
 COLOURS = {"start": INK, "chosen": GREEN, "kept": BLUE, "tie": BLUE}
 
 
@@ -26,6 +37,7 @@ def _draw(axes: Any, report: Report) -> None:
     shown.sort(key=lambda entry: entry.figures.ratio.value if entry.figures is not None else 0.0)
     for number, entry in enumerate(shown, 1):
         _point(axes, entry, report, number)
+    _numbered(axes, shown)
     across, down = zip(*_best(shown), strict=True)
     axes.step(across, down, where="post", color=GREEN, linewidth=2, linestyle=":", zorder=2)
     legend = axes.legend(
@@ -82,14 +94,46 @@ def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
         alpha=0.4,
         linewidth=1,
     )
-    label = f"{number}  {'as it is' if entry.id == START else entry.id}"
+    lines = ["as it is"] if entry.id == START else in_lines(entry.id, LONG)
+    label = f"{number}  " + "\n     ".join(lines)
     marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
     axes.scatter([own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3, label=label)
-    axes.annotate(
-        str(number),
-        (own.ratio.value, loss),
-        textcoords="offset points",
-        xytext=(5, 5 + 8 * (number % 2)),
-        fontsize=8,
-        color=colour,
-    )
+
+
+def _numbered(axes: Any, shown: Sequence[Entry]) -> None:
+    """Each point's number beside it, where no other number is and no other point."""
+    places = [_place(entry) for entry in shown]
+    pixels = axes.transData.transform(places)  # the limits hold now: everything is drawn
+    letters = axes.figure.dpi / 72
+    taken = [(x, y, POINT * letters, POINT * letters) for x, y in pixels]
+    for number, (entry, place, (x, y)) in enumerate(zip(shown, places, pixels, strict=True), 1):
+        wide, high = LETTER[0] * len(str(number)), LETTER[1]
+        best = BESIDE[0]
+        for across, up in BESIDE:
+            box = tuple(size * letters for size in (across, up, wide / 2, high / 2))
+            box = (x + box[0], y + box[1], box[2], box[3])
+            if not any(_meet(box, other) for other in taken):
+                best = (across, up)
+                break
+        taken.append((x + best[0] * letters, y + best[1] * letters, wide / 2 * letters, high / 2 * letters))
+        axes.annotate(
+            str(number),
+            place,
+            textcoords="offset points",
+            xytext=best,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=COLOURS.get(entry.status, GREY),
+        )
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes, each its middle and half its sides, have a place in common."""
+    return abs(one[0] - other[0]) < one[2] + other[2] and abs(one[1] - other[1]) < one[3] + other[3]
+
+
+def _place(entry: Entry) -> tuple[float, float]:
+    """Latency and loss."""
+    assert entry.figures is not None
+    return entry.figures.ratio.value, entry.judgement.loss if entry.judgement is not None else 0.0

@@ -107,6 +107,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return {"schema": SCHEMA, **plain}
 
 
+def in_lines(name: str, most: int) -> list[str]:
+    """A candidate's id in lines of at most so many letters, broken behind a hyphen where there is one."""
+    lines = [""]
+    for part in name.replace("-", "-\0").split("\0"):
+        if lines[-1] and len(lines[-1]) + len(part) > most:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
 def report_schema() -> dict[str, Any]:
     """The JSON Schema of `report.json`."""
     return schema_of(Report, SCHEMA, "report.json of modelport optimize")

@@ -21,10 +21,12 @@ th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #e4e7
 td.n, th.n { text-align: right; white-space: nowrap }
 tr.chosen { background: #e6f4ea }
 tr.refused td, tr.skipped td, tr.slower td, tr.dominated td { color: #6b7280 }
-code { background: #f3f4f6; padding: .1rem .3rem } img { max-width: min(100%, 64rem) }
-th.n { white-space: normal } code { overflow-wrap: anywhere }
-td.name { min-width: 11rem } td.why { font-size: .9em; min-width: 20rem } .scroll { overflow-x: auto }
-small { color: #6b7280 } ul { margin: .2rem 0; padding-left: 1.1rem }
+code { background: #f3f4f6; padding: .1rem .2rem; overflow-wrap: anywhere;
+  box-decoration-break: clone; -webkit-box-decoration-break: clone }
+img { max-width: min(100%, 64rem) } th.n { white-space: normal } .scroll { overflow-x: auto }
+td.name { min-width: 14rem } td.name code { font-size: .85em }
+td.why { font-size: .9em; min-width: 24rem; width: 40% }
+small { color: #6b7280 } ul { margin: .2rem 0; padding-left: 1.1rem } summary { cursor: pointer }
 """
 
 COLUMNS = ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "start s", "memory MB", "loss")
@@ -103,11 +105,15 @@ def _row(entry: Entry) -> str:
     lost = _with_interval(judgement.loss, judgement.low, judgement.high) if judgement else ""
     numbers = "".join(f"<td class=n>{cell}" for cell in [*cells, lost])
     name = f"<td class=name><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
+    return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{_why(entry)}'
+
+
+def _why(entry: Entry) -> str:
+    """The reason; below it what else there is to be said, and the command: unfolded for the chosen one."""
     again = f"<code>{escape(entry.command)}</code>" if entry.command else ""
-    return (
-        f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}'
-        f"<td class=why>{escape(entry.reason)}{_listed(entry)}{again}"
-    )
+    more = _listed(entry) + again
+    folded = f"<details{' open' * (entry.status == 'chosen')}><summary>more</summary>{more}</details>"
+    return escape(entry.reason) + (folded if more else "")
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
@@ -120,7 +126,7 @@ def _listed(entry: Entry) -> str:
     explained = "" if entry.explained in entry.reason else entry.explained
     said = filter(None, [_paired(entry.judgement), *entry.notes, explained, *there])
     items = "".join(f"<li>{escape(line)}" for line in said)
-    return f"<ul>{items}</ul>" if items else "<br>"
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _paired(judgement: Judgement | None) -> str:

@@ -1,0 +1,47 @@
+"""The page that `optimize` writes, opened from its file in a real Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelport.optimize.report import write_report
+
+from ..optimize.reports import CHOSEN, made_up
+
+pytest.importorskip("playwright", reason="the browser tests need playwright")
+
+from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("width", [1400, 400], ids=["wide", "narrow"])
+def test_the_report_is_read_without_a_server(browser: Browser, tmp_path: Path, width: int) -> None:
+    write_report(tmp_path, made_up())
+    asked: list[str] = []
+    faults: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    try:
+        page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda problem: faults.append(str(problem)))
+        page.goto((tmp_path / "report.html").as_uri())
+        assert page.locator("h1").inner_text() == f"squeezenet 1: {CHOSEN} is best"
+        assert page.evaluate("document.querySelector('img').naturalWidth") > 1000
+        # What is wider than the screen scrolls in its own place.
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        rows = page.locator("tbody tr")
+        assert rows.count() == len(made_up().entries)
+        chosen = page.locator("tr.chosen")
+        assert chosen.locator("details code").inner_text().endswith(f"2.report' {CHOSEN}")
+        assert chosen.locator("details code").is_visible() and "<b>why</b>" in chosen.inner_text()
+        slow = page.locator("tr.slower")
+        assert not slow.locator("details code").is_visible()
+        slow.locator("summary").click()
+        assert slow.locator("details code").is_visible() and "p 1 (McNemar)" in slow.inner_text()
+        assert page.locator("tr.skipped details").count() == 0
+        assert faults == [] and set(asked) <= {"file", "data"}
+    finally:
+        page.close()

@@ -1,0 +1,81 @@
+"""A report as a search writes one, made up: a candidate of each kind, two of them on one spot."""
+
+from __future__ import annotations
+
+from modelport.optimize.choose import in_order
+from modelport.optimize.intervals import Interval
+from modelport.optimize.judge import Judgement
+from modelport.optimize.measure import Figures
+from modelport.optimize.outcome import Asked, Entry, Report, Status
+
+CHOSEN = "static-int8-percentile-u8s8-openvino-on-openvino-precision-bf16"
+
+
+def entry(name: str, status: Status, ratio: float, loss: float = 0.0, reason: str = "") -> Entry:
+    figures = Figures(
+        p50_ms=10 * ratio,
+        p95_ms=12 * ratio,
+        ratio=Interval(ratio, 0.9 * ratio, 1.1 * ratio),
+        throughput=100 / ratio,
+        batch=4,
+        peak_bytes=99_000_000,
+        start_seconds=0.4,
+        size_bytes=1_350_000,
+    )
+    judgement = Judgement(
+        by="accuracy",
+        metric="accuracy",
+        start=0.9,
+        value=0.9 - loss / 100,
+        loss=loss,
+        low=loss - 1,
+        high=loss + 1,
+        verdict="passes",
+        items=200,
+        only_start=2,
+        only_candidate=1,
+        p_value=1.0,
+    )
+    return Entry(
+        id=name,
+        title=f"what {name} is",
+        status=status,
+        reason=reason or f"<b>why</b> {name}",
+        notes=("38 QuantizeLinear and 90 DequantizeLinear nodes",),
+        judgement=None if name == "start" else judgement,
+        figures=figures,
+        command=f"modelport repeat '/a folder/2.report' {name}",
+    )
+
+
+def made_up() -> Report:
+    skipped = Entry(
+        id="simplify", title="simplified", status="skipped", reason="there is nothing to simplify"
+    )
+    entries = [
+        entry("start", "start", 1.0),
+        entry(CHOSEN, "chosen", 0.33),
+        *(entry(f"alike-{number}", "tie", 0.335) for number in range(4)),
+        entry("slow", "slower", 1.3, 0.2, "slower than the START: 1.30 of the START's latency"),
+        skipped,
+    ]
+    return Report(
+        bundle="squeezenet",
+        version="1",
+        digest="0" * 64,
+        machine="x86_64-avx512vnni",
+        cores=2,
+        versions={"modelport": "0.1.0"},
+        data="photos",
+        items=128,
+        labelled="labels.csv",
+        margin=0.5,
+        asked=Asked(bundle="/b", data="/d", labelled="/l", gate="interval", portable=False, seconds=600.0),
+        entries=tuple(in_order(entries)),
+        chosen=CHOSEN,
+        written="squeezenet/2",
+        folder="squeezenet/2.report",
+        command="modelport optimize /b --data /d -o /o",
+        notes=("128 of 200 items, evenly picked",),
+        seconds=73.0,
+    )

@@ -1,0 +1,64 @@
+"""How a report is shown: ids in lines, the table of a narrow terminal, numbers beside points."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from modelport.cli import optimize as command
+from modelport.optimize.front import front
+from modelport.optimize.outcome import in_lines
+
+from .reports import CHOSEN, made_up
+
+
+def test_an_id_is_broken_behind_hyphens() -> None:
+    assert in_lines("fp16", 24) == ["fp16"]
+    assert in_lines(CHOSEN, 24) == [
+        "static-int8-percentile-",
+        "u8s8-openvino-on-",
+        "openvino-precision-bf16",
+    ]
+    assert "".join(in_lines(CHOSEN, 10)) == CHOSEN
+    assert in_lines("a" * 30 + "-b", 10) == ["a" * 30 + "-", "b"]  # a word is not broken
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_every_candidate_and_its_reason_are_printed(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "console", lambda: Console(highlight=False, width=width))
+    report = made_up()
+    command._print(report, "out", {report.notes[0]})
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert max(map(len, lines[:-2])) <= width
+    table = [line.strip() for line in lines if line.startswith(("static-int8-percentile-", "u8s8-openvino"))]
+    assert table[0].split()[:2] == [in_lines(CHOSEN, max(24, width // 4))[0], "chosen"]
+    assert (
+        said.out.count("there is nothing to") == 1 and said.out.count("<b>why</b>") == len(report.entries) - 2
+    )
+    if width == 80:
+        assert "simplify (skipped): there is nothing to simplify" in said.out
+        assert not any(line.startswith("simplify  ") for line in lines)
+    assert said.err == "" and "written: out/squeezenet/2" in said.out
+
+
+def test_numbers_of_points_on_one_spot_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    places: list[tuple[float, float]] = []
+    original = Axes.annotate
+
+    def annotate(self: Axes, text: str, xy: object, *rest: object, **how: object) -> object:
+        if text.isdigit():
+            places.append(how["xytext"])  # type: ignore[arg-type]
+        return original(self, text, xy, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Axes, "annotate", annotate)
+    report = made_up()
+    assert front(report).startswith(b"\x89PNG")
+    assert len(places) == 7 and len(set(places[1:5])) == 4
+    alone = msgspec.structs.replace(report, entries=report.entries[:1], chosen="start")
+    assert front(alone).startswith(b"\x89PNG")
