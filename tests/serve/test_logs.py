@@ -199,6 +199,24 @@ def test_other_loggers_speak_the_same_form(root: logging.Logger, capsys: pytest.
     assert "ValueError: a bug" in failed["exception"]
 
 
+def test_an_event_is_an_object_of_its_own(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    logging.getLogger("modelport.audit").info(
+        "key_refused principal=%s",
+        "app",
+        extra={"event": "key_refused", "principal": "a\x9bb", "status": 403},
+    )
+    (said,) = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert said.pop("time") and said == {
+        "event": "key_refused",
+        "level": "info",
+        "logger": "modelport.audit",
+        "message": "key_refused principal=app",
+        "principal": "a\\x9bb",
+        "status": 403,
+    }
+
+
 def test_a_message_as_text_is_one_line() -> None:
     record = logging.LogRecord("x", logging.WARNING, "", 0, "a\n\x1b[31mb", None, None)
     stream = io.StringIO(TextLines().format(record))

@@ -128,14 +128,26 @@ def test_spans_and_lines_share_the_callers_trace(repo: Path, tmp_path: Path) -> 
     ):
         traceparent = f"00-{TRACE}-{PARENT}-01"
         assert ask(connection, "/predict/colours", picture("red"), traceparent=traceparent) == 200
+        assert ask(connection, "/hf/colours", picture("red")) == 200
+        assert ask(connection, "/nothing/here", b"") == 404
     lines = objects(tmp_path / "stderr")
-    (request,) = (line for line in lines if line.get("event") == "request")
+    request, long_way, lost = (line for line in lines if line.get("event") == "request")
     assert request["trace_id"] == TRACE
-    spans = {line["name"]: line for line in lines if "context" in line}
+    # The dialects of others say as much of their answers as the short way does.
+    assert (long_way["model"], long_way["version"], long_way["batch"]) == ("colours", "1", 1)
+    after = [line for line in lines if line.get("context", {}).get("trace_id") == f"0x{long_way['trace_id']}"]
+    assert {line["name"] for line in after} >= {"POST /hf/{name}", "decode", "pre", "net", "post"}
+    assert "model" not in lost
+    (nowhere,) = (
+        line for line in lines if line.get("context", {}).get("trace_id") == f"0x{lost['trace_id']}"
+    )
+    assert nowhere["name"] == "POST" and nowhere["attributes"]["url.path"] == "/nothing/here"
+    spans = {line["name"]: line for line in lines if line.get("context", {}).get("trace_id") == f"0x{TRACE}"}
     assert {"decode", "pre", "net", "post"} <= set(spans)
     assert {span["context"]["trace_id"] for span in spans.values()} == {f"0x{TRACE}"}
     (whole,) = (span for span in spans.values() if span["kind"] == "SpanKind.SERVER")
     assert whole["parent_id"] == f"0x{PARENT}"
+    assert whole["name"] == "POST /predict/{name}" and whole["attributes"]["http.route"] == "/predict/{name}"
     assert whole["attributes"]["modelport.model.name"] == "colours"
     assert whole["attributes"]["http.response.status_code"] == 200
     assert all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import time
@@ -195,4 +196,25 @@ def test_where_the_time_went_is_in_every_answer(tmp_path: Path) -> None:
                 content += b"\r\n--x--\r\n"
             timing = http.post("/predict/colours", content=content, headers=headers).headers["server-timing"]
             assert {part.split(";")[0].strip() for part in timing.split(",")} >= {"decode", "queue", "net"}
+        pictures = [base64.b64encode(each).decode() for each in PICTURES.values()]
+        pixels = {"name": "image", "datatype": "UINT8", "shape": [1, 1, 3], "data": [1, 2, 3]}
+        one = {"instances": [{"b64": pictures[0]}]}
+        for path, asked in (
+            ("/v2/models/colours/infer", {"inputs": [pixels]}),
+            ("/predict/colours", {"image": pictures[0]}),
+            ("/v1/models/colours:predict", one),
+            ("/v1/models/colours:predict", {"instances": [{"b64": each} for each in pictures]}),
+            ("/predictions/colours", {"data": pictures[0]}),
+            ("/hf/colours", {"inputs": pictures[0]}),
+            ("/invocations/colours", one),
+            ("/api/predict/colours", {"image": pictures[0]}),
+        ):
+            reply = http.post(path, json=asked)
+            assert reply.status_code == 200, (path, reply.text)
+            timing = dict(part.strip().split(";") for part in reply.headers["server-timing"].split(","))
+            assert float(timing["net"].removeprefix("dur=")) > 0, (path, timing)
+            assert 1 <= int(timing["batch"].removeprefix("desc=")) <= len(pictures), (path, timing)
+        # What no model answered took no time of any.
+        assert "server-timing" not in http.post("/hf/colours", json={"inputs": 7}).headers
+        assert "server-timing" not in http.get("/v2/models/colours").headers
         assert urlsplit(url).port

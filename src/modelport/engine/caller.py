@@ -10,6 +10,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
+from .submission import Result
+from .told import Told, told
+
 
 class Headers(Protocol):
     """A request's headers, or a call's metadata."""
@@ -26,6 +29,13 @@ class Asking(Protocol):
     """When it stops waiting, on `time.monotonic`'s clock."""
     chosen: dict[str, tuple[str | None, str | None]] | None
     """By model: the version that answers this caller and the one that is asked too. Drawn once."""
+    told: Told | None
+    """How it was answered; of several items, the one that took longest."""
+
+    @property
+    def telling(self) -> bool:
+        """Whether anybody wants `told`."""
+        ...
 
     @property
     def address(self) -> str:
@@ -47,14 +57,25 @@ class Caller:
         deadline: when it stops waiting.
     """
 
-    __slots__ = ("address", "chosen", "deadline", "get")
+    __slots__ = ("address", "chosen", "deadline", "get", "told")
+    telling = True
 
     def __init__(self, headers: Headers, address: str, deadline: float = math.inf) -> None:
         self.get = headers.get
         self.address = address
         self.deadline = deadline
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None
+        self.told: Told | None = None
 
 
 caller: ContextVar[Asking | None] = ContextVar("caller", default=None)
 """The caller of the request at hand; None where there is none (start-up, a live replay)."""
+
+
+def tell(name: str, version: str, result: Result) -> None:
+    """Note for the caller of the request at hand how one of its items was answered."""
+    asking = caller.get()
+    if asking is not None and asking.telling:
+        before = asking.told
+        if before is None or result.seconds > before.seconds:
+            asking.told = told(name, version, result)

@@ -23,7 +23,7 @@ from ..monitor.metrics import ModelMetrics
 from ..steps.rows import check_rows as check_rows_of
 from ..tensors import Array, Signature, Tensors, TensorSpec, dtype_name, readable
 from .arena import Arena, Slot
-from .caller import caller
+from .caller import caller, tell
 from .cost import CostModel
 from .disk import held
 from .pool import ExecutorPool
@@ -66,11 +66,7 @@ class LiveModel:
         self.mirror: Callable[[Submission, LiveModel], None] | None = None
         """Called with every submission before it is queued, where a rollout watches this version."""
         self._max_rows = settings.max_rows if bundle.manifest.graphs.net.batch else 1
-        self._scheduler = Scheduler(
-            metrics,
-            max_rows=settings.max_rows,
-            run_limit=settings.run_limit,
-        )
+        self._scheduler = Scheduler(metrics, max_rows=settings.max_rows, run_limit=settings.run_limit)
         self._pool = ExecutorPool(bundle, settings, arena, self._scheduler, metrics, max_rows=self._max_rows)
         self._lanes: dict[tuple[Kind, tuple[TensorHead, ...]], Lane] = {}
         self._costs: dict[str, CostModel] = {}
@@ -315,10 +311,12 @@ class LiveModel:
             shapes=shapes,
         )
         try:
-            return await future
+            result = await future
         except asyncio.CancelledError:
             submission.cancelled = True
             raise
+        tell(self.name, self.version, result)
+        return result
 
     def _cost(self, kind: str) -> CostModel:
         if kind not in self._costs:

@@ -31,6 +31,7 @@ from .predict import PREDICT, how_to_ask, json_response
 from .refusal import refusal
 from .replies import CompressReplies
 from .settings import ServeSettings
+from .timing import TellTiming
 
 # Everything a page needs comes from here; blob: is a picture that the visitor chose or drew.
 CONTENT_SECURITY_POLICY = (
@@ -138,6 +139,7 @@ def _starlette(found: list[BaseRoute], lifespan: object) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.add_middleware(CompressReplies)
+    app.add_middleware(TellTiming)
     app.add_middleware(SafeHeaders)
     return app
 

@@ -15,11 +15,12 @@ import msgspec
 from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.submission import Lane, Result, Submission
+from ..engine.told import told
 from ..engine.wire import TensorHead
 from ..tensors import OIP_DATATYPES
 from .exchange import CLOSE, SAFE, Exchange
 from .oip import BinaryHead, parse_binary_head
-from .short_replies import refuse, told
+from .short_replies import refuse
 
 Plans = dict[LiveModel, dict[bytes, "Plan"]]
 
@@ -166,7 +167,7 @@ class _Asked(Submission):
                 plan.answers[run.shapes] = known
         indexes, lines, text = known
         if exchange.server.finished is not None:
-            exchange.told = told(self._model, result)
+            exchange.told = told(self._model.name, self._model.version, result)
         line = run.line
         if not line:
             line = run.line = b", net;dur=%.3f, batch;desc=%d\r\n" % (run.group.net * 1e3, run.rows)

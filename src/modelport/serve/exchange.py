@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..engine.arena import Slot
+from ..engine.told import Told
 
 if TYPE_CHECKING:
     from ..engine.submission import Submission
@@ -26,16 +27,6 @@ REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
 SAFE = b"X-Content-Type-Options: nosniff\r\n"
 CLOSE = b"Connection: close\r\n"
 JSON = b"Content-Type: application/json\r\n"
-
-
-class Told(msgspec.Struct, frozen=True):
-    """Which model answered a request, and how."""
-
-    model: str
-    version: str
-    batch: int = 0
-    stages: dict[str, float] = {}
-    """Seconds by stage."""
 
 
 class Head:
@@ -73,12 +64,14 @@ class Exchange:
         "principal",
         "replied",
         "reserved",
+        "routed",
         "slot",
         "slot_start",
         "status",
         "submission",
         "told",
     )
+    telling = True
 
     def __init__(self, connection: Receiver, head: Head) -> None:
         self._connection = connection
@@ -106,7 +99,9 @@ class Exchange:
         self.gone: Callable[[], object] | None = None
         """Called when the caller hangs up before the reply."""
         self.told: Told | None = None
-        """What the access log and traces say of it, beside the status."""
+        """What its reply, the access log and traces say of it, beside the status."""
+        self.routed = ""
+        """The route that answers, as traces name it: `/predict/{name}`; empty on the short way."""
         self.extra = b""
         """Header lines that whoever is before the answer adds to it."""
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from starlette.types import ASGIApp
 
 from ..engine.caller import Headers
 from ..engine.repository import Repository
+from ..engine.told import Told
 from ..errors import Forbidden, ModelportError
 from .bridge import Bridge
-from .exchange import Exchange, Told
+from .exchange import Exchange
 from .guard.guard import Guard
 from .guard.origin import allowed_host, cors_headers, preflight
-from .logs import AccessLog
+from .logs import MAX_PATH, AccessLog, clean
 from .settings import ServeSettings
-from .short import ShortPath, deadline_of, shortly
+from .short import ShortPath, deadline_of, route_of, shortly
 from .short_replies import refuse
 from .trace import Tracer
 
@@ -97,26 +99,32 @@ class Finished:
         """Called after the reply was written."""
         seconds = exchange.server.clock() - exchange.began
         method, path = exchange.method.decode("latin-1"), exchange.path.decode("latin-1")
-        self.record(exchange, method, path, exchange.status, seconds, exchange.told, exchange.address)
+        route = exchange.routed or (route_of(exchange.path) if self._tracer is not None else "")
+        self.record(exchange, method, path, route, exchange.status, seconds, exchange.told, exchange.address)
 
     def record(
         self,
         headers: Headers,
         method: str,
         path: str,
+        route: str,
         status: int,
         seconds: float,
         told: Told | None,
         client: str,
     ) -> None:
-        """Write down one request, whichever way it came."""
+        """Write down one request, whichever way it came; `route` is what its path is one of, if anything."""
         model, version, batch = (told.model, told.version, told.batch) if told else ("", "", 0)
         trace = ""
         if self._tracer is not None:
-            attributes = {"modelport.model.name": model, "modelport.model.version": version} if told else {}
+            attributes: dict[str, Any] = {"url.path": clean(path, MAX_PATH), "client.address": client}
+            if told:
+                attributes |= {"modelport.model.name": model, "modelport.model.version": version}
+                attributes["modelport.batch.rows"] = batch
+            known = method if method.encode() in _METHODS else "_OTHER"
             trace = self._tracer.request(
                 headers,
-                method,
+                f"{known} {route}" if route else known,
                 time.time_ns() - round(seconds * 1e9),
                 told.stages if told else {},
                 status,

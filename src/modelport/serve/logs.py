@@ -199,8 +199,15 @@ def _as_text(line: Line) -> bytes:
     return (" ".join(parts) + "\n").encode()
 
 
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What every record has; the rest is what its caller put into `extra`."""
+
+
 class JsonLines(logging.Formatter):
-    """Records of any logger as one JSON object a line."""
+    """Records of any logger as one JSON object a line.
+
+    A record that was given an `event` (those of the audit log) has it there, with what else came in `extra`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,6 +222,9 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": _printable(record.getMessage()),
         }
+        if isinstance(getattr(record, "event", None), str):
+            given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+            line |= {name: _printable(v) if isinstance(v, str) else v for name, v in given.items()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()

@@ -26,10 +26,8 @@ TEXT_FIELD = "text"
 FILE_FIELD = "file"
 
 
-async def answer_body(
-    model: LiveModel, body: bytes, headers: Headers, query: bytes
-) -> tuple[dict[str, Any], Timing]:
-    """The reply to a body, and where its time went.
+async def answer_body(model: LiveModel, body: bytes, headers: Headers, query: bytes) -> dict[str, Any]:
+    """The reply to a body.
 
     Raises:
         InputError: no rows and no text, or such as the model does not take. TooLarge: too many.
@@ -94,18 +92,16 @@ def _form_row(model: LiveModel, fields: dict[str, str]) -> Tensors:
     return rows_of_one(ticked | fields, model, text=True)
 
 
-async def _rows(
-    model: LiveModel, rows: Tensors, one: bool, options: Options | None
-) -> tuple[dict[str, Any], Timing]:
+async def _rows(model: LiveModel, rows: Tensors, one: bool, options: Options | None) -> dict[str, Any]:
     outputs, timing = await model.timed_rows(rows, options=options)
     if len(next(iter(outputs.values()))) > MANY:
-        return await asyncio.to_thread(lambda: _reply(model, split(outputs), one, timing)), timing
-    return _reply(model, split(outputs), one, timing), timing
+        return await asyncio.to_thread(lambda: _reply(model, split(outputs), one, timing))
+    return _reply(model, split(outputs), one, timing)
 
 
 async def _texts(
     model: LiveModel, body: bytes, kind: str, fields: dict[str, str] | None, options: Options | None
-) -> tuple[dict[str, Any], Timing]:
+) -> dict[str, Any]:
     value: Any = body
     if fields is not None:
         value = fields.get(TEXT_FIELD, fields.get(FILE_FIELD))
@@ -116,7 +112,7 @@ async def _texts(
         value = value[TEXT_FIELD] if isinstance(value, dict) and set(value) == {TEXT_FIELD} else value
     if isinstance(value, (str, bytes)):
         answered = await model.answer(_utf8(value), options=options)
-        return _reply(model, [answered.tensors], True, answered.timing), answered.timing
+        return _reply(model, [answered.tensors], True, answered.timing)
     if not isinstance(value, list):
         raise InputError(f"expected a text, got {type(value).__name__}", at="$", hint=_hint(model))
     check_count(len(value), model.bundle.manifest, "$")
@@ -124,7 +120,7 @@ async def _texts(
     start = time.perf_counter()
     answers = await answer_texts(model, found, at="$", options=options)
     timing = Timing(total=round((time.perf_counter() - start) * 1e3, 3))
-    return _reply(model, answers, False, timing), timing
+    return _reply(model, answers, False, timing)
 
 
 def _reply(model: LiveModel, answers: list[dict[str, Array]], one: bool, timing: Timing) -> dict[str, Any]:

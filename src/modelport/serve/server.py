@@ -332,7 +332,7 @@ class Serving:
             reuse_port=settings.workers > 1,
             finished=(
                 lambda caller, path, status, seconds: finished.record(
-                    caller, "POST", path, status, seconds, caller.told, caller.address
+                    caller, "POST", path, path, status, seconds, caller.told, caller.address
                 )
             )
             if finished is not None

@@ -20,6 +20,7 @@ from ..engine.caller import caller
 from ..engine.model import LiveModel, answered
 from ..engine.repository import Repository
 from ..engine.submission import Result
+from ..engine.told import told
 from ..errors import InputError, ModelportError
 from .binary import MAX_KNOWN, BinaryTensors, Plans
 from .drawing import draws
@@ -31,12 +32,16 @@ from .options import chosen, of_query
 from .predict import JSON as JSON_KIND
 from .predict import reply_kind
 from .rows import is_record
-from .short_replies import refuse, told
+from .short_replies import refuse
 
 Route = Callable[[Exchange], bool]
 
 _INFER = re.compile(rb"/v2/models/([^/%]+?)(?:/versions/([^/%]+))?/infer")
 _PREDICT = re.compile(rb"/predict/([^/%]+)(?:/([^/%]+))?")
+_NAMED = (
+    (_INFER, "/v2/models/{name}/versions/{version}/infer", "/v2/models/{name}/infer"),
+    (_PREDICT, "/predict/{name}/{version}", "/predict/{name}"),
+)
 _VARY = b"Vary: Accept\r\n"
 _FORM = b"multipart/form-data"
 _FORMS = (_FORM, b"application/x-www-form-urlencoded")
@@ -155,6 +160,14 @@ class ShortPath:
         return True
 
 
+def route_of(path: bytes) -> str:
+    """The route of a path that is answered here, as traces name it; empty for any other."""
+    for pattern, whole, bare in _NAMED:
+        if found := pattern.fullmatch(path):
+            return whole if found[2] else bare
+    return ""
+
+
 def shortly(exchange: Exchange, route: Route) -> bool:
     """Take a route; what it refuses is told. False where it leaves the exchange to the long way."""
     caller.set(exchange)
@@ -170,7 +183,7 @@ def reply_answer(exchange: Exchange, model: LiveModel, result: Result) -> None:
     done = answered(result)
     timing = done.timing
     if exchange.server.finished is not None:
-        exchange.told = told(model, result)
+        exchange.told = told(model.name, model.version, result)
     body = msgspec.json.encode(
         {
             "model": model.name,

@@ -1,25 +1,10 @@
-"""Replies of the short path: what every one of them says, and refusals."""
+"""Refusals as replies, past the application."""
 
 from __future__ import annotations
 
-from ..engine.model import LiveModel
-from ..engine.submission import Result
 from ..errors import ModelportError
-from .exchange import Exchange, Told
+from .exchange import Exchange
 from .refusal import refusal
-
-
-def told(model: LiveModel, result: Result) -> Told:
-    """What logs and traces say of an answer."""
-    group = result.group
-    stages = {
-        "queue": result.queued,
-        "decode": group.decode,
-        "pre": group.pre,
-        "net": group.net,
-        "post": group.post,
-    }
-    return Told(model.name, model.version, result.run.rows, {name: s for name, s in stages.items() if s})
 
 
 def refuse(exchange: Exchange, problem: Exception) -> None:

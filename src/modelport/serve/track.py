@@ -113,6 +113,13 @@ def _started(request: Request) -> TrackSession:
     return TrackSession(repository, name, version, asking=asking, clock=time.monotonic, may_ask=may_ask)
 
 
+def _tell(request: Request, session: TrackSession) -> None:
+    """Say of this request how its picture was answered; a session asks as who began it."""
+    exchange: Exchange | None = request.scope.get("state", {}).get("exchange")
+    if exchange is not None:
+        exchange.told = session.told
+
+
 def _deadline(request: Request) -> float:
     exchange: Exchange | None = request.scope.get("state", {}).get("exchange")
     return exchange.deadline if exchange is not None else math.inf
@@ -158,6 +165,7 @@ async def frame(request: Request) -> Response:
     try:
         async with held.turn:
             answer = await held.session.answer(picture, number, seconds, deadline=_deadline(request))
+            _tell(request, held.session)
     finally:
         held.waiting -= 1
         held.last = time.monotonic()

@@ -17,6 +17,7 @@ from ..bundle.manifest import Decode
 from ..engine.caller import Asking, caller
 from ..engine.model import LiveModel
 from ..engine.repository import Repository
+from ..engine.told import Told
 from ..engine.wire import Options
 from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError, did_you_mean
 from ..tensors import Array
@@ -148,6 +149,11 @@ class TrackSession:
             self._asking.chosen = None
             return self._repository.model(name, version)
 
+    @property
+    def told(self) -> Told | None:
+        """How the last picture was answered."""
+        return self._asking.told if self._asking is not None else None
+
     def arrived(self) -> tuple[int, float]:
         """A picture came: its number, and its time unless the caller gave it one."""
         number = self.frames
@@ -164,6 +170,8 @@ class TrackSession:
             InputError, TooLarge, UnsupportedMedia: it is no picture. Unavailable: not in time.
         """
         model = self.model()
+        if self._asking is not None:
+            self._asking.told = None
         answered = await model.answer(picture, deadline=deadline, options=self._chosen(model))
         found = model.readable(answered.tensors)
         if not isinstance(found, list):

@@ -20,16 +20,15 @@ from ...engine.arena import MIN_SLOT, Slot
 from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...engine.submission import Lane, Result
+from ...engine.told import Told
 from ...engine.wire import Options, TensorHead
 from ...errors import InputError
 from ...protos.open_inference import ModelInferRequest, ModelInferResponse
 from ...tensors import OIP_DATATYPES, dtype_name
 from ..dialects.protobuf import varint
-from ..exchange import Told
 from ..infer import live, run
 from ..oip import InferRequest
 from ..options import of_parameters
-from ..short_replies import told
 from .codec import read_request, write_response
 
 Door = Callable[[str], None]
@@ -44,7 +43,7 @@ class Asking(Protocol):
     telling: bool
     """Whether `told` is wanted."""
     told: Told | None
-    """Who answered, and how; set here."""
+    """Who answered, and how; who, here already, and how by the model."""
 
 
 MAX_HEAD = 4096
@@ -158,8 +157,6 @@ class Answers:
         result = await model.ask(
             plan.lane, plan.rows, pieces.tensors, deadline, slot=slot, starts=starts, options=plan.options
         )
-        if asking.telling:
-            asking.told = told(model, result)
         shapes = result.run.shapes
         answer = plan.answers.get(shapes)
         if answer is None:

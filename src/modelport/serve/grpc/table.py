@@ -15,9 +15,9 @@ from grpc_health.v1 import health_pb2
 
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.caller import caller
+from ...engine.told import Told
 from ...errors import InputError, ModelportError
 from ...protos.open_inference import METHODS, Method
-from ..exchange import Told
 from ..guard.guard import ANYBODY, Guard, Needs
 from ..guard.ring import Principal
 from ..guard.scope import record

@@ -63,15 +63,16 @@ def _guarded(route: BaseRoute, scope: Needs, guard: Guard, origins: Collection[s
     if not isinstance(route, Route | Mount) or type(route) not in (Route, Mount):
         raise TypeError(f"cannot put a guard before a {type(route).__name__} ({route})")
     own = copy.copy(route)
-    own.app = _Guarded(own.app, scope, guard, origins)
+    own.app = _Guarded(own.app, scope, guard, origins, route.path)
     return own
 
 
 class _Guarded:
     """An endpoint behind the guard."""
 
-    def __init__(self, app: ASGIApp, needs: Needs, guard: Guard, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, needs: Needs, guard: Guard, origins: Collection[str], path: str) -> None:
         self.needs = needs
+        self._path = path
         self._app = app
         self._guard = guard
         self._origins = origins
@@ -80,6 +81,8 @@ class _Guarded:
         if scope["type"] != "http":
             raise Forbidden("only plain requests are answered here")
         headers = Headers(scope=scope)
+        if (exchange := scope.get("state", {}).get("exchange")) is not None:
+            exchange.routed = self._path
         check_site(scope["method"], headers, self._origins)
         principal = self._principal(scope, headers)
         state = scope.setdefault("state", {})

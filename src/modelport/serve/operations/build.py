@@ -180,6 +180,9 @@ def _parameter(name: str, place: str, words: str, schema: Fragment | None) -> Fr
     return {"name": name, "in": place, "description": words, "schema": schema or TEXT}
 
 
+TIMED = "Milliseconds by stage, and `batch`: how many rows ran together."
+"""What the header Server-Timing says, on each answer of a model."""
+
 OPTIONS: Fragment = {"x-modelport-options": True}
 """Among the parameters: where the options of the bundles that are served are listed."""
 

@@ -10,6 +10,7 @@ from .build import (
     MODEL,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -40,7 +41,7 @@ SCHEMAS: Fragment = {
 }
 
 _MD5 = header("Content-MD5", "Of a signed request: the body's MD5, hexadecimal.")
-_ANSWER = answers(ref("EasAnswer"))
+_ANSWER = answers(ref("EasAnswer"), Server_Timing=TIMED)
 _ANSWER[200]["content"][BINARY] = {
     "schema": {"description": "To a protobuf: the reply of the same processor, with the network's outputs."}
 }

@@ -12,6 +12,7 @@ from .build import (
     NUMBER,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -55,6 +56,7 @@ _ANSWER = operation(
     answers(
         {"anyOf": [array(ref("DetectedObject")), array(ref("Label")), array(array(ref("Label"))), _BEST]},
         "By falling score; of texts a list for each, of a table the best label or the value of each row.",
+        Server_Timing=TIMED,
     ),
     refuses(*BODY, *KEYED, *MODEL, *COMPUTE),
     _BUSY,

@@ -10,6 +10,7 @@ from .build import (
     MODEL,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -64,7 +65,7 @@ SCHEMAS: Fragment = {
 _INVOKE = operation(
     "Predict a table's rows",
     TAG,
-    answers(ref("Predictions"), "One prediction a row."),
+    answers(ref("Predictions"), "One prediction a row.", Server_Timing=TIMED),
     refuses(*BODY, *MODEL, *COMPUTE, 501, schema=_ERROR),
     refuses(*KEYED),
     refuses(400, 413, schema=_EITHER),

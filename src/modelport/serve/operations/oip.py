@@ -13,6 +13,7 @@ from .build import (
     KEYED,
     MODEL,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -123,7 +124,7 @@ _READY = struct({"name": TEXT, "ready": {"const": True}})
 
 
 def _infer(of: str) -> Fragment:
-    replies = answers(ref("InferReply"), "The outputs.", Server_Timing="Milliseconds by stage.")
+    replies = answers(ref("InferReply"), "The outputs.", Server_Timing=TIMED)
     replies[200]["content"][BINARY] = {"schema": _BINARY_BODY}
     return operation(
         f"Ask {of}",

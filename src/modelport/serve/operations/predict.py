@@ -14,6 +14,7 @@ from .build import (
     NUMBER,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -88,9 +89,7 @@ ITEM = takes(
 )
 ITEM["content"]["application/json"]["example"] = {"image": RED}
 
-_REPLY = answers(
-    {"anyOf": [ref("Prediction"), ref("PredictionList")]}, Server_Timing="Milliseconds by stage."
-)
+_REPLY = answers({"anyOf": [ref("Prediction"), ref("PredictionList")]}, Server_Timing=TIMED)
 for _kind in ("image/jpeg", "image/png"):
     _REPLY[200]["content"][_kind] = {
         "schema": {"description": "Of a detector, where Accept prefers it: the picture with its objects."}

@@ -11,6 +11,7 @@ from .build import (
     MODEL,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -94,7 +95,7 @@ def _of(path: str, of: str) -> Operations:
         f"POST {path}:predict": operation(
             f"Ask {of}",
             TAG,
-            answers(_PREDICTED),
+            answers(_PREDICTED, Server_Timing=TIMED),
             _REFUSES,
             body=takes(
                 "Rows, or columns by name. Numbers may be NaN and Infinity, in the reply too.",
@@ -105,7 +106,11 @@ def _of(path: str, of: str) -> Operations:
         f"POST {path}:classify": operation(
             f"Labels and scores by {of}",
             TAG,
-            answers(struct({"result": _CLASSES}), "For each example pairs of a label and its score."),
+            answers(
+                struct({"result": _CLASSES}),
+                "For each example pairs of a label and its score.",
+                Server_Timing=TIMED,
+            ),
             _REFUSES,
             body=_EXAMPLES,
             parameters=(TIMEOUT, OPTIONS),
@@ -113,7 +118,7 @@ def _of(path: str, of: str) -> Operations:
         f"POST {path}:regress": operation(
             f"One number an example by {of}",
             TAG,
-            answers(struct({"result": array({"type": "number"})})),
+            answers(struct({"result": array({"type": "number"})}), Server_Timing=TIMED),
             _REFUSES,
             body=_EXAMPLES,
             parameters=(TIMEOUT, OPTIONS),

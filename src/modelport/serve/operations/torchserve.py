@@ -9,6 +9,7 @@ from .build import (
     KEYED,
     OPTIONS,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -73,6 +74,7 @@ _PREDICT = operation(
         ANYTHING,
         "A classification is {label: probability}, a detection a list of {label: box, score}, anything else "
         "nested lists.",
+        Server_Timing=TIMED,
     ),
     _refuses(404, 415, 500, 501, 503, 504),
     body=_ITEM,

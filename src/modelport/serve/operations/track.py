@@ -13,6 +13,7 @@ from .build import (
     MODEL,
     NUMBER,
     TEXT,
+    TIMED,
     TIMEOUT,
     Fragment,
     Operations,
@@ -92,7 +93,7 @@ _OPERATIONS: Operations = {
     "POST /track/{name}/sessions/{session}": operation(
         "Follow the objects of the next picture",
         TAG,
-        answers(ref("Tracked")),
+        answers(ref("Tracked"), Server_Timing=TIMED),
         refuses(*BODY, *KEYED, *MODEL, *COMPUTE, also=_NO_SESSION),
         body=_PICTURE,
         parameters=(TIMEOUT, query("seconds", "The picture's time.", {"type": "number", "minimum": 0})),
