@@ -131,8 +131,12 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
         optimize(start, data, out=tmp_path / "out", labelled=loose, tell=said.append)
     assert not [told for told in said if "making it" in told.text]
     with pytest.raises(InputError, match="2 items could be read, and at least 8 are needed"):
-        optimize(start, pictures(tmp_path / "few", 2), out=tmp_path / "out")
-    assert not (tmp_path / "out" / "colours").exists()
+        optimize(start, pictures(tmp_path / "few", 2), out=tmp_path / "out" / "below")
+    assert not (tmp_path / "out").exists()  # nor what was made for it
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="at least 8 are needed"):
+        optimize(start, tmp_path / "few", out=tmp_path / "own")
+    assert not list((tmp_path / "own").iterdir())
 
 
 def test_a_function_is_measured_and_not_optimized(tmp_path: Path) -> None:

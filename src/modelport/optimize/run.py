@@ -80,6 +80,7 @@ def optimize(
         _check_free(folder / new_version)
     truth = Path(labelled) if labelled is not None else None
     _check_evaluation(opened, truth, plan)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         search = Search(opened, Path(data), truth, folder / WORK, plan, tell)
         entries, made = search.run()
@@ -93,8 +94,9 @@ def optimize(
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in FULL:
             raise _ended(cause, folder) from problem
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # nothing is in it where all was refused at the start
+        with contextlib.suppress(OSError):  # nothing is in them where all was refused at the start
+            for place in missing:
+                place.rmdir()
         raise
     search.found.forget()
     return report
