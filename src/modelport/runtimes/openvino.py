@@ -20,8 +20,8 @@ INSTALL = "pip install 'modelport[openvino]'"
 SHAPES = 6
 """Shapes of inputs that a network is compiled for at a time; others take the form that takes any."""
 WORTH = 32
-"""Runs in the form that takes any after which a shape is worth compiling for: each is some percent slower, and
-another shape than the last one costs it a third of a run more."""
+"""Runs in the form that takes any after which a shape is worth compiling for: each is some percent slower,
+and another shape than the last one costs a third of a run more."""
 KNOWN = 1000
 """Shapes that are remembered to fit."""
 SETTINGS: dict[str, Values] = {

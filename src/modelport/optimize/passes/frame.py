@@ -1,6 +1,6 @@
 """A detector's network is given frames no larger than the photo in them needs.
 
-A photo of 4:3 leaves a quarter of a square frame empty, and the network looks for objects in the grey as well.
+A photo of 4:3 leaves a quarter of a square frame empty, and the network looks for objects in the grey too.
 Where it is convolutions all through, it takes smaller frames; Ultralytics runs its own files so (`rect`).
 """
 
@@ -61,6 +61,8 @@ class Frame(msgspec.Struct, frozen=True):
             first = _rows_axis(picture, size)
             strides = _strides(network, size)
             multiple = CELLS * max(strides)
+            if min(size) <= multiple:
+                raise ValueError(f"its frame of {size[0]} x {size[1]} is hardly larger than its cells")
             smaller = msgspec.structs.replace(box, multiple=multiple)
             freed = _freed(network, picture, first + 1)
             _compare(network, freed, picture, first, multiple)
