@@ -35,7 +35,7 @@ from .passes import catalogue
 from .passes.frame import Frame
 from .passes.heads import Heads
 from .passes.int8 import StaticInt8
-from .passes.reduced import reductions
+from .passes.reduced import Reduced, reductions
 from .passes.runtime import OnRuntime
 from .passes.shapes import StaticShapes
 from .passes.simplify import Simplify
@@ -126,6 +126,7 @@ class Search:
             self._check()
         bases, steps = list(self.bases()), list(self.passes())
         self.clock.expect(len(bases) + len(steps))
+        photos = self._smaller_photos()
         base, named = self.start, set[str]()
         for step in bases:
             if step.name in named:
@@ -139,7 +140,7 @@ class Search:
         for step in steps:
             self.tried(step, base)
         self._mix(steps, base)
-        self._other_ways()
+        self._other_ways(photos)
         return self._measured(), self.made
 
     @contextmanager
@@ -262,25 +263,36 @@ class Search:
 
         fewest(most(ranked), passes)
 
-    def _other_ways(self) -> None:
-        """The fastest networks that are right, on smaller photos, on other runtimes, with other settings."""
-        photos = list(reductions(self.start.bundle, self.calibration))
-        for step, reason in photos:
+    def _smaller_photos(self) -> list[Reduced]:
+        """At which fractions of their sides photos may be decoded for the START; the smallest first."""
+        found: list[Reduced] = []
+        for step, reason in reductions(self.start.bundle, self.calibration):
             if reason:
                 self.entries.append(self._skipped(step, reason, recipe_of(step, self.start)))
-        able: list[Way] = [step for step, reason in photos if not reason]
+                continue
+            self._looked_at(self.start, [step])
+            if self.entries[-1].status in ("kept", "dominated"):  # what gains little may gain more of 8 bits
+                found.insert(0, step)
+        return found
+
+    def _other_ways(self, photos: Sequence[Reduced]) -> None:
+        """The fastest networks that are right, on smaller photos, on other runtimes, with other settings."""
         if self.clock.over:
-            self.entries += [self._late(step, self.start) for step in (*able, *ways(self.start))]
+            self.entries += [self._late(step, self.start) for step in ways(self.start)]
             return
-        for source in self._fastest() if able else ():
-            self._looked_at(source, able)
+        for source in self._fastest(whole=True) if photos else ():
+            for step in photos if source.id != START else ():
+                self._looked_at(source, [step])
+                if self.entries[-1].status == "kept":
+                    break
         for source in self._fastest():
             self._looked_at(source, list(ways(source)))
 
-    def _fastest(self) -> list[Candidate]:
-        """Of the networks that are right those that are fastest at a quick look."""
+    def _fastest(self, *, whole: bool = False) -> list[Candidate]:
+        """Of the networks that are right those that are fastest at a quick look; `whole`: on whole photos."""
         self.clock.say("a quick look at what is fastest")
         right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
+        right = [each for each in right if not (whole and each.reduced)]
         return fastest(right, self.calibration.items)[:PREPARED_WAYS]
 
     def _looked_at(self, source: Candidate, steps: Sequence[Way]) -> None:
