@@ -269,6 +269,20 @@ def test_a_mark_is_mapped_back_to_where_it_was(steps: list[PreStep], size: tuple
     np.testing.assert_allclose(answer["boxes"][0, 0], [left, top, right, bottom], atol=slack)
 
 
+def test_a_frame_is_no_larger_than_the_picture_needs() -> None:
+    random = np.random.default_rng(1)
+    for center in (True, False):
+        step = Letterbox(size=(64, 96), kernel="nearest", fill=7, center=center, multiple=16)
+        graph = session(compile_pre([step], "x").data)
+        for height, width in random.integers(1, 400, (300, 2)):
+            image = np.zeros((height, width, 3), np.uint8)
+            np.testing.assert_array_equal(graph.run(None, {"image": image})[0], step.reference(image))
+        assert step.reference(np.zeros((10, 96, 3), np.uint8)).shape == (16, 96, 3)
+        assert step.reference(np.zeros((64, 97, 3), np.uint8)).shape == (64, 96, 3)
+    with pytest.raises(ValueError, match="does not divide 64 x 90"):
+        Letterbox(size=(64, 90), multiple=16)
+
+
 def test_boxes_are_not_mapped_through_what_cuts() -> None:
     with pytest.raises(UsageError, match="not mapped back through `center_crop`"):
         compile_pre([Resize(shorter=64), CenterCrop(60)], "x", carried=carried_by([ToOriginal()]))

@@ -1,9 +1,10 @@
 """Against Ultralytics itself: its letterbox byte by byte, and its predictions box by box.
 
 `ultralytics.json` was recorded in an environment of its own, since the library brings two gigabytes along:
-`LetterBox(size, auto=False)(image=noise(height, width))` (`auto`: `LetterBox(640, auto=True, stride=32)`) and
-the same on the pictures of COCO128 as `cv2.imread` reads them, SHA-256 of the bytes; `YOLO(…).predict(picture, conf=0.25, iou=0.45)` with yolov5n's
-ONNX file, its objectness multiplied into its classes and turned, the only form that this version of it reads.
+`LetterBox(size, auto=False)(image=noise(height, width))`, for `auto` `LetterBox(640, auto=True, stride=32)`;
+the first on the pictures of COCO128 as well, as `cv2.imread` reads them, SHA-256 of the bytes;
+`YOLO(…).predict(picture, conf=0.25, iou=0.45)` with yolov5n's ONNX file, its objectness multiplied into its
+classes and turned, the only form that this version of it reads.
 """
 
 from __future__ import annotations
