@@ -18,6 +18,7 @@ from .bench.origins import shown
 from .bench.outcome import Operator
 from .candidate import Candidate, NotApplicable
 from .passes.offline import rewritten
+from .rewriting import settings_of
 from .tail import LAYERS
 
 INTEGER = (
@@ -29,6 +30,8 @@ INTEGER = (
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
+FLOATING = (*LAYERS, "FusedConv", "MatMulNBits")
+"""The last one has weights of a few bits, which are multiplied as floats."""
 WEIGHTS = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
 """Which of an operator's inputs they are."""
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
@@ -69,7 +72,8 @@ class Fused(msgspec.Struct, frozen=True):
         if said and self.floating:
             said.append(f"in float stayed {_listed(self.floating)}")
         if self.unsigned:
-            said.append(f"{self.unsigned} have weights without sign, which VNNI does not multiply")
+            have = "1 has" if self.unsigned == 1 else f"{self.unsigned} have"
+            said.append(f"{have} weights without sign, which VNNI does not multiply")
         if self.pairs:
             of = f" ({_listed(self.converted)})" if self.converted else ""
             time = "" if self.share is None else f", {self.share:.0%} of its time"
@@ -107,10 +111,10 @@ def fused(network: bytes, settings: Settings = DEFAULTS) -> Fused:
         floating=tuple(
             (node.name or node.op_type).removesuffix("_nchwc")
             for node in graph.node
-            if node.op_type in (*LAYERS, "FusedConv")
+            if node.op_type in FLOATING
         ),
         pairs=sum(kinds[kind] for kind in CONVERSIONS),
-        casts=kinds["Cast"],
+        casts=_casts(graph),
         converted=tuple(
             dict.fromkeys(_converted(node) for node in graph.node if node.op_type in CONVERSIONS)
         ),
@@ -144,6 +148,14 @@ def fused_in_openvino(candidate: Candidate, item: bytes) -> Fused:
 
 def _kernel(node: Operator) -> str:
     return node.implementation.lower()
+
+
+def _casts(graph: onnx.GraphProto) -> int:
+    """Conversions to float16, and where there are such also those to float32."""
+    aims = Counter(settings_of(node).get("to") for node in graph.node if node.op_type == "Cast")
+    halves = any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
+    there = halves or aims[TensorProto.FLOAT16]
+    return aims[TensorProto.FLOAT16] + aims[TensorProto.FLOAT] if there else 0
 
 
 def _unsigned(graph: onnx.GraphProto) -> int:

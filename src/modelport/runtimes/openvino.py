@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ _TYPES = {number: name for number, name in DTYPES_OF_ONNX.items() if name not in
 """ONNX's number of a type -> the datatype name here, for those that OpenVINO's CPU plugin runs. It would take
 float64 and unsigned integers of 32 and 64 bits too, and compute them in float32 and int32."""
 _NARROW = np.iinfo(np.int32)
+_UNKNOWN_OPERATORS = re.compile(r"No conversion rule found for operations: (.+)")
 
 
 _Shapes = tuple[tuple[int, ...], ...]
@@ -335,7 +337,9 @@ def _native(name: str, array: Array) -> Array:
 
 
 def _cleaned(problem: Exception) -> str:
-    """OpenVINO's own sentence, without the places in its source."""
+    """OpenVINO's own sentence, without the places in its source; or the operators that it has not."""
+    if (unknown := _UNKNOWN_OPERATORS.search(str(problem))) is not None:
+        return f"it does not have the operators {unknown[1].strip()}"
     lines = [line.strip() for line in str(problem).splitlines()]
     told = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
     return " ".join(told)[:500] or type(problem).__name__
