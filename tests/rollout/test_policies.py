@@ -114,6 +114,16 @@ def test_a_shadow_that_answers_otherwise_never_becomes_a_canary(traffic: Traffic
     assert "agreement" in traffic.report("m").history[-1].reason
 
 
+def test_a_canary_of_little_weight_is_known_by_its_shadow(traffic: Traffic) -> None:
+    clock = Clock(traffic)
+    policy = Policy(steps=(0.01, 1.0), min_agreement=0.9)
+    plan = canary_of(0.01, shadow=Shadow(version="2"), policy=policy)
+    traffic.put("m", plan, now=clock.now)
+    clock.run(10, wrong=1.0)
+    last = traffic.report("m").history[-1]
+    assert (last.by, last.did) == ("policy", "rollback") and "agreement 0.00%" in last.reason
+
+
 def test_one_difference_that_is_too_large(traffic: Traffic) -> None:
     policy = Policy(max_difference=0.1)
     traffic.put("m", plan_of(shadow=Shadow(version="2"), policy=policy), now=1000.0)

@@ -196,7 +196,7 @@ def test_figures_are_shown(traffic: Traffic) -> None:
     assert (shadow.role, shadow.agreement, shadow.max_difference) == ("shadow", 1.0, 0.5)
     assert shadow.p50 == pytest.approx(0.04, rel=0.05)
     assert report.last is not None and report.last.action == "hold"
-    assert report.last.reason == "3 requests; the next look is at 8"
+    assert report.last.reason == "4 requests; the next look is at 8"
 
 
 def test_metrics(models: Models) -> None:

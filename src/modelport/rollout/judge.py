@@ -14,7 +14,8 @@ The policy, at each step (a weight of the canary, or the time as a shadow before
 
 Beyond chance: `confidence` is spent over all the looks of a step, over the figures that are judged and over
 the processes that judge (`bounds.look_alpha`), so that looking often makes no false alarm likely. Looks are
-taken at 8 requests, and then at each 1.25 times as many.
+taken at 8 requests, shadowed ones among them, and then at each 1.25 times as many: a canary of little weight
+is known by its shadow long before its own requests tell.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     compared: Compared = msgspec.field(default_factory=Compared)
     """The shadowed requests within the window."""
     seen: int = 0
-    """Requests of the candidate since the step began, whatever the window has forgotten."""
+    """Requests of the candidate since the step began, shadowed ones too, whatever the window has forgotten:
+    looks are taken by them."""
     looked: int = 0
     """The number of the last look at this step."""
     judges: int = 1

@@ -28,7 +28,7 @@ class Step:
         self.canary: Window[Observed] = Window(Observed, window)
         self.compared: Window[Compared] = Window(Compared, window)
         self.seen = 0
-        """Requests of the candidate, whatever the window has forgotten."""
+        """Requests of the candidate and those that it shadowed, whatever the window has forgotten."""
         self.looked = 0
         """The number of the policy's last look."""
         self.last: LastLook | None = None
@@ -44,8 +44,7 @@ class Step:
     def compare(self, comparison: Comparison | None, seconds: float, shadow_seconds: float) -> None:
         """One shadowed request; without a comparison the shadow failed."""
         self.compared.current.add(comparison, seconds, shadow_seconds)
-        if self.plan.canary is None:
-            self.seen += 1
+        self.seen += 1
 
     def turn(self, now: float) -> None:
         """Let go of what has left the window."""

@@ -71,7 +71,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         return _member(body, _ZLIB if _is_zlib(body) else _RAW, coding, limit, last=True)[0]
     parts: list[bytes] = []
     for _ in range(MAX_MEMBERS):
-        part, body = _member(body, _GZIP, coding, limit - sum(map(len, parts)), last=False)
+        part, body = _member(body, _GZIP, coding, limit, before=sum(map(len, parts)), last=False)
         parts.append(part)
         if not body:
             return b"".join(parts)
@@ -80,16 +80,22 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     raise InputError(f"the gzip body has more than {MAX_MEMBERS} members")
 
 
-def _member(body: bytes, wbits: int, coding: str, limit: int, *, last: bool) -> tuple[bytes, bytes]:
-    """One compressed stream's content, and what follows it (nothing may where `last`)."""
+def _member(
+    body: bytes, wbits: int, coding: str, limit: int, *, before: int = 0, last: bool
+) -> tuple[bytes, bytes]:
+    """One compressed stream's content, `before` bytes of others before it, and what follows it (nothing may
+    where `last`)."""
     stream = zlib.decompressobj(wbits)
     try:
         # Never 0, which would mean no limit: one byte more than allowed tells that there is more.
-        data = stream.decompress(body, limit + 1)
+        data = stream.decompress(body, limit - before + 1)
     except zlib.error as problem:
         raise InputError(f"the {coding} body is damaged: {problem}") from problem
-    if len(data) > limit:
-        raise TooLarge(f"the {coding} body unpacks to more than is read", hint="send less at once")
+    if len(data) > limit - before:
+        raise TooLarge(
+            f"the {coding} body unpacks to more than the {limit:,} bytes that are read",
+            hint="send less at once, or serve with a larger --max-body",
+        )
     if not stream.eof:
         raise InputError(f"the {coding} body is cut short")
     if last and stream.unused_data:

@@ -209,5 +209,7 @@ def deadline_of(exchange: Exchange) -> float:
     if value is None:
         return math.inf
     if not re.fullmatch(rb"[0-9]{1,9}(\.[0-9]{1,6})?", value) or not float(value):
-        raise InputError(f"X-Request-Timeout-Ms is {value[:20]!r}; expected milliseconds, above 0")
+        raise InputError(
+            f"X-Request-Timeout-Ms is {value[:20].decode('latin-1')!r}; expected milliseconds, above 0"
+        )
     return time.monotonic() + float(value) / 1e3
