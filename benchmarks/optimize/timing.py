@@ -29,7 +29,7 @@ from .making import chosen_bundle, made_path, opened
 from .networks import around
 from .places import MADE, RESULTS, read_json, write_json
 
-ITEMS = 4
+ITEMS = 8
 BATCHES = (1, 8)
 PAUSE = 0.02
 """Seconds between turns: ONNX Runtime's threads go on spinning for some milliseconds after a run."""
@@ -122,7 +122,8 @@ def _rounds(entrants: Sequence[Entrant], items: Sequence[bytes], seconds: float)
     with ThreadPoolExecutor(len(next(iter(entrants[0].beside.values())))) as pool:
         while turns <= LEAST_ROUNDS or time.monotonic() < until:
             for place in random.permutation(len(entrants)):
-                for what, value in _turn(entrants[place], items, prepared, pool):
+                turned = [*items[turns % ITEMS :], *items[: turns % ITEMS]]
+                for what, value in _turn(entrants[place], turned, prepared, pool):
                     if turns:  # the first round warms up
                         times[entrants[place].id].setdefault(what, []).append(value)
             turns += 1
@@ -151,12 +152,12 @@ def _turn(
             name: np.stack([prepared[place % len(items)][name] for place in range(rows)])
             for name in prepared[0]
         }
-        encoded = [items[place % len(items)] for place in range(rows)]
 
-        def net(pipeline: Pipeline, batch: Any = batch) -> None:
+        def net(pipeline: Pipeline, turn: int, batch: Any = batch) -> None:
             pipeline.net(batch)
 
-        def whole(pipeline: Pipeline, encoded: Any = encoded) -> None:
+        def whole(pipeline: Pipeline, turn: int, rows: int = rows) -> None:
+            encoded = [items[(turn * rows + place) % len(items)] for place in range(rows)]
             pipeline.answer_many([pipeline.decode(item) for item in encoded])
 
         yield f"net rate {rows}", _rate(pool, pipelines, net, rows)
@@ -175,15 +176,15 @@ def _each(run: Callable[[int], Any], items: int) -> float:
 
 
 def _rate(
-    pool: ThreadPoolExecutor, pipelines: Sequence[Pipeline], run: Callable[[Pipeline], None], rows: int
+    pool: ThreadPoolExecutor, pipelines: Sequence[Pipeline], run: Callable[[Pipeline, int], None], rows: int
 ) -> float:
     """Items a second, every pipeline in a thread of its own for a turn."""
 
     def work(pipeline: Pipeline) -> tuple[int, float]:
-        run(pipeline)
+        run(pipeline, 0)
         count, at = 0, time.perf_counter()
         while count < 2 or time.perf_counter() - at < TURN:
-            run(pipeline)
+            run(pipeline, count)
             count += 1
         return count, time.perf_counter() - at
 

@@ -122,20 +122,21 @@ def throughputs(
     """
     cores, begun = usable_cores(), time.monotonic()
     rates: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in candidates}
+    taken = evenly(items, TURNS)
     with contextlib.ExitStack() as entered:
         pool = entered.enter_context(ThreadPoolExecutor(cores))
         pipelines = {
-            name: [_settled(entered, candidate, 1, items[: max(BATCHES)]) for _ in range(cores)]
+            name: [_settled(entered, candidate, 1, taken) for _ in range(cores)]
             for name, candidate in candidates.items()
         }
         for own in pipelines.values():
-            _rate(pool, own, items, 1)  # warms up
+            _rate(pool, own, taken, 1)  # warms up
         for turn in range(rounds):
             if turn and time.monotonic() - begun > seconds:
                 break
             for batch in BATCHES:
                 for name, own in pipelines.items():
-                    rates[name][batch].append(_rate(pool, own, items, batch))
+                    rates[name][batch].append(_rate(pool, own, taken, batch))
                     tick()
     return {
         name: max((float(np.median(found)), batch) for batch, found in by_batch.items())
@@ -146,14 +147,14 @@ def throughputs(
 def _rate(
     pool: ThreadPoolExecutor, pipelines: Sequence[Pipeline], items: Sequence[bytes], batch: int
 ) -> float:
-    whole = [items[place % len(items)] for place in range(batch)]
-
-    def job(pipeline: Pipeline) -> None:
+    def job(pipeline: Pipeline, turn: int) -> None:
+        whole = [items[(turn * batch + place) % len(items)] for place in range(batch)]
         pipeline.answer_many([pipeline.decode(item) for item in whole])
 
     turns = max(1, TURNS // batch)
+    jobs = [(pipeline, turn) for turn in range(turns) for pipeline in pipelines]
     begun = time.perf_counter()
-    list(pool.map(job, [pipeline for _ in range(turns) for pipeline in pipelines]))
+    list(pool.map(job, *zip(*jobs, strict=True)))
     return turns * len(pipelines) * batch / (time.perf_counter() - begun)
 
 
