@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ...bundle.manifest import Variant
+from ...bundle.manifest import Manifest, Variant
 from ...bundle.store import Bundle
 from ...errors import ModelportError
 from ...steps.compile import PRE_STEPS
@@ -67,7 +67,7 @@ def reductions(bundle: Bundle, calibration: Calibration) -> Iterator[tuple[Reduc
     if bundle.manifest.decode.kind != "image":
         return
     try:
-        height, width = sides(bundle)
+        height, width = sides(bundle.manifest)
     except NotApplicable as problem:
         yield Reduced(), str(problem)
         return
@@ -92,13 +92,12 @@ def decoded(bundle: Bundle, calibration: Calibration, step: Reduced) -> str:
     return f"of {len(calibration.items)} items {', '.join(said)}"
 
 
-def sides(bundle: Bundle) -> tuple[int, int]:
+def sides(manifest: Manifest) -> tuple[int, int]:
     """The height and width that the first step makes of any picture, or more.
 
     Raises:
         NotApplicable: it makes none of a known size, or the answer is in the photo's own pixels.
     """
-    manifest = bundle.manifest
     taken = {spec.name for spec in manifest.graphs.net.signature.inputs}
     carried = [spec.name for spec in manifest.graphs.pre.signature.outputs if spec.name not in taken]
     if carried:
@@ -124,4 +123,4 @@ def _largest(bundle: Bundle, calibration: Calibration) -> str:
     """Of the items, in words."""
     sizes = [picture_size(item, bundle.manifest.decode) for item in calibration.items]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return f"the largest picture has {height} x {width}"
+    return f"the largest has {height} x {width}"
