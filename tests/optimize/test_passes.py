@@ -191,6 +191,9 @@ def test_calibration_data_that_says_nothing(start: Bundle, place: Path, tmp_path
         (tmp_path / "alike" / f"{number}.png").write_bytes(one)
     with pytest.raises(InputError, match="all 10 items are alike"):
         read_calibration(start, tmp_path / "alike")
+    (tmp_path / "alike" / "other.png").write_bytes(next((few / "blue").iterdir()).read_bytes())
+    found = read_calibration(start, tmp_path / "alike")
+    assert found.notes == ("to the network only 2 of the 11 items are different ones",)
     some = pictures(tmp_path / "some", 12)
     (some / "red" / "broken.png").write_bytes(b"no picture")
     found = read_calibration(start, some)

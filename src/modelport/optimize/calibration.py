@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,12 @@ def read_calibration(bundle: Bundle, data: Path, *, most: int = MOST) -> Calibra
         prepared.append({name: array for name, array in made.items() if name in taken})
 
     found = read_items(bundle, data, most=most, prepared=keep)
-    _check(data, found, prepared)
-    return Calibration(found.names, found.encoded, tuple(prepared), found.notes)
+    notes = (*found.notes, *_checked(data, found, prepared))
+    return Calibration(found.names, found.encoded, tuple(prepared), notes)
 
 
-def _check(data: Path, found: Items, prepared: list[dict[str, Array]]) -> None:
+def _checked(data: Path, found: Items, prepared: list[dict[str, Array]]) -> tuple[str, ...]:
+    """What is to be known of the items; raises InputError where they say nothing of a network's ranges."""
     if len(prepared) < LEAST:
         raise InputError(
             "; ".join(
@@ -73,18 +75,25 @@ def _check(data: Path, found: Items, prepared: list[dict[str, Array]]) -> None:
             ),
             hint="give items like those that the model will see: 100 are good, 500 are plenty",
         )
-    first = prepared[0]
-    if all(
-        all(
-            item[name].shape == first[name].shape and np.array_equal(item[name], first[name])
-            for name in first
-        )
-        for item in prepared[1:]
-    ):
+    different = len({_digest(item) for item in prepared})
+    if different == 1:
         raise InputError(
             f"{data}: all {len(prepared)} items are alike to the network",
             hint="ranges measured on one item are wrong for every other one; give different ones",
         )
+    if different < LEAST:
+        return (f"to the network only {different} of the {len(prepared)} items are different ones",)
+    return ()
+
+
+def _digest(item: Tensors) -> bytes:
+    """The same for items with the same shapes and numbers."""
+    found = sha256()
+    for name in sorted(item):
+        array = item[name]
+        found.update(f"{name}{array.dtype}{array.shape}".encode())
+        found.update(array.tobytes() if array.dtype != object else repr(array.tolist()).encode())
+    return found.digest()
 
 
 def _shapes(item: Tensors) -> list[tuple[int, ...]]:

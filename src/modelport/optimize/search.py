@@ -87,6 +87,8 @@ class Search:
         self.clock.say(f"{bundle.manifest.name} {bundle.manifest.version}: reading the items")
         with self._in_vain():
             self.calibration: Calibration = read_calibration(self.start.bundle, data)
+        for note in self.calibration.notes:
+            self.clock.say(note, lasting=True)
         self.notes: list[str] = []
         """What is to be known of the search itself."""
         self.entries: list[Entry] = []
