@@ -101,6 +101,8 @@ def _variant(variant: Variant, among: Sequence[Variant]) -> str:
     """`heads: net.onnx on onnxruntime, chosen for any machine`; of several chosen ones, which is taken."""
     settings = "".join(f", {name}={json.dumps(value)}" for name, value in variant.settings.items())
     how = f"{variant.file} on {variant.runtime}{settings}"
+    if variant.reduced is not None:
+        how += f", photos decoded at no less than {variant.reduced[0]} x {variant.reduced[1]}"
     chosen = f", {_chosen(variant, among)}" if variant.chosen else ""
     same = f", the same bits on {', '.join(variant.portable)}" if variant.portable else ""
     return f"{variant.name}: {how}{chosen}{same}"
