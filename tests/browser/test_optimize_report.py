@@ -37,6 +37,7 @@ def test_the_report_is_read_without_a_server(browser: Browser, tmp_path: Path, w
         chosen = page.locator("tr.chosen")
         assert chosen.locator("details code").inner_text().endswith(f"2.report' {CHOSEN}")
         assert chosen.locator("details code").is_visible() and "<b>why</b>" in chosen.inner_text()
+        assert page.locator("small.badge").all_inner_texts() == ["the same bits on wasm, x86_64-avx2"]
         slow = page.locator("tr.slower")
         assert not slow.locator("details code").is_visible()
         slow.locator("summary").click()

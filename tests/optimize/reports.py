@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from modelport.optimize.choose import in_order
 from modelport.optimize.intervals import Interval
 from modelport.optimize.judge import Judgement
 from modelport.optimize.measure import Figures
-from modelport.optimize.outcome import Asked, Entry, Report, Status
+from modelport.optimize.outcome import Asked, Elsewhere, Entry, Report, Status
 
 CHOSEN = "static-int8-percentile-u8s8-openvino-on-openvino-precision-bf16"
 
@@ -52,9 +54,10 @@ def made_up() -> Report:
     skipped = Entry(
         id="simplify", title="simplified", status="skipped", reason="there is nothing to simplify"
     )
+    there = Elsewhere(changes=False, portable=("wasm", "x86_64-avx2"), replays=(), said=("on wasm equal",))
     entries = [
         entry("start", "start", 1.0),
-        entry(CHOSEN, "chosen", 0.33),
+        msgspec.structs.replace(entry(CHOSEN, "chosen", 0.33), elsewhere=there),
         *(entry(f"alike-{number}", "tie", 0.335) for number in range(4)),
         entry("slow", "slower", 1.3, 0.2, "slower than the START: 1.30 of the START's latency"),
         skipped,

@@ -26,7 +26,7 @@ code { background: #f3f4f6; padding: .1rem .2rem; overflow-wrap: anywhere;
 img { max-width: min(100%, 64rem) } th.n { white-space: normal } .scroll { overflow-x: auto }
 td.name { min-width: 14rem } td.name code { font-size: .85em }
 td.why { font-size: .9em; min-width: 24rem; width: 40% }
-small { color: #6b7280 } ul { margin: .2rem 0; padding-left: 1.1rem } summary { cursor: pointer }
+small { color: #6b7280 } small.badge { color: #1a7f37; font-weight: 600 } ul { margin: .2rem 0; padding-left: 1.1rem } summary { cursor: pointer }
 """
 
 COLUMNS = ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "start s", "memory MB", "loss")
@@ -104,8 +104,14 @@ def _row(entry: Entry) -> str:
         ]
     lost = _with_interval(judgement.loss, judgement.low, judgement.high) if judgement else ""
     numbers = "".join(f"<td class=n>{cell}" for cell in [*cells, lost])
-    name = f"<td class=name><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>"
+    name = f"<td class=name><b>{escape(entry.title)}</b><br><code>{escape(entry.id)}</code>{_badge(entry)}"
     return f'<tr class="{entry.status}">{name}<td>{entry.status}{numbers}<td class=why>{_why(entry)}'
+
+
+def _badge(entry: Entry) -> str:
+    """On which classes of machines it gives the same bits; nothing where that is not known."""
+    same = entry.elsewhere.portable if entry.elsewhere is not None else ()
+    return f"<br><small class=badge>the same bits on {escape(', '.join(same))}</small>" if same else ""
 
 
 def _why(entry: Entry) -> str:

@@ -25,12 +25,12 @@ class Asked(Protocol):
 
 def catalogue(plan: Asked) -> Iterator[Pass]:
     """What is tried on a network, the likeliest first; passes of third parties at the end."""
+    for calibrator in ("minmax", "percentile", "entropy"):
+        yield StaticInt8(calibrator=calibrator, reduced=plan.portable)
     if not plan.portable:
-        for calibrator in ("minmax", "percentile", "entropy"):
-            yield StaticInt8(calibrator=calibrator)
         yield StaticInt8(runtime="openvino")
         yield StaticInt8(calibrator="percentile", runtime="openvino")
-    yield StaticInt8(reduced=True)
+        yield StaticInt8(reduced=True)
     yield StaticInt8(weights="u8", per_channel=False)
     yield DynamicInt8()
     yield WeightOnly(bits=8)
