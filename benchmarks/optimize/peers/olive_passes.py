@@ -21,7 +21,8 @@ LATENCY = {
     "name": "latency",
     "type": "latency",
     "data_config": "calibration",
-    "sub_types": [{"name": "avg", "priority": 1, "goal": {"type": "percent-min-improvement", "value": 1}}],
+    # The mean of 20 runs, Olive's default, is another one a minute later; of many runs the fastest is not.
+    "sub_types": [{"name": "min", "priority": 1, "metric_config": {"repeat_test_num": 300}}],
 }
 
 
@@ -64,7 +65,7 @@ def make(job: Job) -> Answer:
     nodes = output.footprint.nodes
     tried = sum(1 for node in nodes.values() if node.parent_model_id is not None and node.metrics)
     if best is None:
-        return {"error": f"Olive's search found nothing that meets its goals among {tried} that it measured"}
+        return {"error": f"Olive's search found nothing within the margin in {tried} forms"}
     path = Path(best.model_path)
     (job.out / "net.onnx").write_bytes(path.read_bytes())
     told: Answer = {"file": "net.onnx", "runtime": "onnxruntime"}
