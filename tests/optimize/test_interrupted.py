@@ -132,7 +132,8 @@ def test_a_gate_that_nothing_passes(
     monkeypatch.setattr(searching, "ways", lambda candidate: iter(()))
     report = optimize(start, data, out=tmp_path, labelled=data, plan=Plan(gate="estimate"))
     assert report.chosen == "start" and report.written == ""
-    assert [entry.status for entry in report.entries] == ["start", "refused"]
+    assert [entry.status for entry in report.entries] == ["start", "refused", "skipped"]
+    assert report.entries[2].id == "photos-16x16"
     assert "beyond 0.5" in report.entries[1].reason
     assert not (tmp_path / "colours" / "2").exists()
     page = (tmp_path / "colours" / "2.report" / "report.html").read_text()

@@ -83,7 +83,9 @@ def test_what_is_offered(start: Bundle, large: Path, tmp_path: Path) -> None:
     alike = offered(start, read_calibration(start, photos(tmp_path / "larger", 256)))
     assert alike["photos-16x16"] == "the items are decoded as with at least 32 x 32"
     small = offered(start, read_calibration(start, pictures(tmp_path / "small", 12)))
-    assert small["photos-16x16"] == "no item is a JPEG of which half is that large: the largest has 20 x 20"
+    assert small == {"photos-16x16": "no item is a JPEG of which half is that large: the largest has 20 x 20"}
+    middling = offered(start, read_calibration(start, photos(tmp_path / "middling", 48)))
+    assert middling["photos-32x32"].endswith("48 x 48") and not middling["photos-16x16"]
 
 
 def test_where_no_size_is_known_or_the_answer_is_in_the_photo_s_pixels(start: Bundle) -> None:

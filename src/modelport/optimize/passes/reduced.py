@@ -71,17 +71,18 @@ def reductions(bundle: Bundle, calibration: Calibration) -> Iterator[tuple[Reduc
     except NotApplicable as problem:
         yield Reduced(), str(problem)
         return
-    known: list[int] = []
-    for factor in FACTORS:
-        step = Reduced((max(LEAST, factor * height), max(LEAST, factor * width)))
-        divisors = [reduction_of(item, bundle.manifest.decode, step.least) for item in calibration.items]
-        if max(divisors, default=1) == 1:
-            yield step, f"no item is a JPEG of which half is that large: {_largest(bundle, calibration)}"
-        elif divisors == known:
-            yield step, f"the items are decoded as with at least {FACTORS[0] * height} x {FACTORS[0] * width}"
-        else:
-            yield step, ""
-        known = divisors
+    steps = [Reduced((max(LEAST, each * height), max(LEAST, each * width))) for each in FACTORS]
+    careful, bold = (
+        [reduction_of(item, bundle.manifest.decode, step.least) for item in calibration.items]
+        for step in steps
+    )
+    nothing = f"no item is a JPEG of which half is that large: {_largest(bundle, calibration)}"
+    if max(bold) == 1:
+        yield steps[1], nothing  # and so of what is larger
+        return
+    yield steps[0], nothing if max(careful) == 1 else ""
+    as_well = "the items are decoded as with at least {} x {}".format(*steps[0].least)
+    yield steps[1], as_well if bold == careful else ""
 
 
 def decoded(bundle: Bundle, calibration: Calibration, step: Reduced) -> str:
