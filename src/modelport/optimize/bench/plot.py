@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from ...evaluate.figure import GREY, page
@@ -10,6 +11,10 @@ from .outcome import Bench, Point
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#8a8f98")
 STYLES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
+WIDTH, HEIGHT, ROW = 10.0, 4.6, 0.18
+"""Inches of the page, and of a row of the legend."""
+LETTERS, HANDLE = 150, 9
+"""Letters that a row of the legend has room for, and those that a line's picture takes."""
 
 
 def plot(bench: Bench) -> bytes:
@@ -34,7 +39,8 @@ def plot(bench: Bench) -> bytes:
             fontsize=10,
         )
 
-    return page(draw, width=10, height=4.6, letters=9)
+    _, rows = _legend_of(bench)
+    return page(draw, width=WIDTH, height=HEIGHT + ROW * max(0, rows - 1), letters=9)
 
 
 def _draw(axes: Any, bench: Bench, *, rate: bool) -> None:
@@ -49,7 +55,7 @@ def _draw(axes: Any, bench: Bench, *, rate: bool) -> None:
             x,
             [each.value for each in shown],
             yerr=[[each.value - each.low for each in shown], [each.high - each.value for each in shown]],
-            marker=MARKERS[form % len(MARKERS)],
+            marker=_marker(form),
             markersize=4,
             linewidth=1.5,
             capsize=2,
@@ -82,7 +88,7 @@ def _legend(figure: Any, bench: Bench) -> None:
             [],
             [],
             color=COLOURS[form % len(COLOURS)],
-            marker=MARKERS[form % len(MARKERS)],
+            marker=_marker(form),
             markersize=4,
             label=bench.forms[form].title,
         )
@@ -99,7 +105,21 @@ def _legend(figure: Any, bench: Bench) -> None:
         )
         for each in threads
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    columns, _ = _legend_of(bench)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _legend_of(bench: Bench) -> tuple[int, int]:
+    """Its columns and rows: as many columns as there is room for."""
+    titles = [bench.forms[form].title for form in {point.form for point in bench.points}]
+    entries = len(titles) + len({point.threads for point in bench.points})
+    columns = max(1, min(4, LETTERS // (max(map(len, titles)) + HANDLE)))
+    return columns, ceil(entries / columns)
+
+
+def _marker(form: int) -> str:
+    """Another one where the colours begin again."""
+    return MARKERS[(form + form // len(COLOURS)) % len(MARKERS)]
 
 
 def _style(bench: Bench, threads: int) -> str:
