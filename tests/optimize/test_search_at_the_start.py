@@ -24,7 +24,7 @@ from modelport.optimize.bench.run import bench
 from modelport.optimize.candidate import Candidate, network_of
 from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
-from modelport.optimize.enough import few_answers, few_labels, seen_few
+from modelport.optimize.enough import dear, few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 from modelport.optimize.judge import Judgement, answers_needed, needed, same
 from modelport.optimize.passes.unused import Unused
@@ -257,6 +257,13 @@ def test_how_many_answers_agreement_needs() -> None:
     assert answers_needed(0.5) == 539 and answers_needed(5.0) == 52
     assert answers_needed(0.0) is None
     assert needed(agreeing(0, 40, high=6.3), 0.5) == 539
+
+
+def test_what_asking_once_takes_is_said_where_it_is_much() -> None:
+    assert dear(60.0, 600.0) == ""
+    assert dear(130.4, 90.0).startswith(
+        "asking all items once took 130 of the budget's 90 seconds, and each "
+    )
 
 
 def test_few_labels_are_said_before_the_time_is_spent(start: Bundle, data: Path, tmp_path: Path) -> None:

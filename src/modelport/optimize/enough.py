@@ -10,6 +10,8 @@ from .judge import Judgement, Z, answers_needed, needed
 CHANGED = 0.02
 """The share of items that a good candidate in 8 bits has right and the START wrong, or the other way round:
 SqueezeNet's have 1.7 to 3 % of ImageNet's photos (benchmarks/OPTIMIZE.md), easier tasks fewer."""
+DEAR = 0.15
+"""Of the time budget."""
 ESTIMATE = "or take --gate estimate, which goes by the loss that is seen"
 
 
@@ -42,6 +44,16 @@ def few_labels(start: Evaluation, margin: float) -> str:
     return (
         f"{count} labelled items can hardly show {margin:g} points: where {CHANGED:.0%} of them change "
         f"sides, as is usual in 8 bits, the interval is ± {shown:.1f} points wide; {least}{ESTIMATE}"
+    )
+
+
+def dear(seconds: float, budget: float) -> str:
+    """That asking once takes much of the time budget; empty where it does not."""
+    if seconds <= DEAR * budget:
+        return ""
+    return (
+        f"asking all items once took {seconds:.0f} of the budget's {budget:.0f} seconds, and each candidate "
+        "that is not hopeless takes as many: give fewer items (--split), or a longer --budget"
     )
 
 

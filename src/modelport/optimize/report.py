@@ -26,7 +26,8 @@ code { background: #f3f4f6; padding: .1rem .2rem; overflow-wrap: anywhere;
 img { max-width: min(100%, 64rem) } th.n { white-space: normal } .scroll { overflow-x: auto }
 td.name { min-width: 14rem } td.name code { font-size: .85em }
 td.why { font-size: .9em; min-width: 24rem; width: 40% }
-small { color: #6b7280 } small.badge { color: #1a7f37; font-weight: 600 } ul { margin: .2rem 0; padding-left: 1.1rem } summary { cursor: pointer }
+small { color: #6b7280 } small.badge { color: #1a7f37; font-weight: 600 }
+ul { margin: .2rem 0; padding-left: 1.1rem } summary { cursor: pointer }
 """
 
 COLUMNS = ("latency ×", "p50 ms", "p95 ms", "items/s", "MB", "start s", "memory MB", "loss")

@@ -24,7 +24,7 @@ from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, n
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .elsewhere import seconds_kept
-from .enough import few_answers, few_labels, seen_few
+from .enough import dear, few_answers, few_labels, seen_few
 from .explain import explained
 from .found import Found, key_of
 from .items import read_items
@@ -237,7 +237,9 @@ class Search:
                 if gate == "interval":
                     self._few = few_labels(by.start, margin)
                     self._note(self._few)
-            self.clock.once(self.clock.spent - begun)
+            took = self.clock.spent - begun
+            self.clock.once(took)
+            self._note(dear(took, self.plan.seconds))
         return self._judge
 
     def _mix(self, steps: list[Pass], base: Candidate) -> None:
