@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from modelport.bundle.store import Bundle
 from modelport.cli.main import root
+from modelport.errors import UsageError
 
 from ..colours import pack_colours, picture
 
@@ -130,3 +131,26 @@ def test_a_port_that_is_taken_is_told_before_anything_loads(repo: Path, tmp_path
             assert server.wait(60) == 2
         said = (tmp_path / "log").read_text()
         assert "cannot serve gRPC on" in said and "answers" not in said
+
+
+@pytest.mark.parametrize("option", ["--grpc-port", "--admin-port"])
+def test_several_workers_share_ports_that_are_named(repo: Path, tmp_path: Path, option: str) -> None:
+    options = [option, "0", "--workers", "2", "--port", "0"]
+    if option == "--admin-port":
+        keys = tmp_path / "keys.json"
+        made = CliRunner().invoke(root, ["keys", "add", "ops", "--scope", "admin", "--file", str(keys)])
+        assert made.exit_code == 0, made.output
+        options += ["--keys", str(keys)]
+    done = CliRunner().invoke(root, ["serve", str(repo), *options])
+    assert isinstance(done.exception, UsageError) and f"{option} 0 takes a free port" in str(done.exception)
+
+
+def test_several_workers_say_where_they_answer_grpc(repo: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    options = ["--workers", "2", "--executors", "1", "--grpc-port", str(port)]
+    with starting(repo, log, *options) as server:
+        assert server.stdout is not None
+        assert json.loads(server.stdout.readline())["grpc"] == f"127.0.0.1:{port}", log.read_text()

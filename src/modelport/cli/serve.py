@@ -268,6 +268,7 @@ def run(
         tell([State(e.name, e.version, e.model is not None, e.reason) for e in entries], grpc)
 
     if settings.workers > 1:
-        return supervise(path, sock, settings, tell)
+        # Several share a port, so it is one that was given.
+        return supervise(path, sock, settings, lambda states: tell(states, settings.grpc_port))
     serve(source, sock, settings, on_ready=tell_entries)
     return 0

@@ -54,7 +54,8 @@ class ServeSettings(msgspec.Struct, frozen=True):
         """The same, if its parts go together.
 
         Raises:
-            UsageError: an unknown API, or a port for administration without keys.
+            UsageError: an unknown API, a port for administration without keys, or a free port for each of
+                several workers.
         """
         known = plugins.table("dialects")
         for api in self.apis:
@@ -65,4 +66,10 @@ class ServeSettings(msgspec.Struct, frozen=True):
                 "--admin-port needs --keys: nobody administrates without one",
                 hint="modelport keys add NAME --scope admin",
             )
+        for option, port in (("--grpc-port", self.grpc_port), ("--admin-port", self.admin_port)):
+            if self.workers > 1 and port == 0:
+                raise UsageError(
+                    f"{option} 0 takes a free port, and {self.workers} workers would each take another",
+                    hint=f"say which: {option} 8001",
+                )
         return self
