@@ -18,7 +18,7 @@ grpc = pytest.importorskip("grpc")
 
 from modelport.client import AsyncClient, BadReply, Client, Output, Retries  # noqa: E402
 from modelport.client.failures import Failed  # noqa: E402
-from modelport.client.grpc_oip import GrpcCalls, _infer  # noqa: E402
+from modelport.client.grpc_oip import Answer, GrpcCalls, _infer  # noqa: E402
 from modelport.errors import (  # noqa: E402
     DeadlineExceeded,
     Forbidden,
@@ -126,7 +126,9 @@ def test_one_item_of_a_model_that_takes_tensors_over_both(both: tuple[Client, Cl
             assert array.tobytes() == typed.tobytes() == sent.tobytes()
     lone = np.ones(1, np.float32)
     assert both[0].predict("slow", lone).outputs["y"].tolist() == [1.0]
-    assert both[1].predict("slow", {"x": lone}).outputs["y"].tolist() == [1.0]
+    answer = both[1].predict("slow", {"x": lone})
+    assert answer.outputs["y"].tolist() == [1.0]
+    assert 0 < answer.timing.net < answer.timing.round_trip  # in the metadata behind the answer
 
 
 def test_the_deadline_holds(both: tuple[Client, Client]) -> None:
@@ -139,6 +141,7 @@ def test_the_deadline_holds(both: tuple[Client, Client]) -> None:
 async def test_the_asyncio_client(grpc_url: str) -> None:
     async with AsyncClient(grpc_url) as client:
         answers = await asyncio.gather(*(client.predict("colours", picture(c)) for c in LABELS * 20))
+        assert all(0 < each.timing.net < each.timing.round_trip for each in answers)
         assert [answer.top.label for answer in answers] == LABELS * 20
         assert await client.ready() and not await client.ready("nope")
         with pytest.raises(NotFound):
@@ -357,6 +360,6 @@ def test_a_request_to_the_letter() -> None:
     with pytest.raises(UsageError, match="by name"):
         calls.predict("m", np.zeros(3), None)
     with pytest.raises(Failed):
-        calls.live().read(pb.ServerLiveResponse(live=False), 0.0)
+        calls.live().read(Answer(pb.ServerLiveResponse(live=False)), 0.0)
     load = calls.load("m", {"version": "2"}).write(None).message
     assert load.model_name == "m" and load.parameters["version"].string_param == "2"

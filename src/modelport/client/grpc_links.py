@@ -26,7 +26,7 @@ from ..errors import (
     UsageError,
 )
 from .failures import MOST_WORDS, BadReply, Failed, seconds_of
-from .grpc_oip import Rpc
+from .grpc_oip import Answer, Rpc
 from .http1 import header_lines
 from .settings import Settings, owner
 
@@ -68,7 +68,7 @@ class GrpcLink:
         self._open: tuple[int, Any, dict[str, Any]] | None = None
         self._closed = False
 
-    def send(self, request: Rpc, deadline: float, about: str) -> Any:
+    def send(self, request: Rpc, deadline: float, about: str) -> Answer:
         """Make one call and wait for its reply.
 
         Raises:
@@ -76,7 +76,10 @@ class GrpcLink:
         """
         method = self._methods()[request.method]
         try:
-            return method(request.message, timeout=seconds_left(deadline), metadata=metadata(self._settings))
+            reply, call = method.with_call(
+                request.message, timeout=seconds_left(deadline), metadata=metadata(self._settings)
+            )
+            return Answer(reply, _timing(call.trailing_metadata()))
         except grpc.RpcError as problem:
             raise failed_call(problem, about, deadline, str(self._settings.address)) from problem
 
@@ -110,7 +113,7 @@ class GrpcStream:
         self._open: tuple[tuple[int, asyncio.AbstractEventLoop], Any, dict[str, Any]] | None = None
         self._closed = False
 
-    async def send(self, request: Rpc, deadline: float, about: str) -> Any:
+    async def send(self, request: Rpc, deadline: float, about: str) -> Answer:
         """Make one call and wait for its reply.
 
         Raises:
@@ -128,9 +131,8 @@ class GrpcStream:
             )
         method = self._open[2][request.method]
         try:
-            return await method(
-                request.message, timeout=seconds_left(deadline), metadata=metadata(self._settings)
-            )
+            call = method(request.message, timeout=seconds_left(deadline), metadata=metadata(self._settings))
+            return Answer(await call, _timing(await call.trailing_metadata()))
         except grpc.aio.AioRpcError as problem:
             raise failed_call(problem, about, deadline, str(self._settings.address)) from problem
 
@@ -140,6 +142,11 @@ class GrpcStream:
         opened, self._open = self._open, None
         if opened is not None:
             await opened[1].close(None)
+
+
+def _timing(trailing: Any) -> str | None:
+    """What the server says of where the time went."""
+    return next((str(value) for name, value in trailing or () if name == "server-timing"), None)
 
 
 def credentials(settings: Settings) -> Any:

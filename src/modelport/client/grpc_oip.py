@@ -43,6 +43,13 @@ class Rpc(NamedTuple):
     message: Any
 
 
+class Answer(NamedTuple):
+    """What a channel received: a message, and the metadata `server-timing` behind it."""
+
+    message: Any
+    timing: str | None = None
+
+
 class GrpcCalls:
     """Writes the calls of one client."""
 
@@ -168,11 +175,13 @@ class GrpcCalls:
                 message.parameters["timeout"].int64_param = microseconds(remaining)
             return Rpc("ModelInfer", message)
 
-        return Call(f"ModelInfer of {model!r}", write, lambda reply, took: _infer(reply, id, took))
+        return Call(
+            f"ModelInfer of {model!r}", write, lambda got, took: _infer(got.message, id, took, got.timing)
+        )
 
 
 def _call(method: str, message: Any, read: Callable[[Any, float], T]) -> Call[T]:
-    return Call(method, lambda remaining: Rpc(method, message), read)
+    return Call(method, lambda remaining: Rpc(method, message), lambda got, took: read(got.message, took))
 
 
 def _yes(yes: bool, words: str) -> bool:
@@ -181,7 +190,9 @@ def _yes(yes: bool, words: str) -> bool:
     return True
 
 
-def _infer(reply: pb.ModelInferResponse, sent_id: str | None, took: float) -> InferResult:
+def _infer(
+    reply: pb.ModelInferResponse, sent_id: str | None, took: float, timing: str | None = None
+) -> InferResult:
     """An inference reply.
 
     Raises:
@@ -208,6 +219,7 @@ def _infer(reply: pb.ModelInferResponse, sent_id: str | None, took: float) -> In
         version=reply.model_version,
         id=reply.id or None,
         parameters={name: _value(value) for name, value in reply.parameters.items()},
+        server_timing=timing,
         took=took,
     )
 

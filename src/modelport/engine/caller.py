@@ -33,11 +33,6 @@ class Asking(Protocol):
     """How it was answered; of several items, the one that took longest."""
 
     @property
-    def telling(self) -> bool:
-        """Whether anybody wants `told`."""
-        ...
-
-    @property
     def address(self) -> str:
         """Where it comes from."""
         ...
@@ -58,7 +53,6 @@ class Caller:
     """
 
     __slots__ = ("address", "chosen", "deadline", "get", "told")
-    telling = True
 
     def __init__(self, headers: Headers, address: str, deadline: float = math.inf) -> None:
         self.get = headers.get
@@ -75,7 +69,7 @@ caller: ContextVar[Asking | None] = ContextVar("caller", default=None)
 def tell(name: str, version: str, result: Result) -> None:
     """Note for the caller of the request at hand how one of its items was answered."""
     asking = caller.get()
-    if asking is not None and asking.telling:
+    if asking is not None:
         before = asking.told
         if before is None or result.seconds > before.seconds:
             asking.told = told(name, version, result)

@@ -71,7 +71,6 @@ class Exchange:
         "submission",
         "told",
     )
-    telling = True
 
     def __init__(self, connection: Receiver, head: Head) -> None:
         self._connection = connection

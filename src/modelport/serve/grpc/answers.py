@@ -40,8 +40,6 @@ class Asking(Protocol):
 
     deadline: float
     """On time.monotonic's clock."""
-    telling: bool
-    """Whether `told` is wanted."""
     told: Told | None
     """Who answered, and how; who, here already, and how by the model."""
 
@@ -131,8 +129,7 @@ class Answers:
             return await self._short(model, known, plan, pieces, asking)
         message = message or read_message(data)
         asked = read_request(message)
-        if asking.telling:
-            asking.told = Told(model.name, model.version)
+        asking.told = Told(model.name, model.version)
         reply = await _long(message, asked, model, net, asking.deadline)
         if pieces is not None:
             self._remember(pieces, known, _plan(asked, model, net))

@@ -21,6 +21,7 @@ from ...protos.open_inference import METHODS, Method
 from ..guard.guard import ANYBODY, Guard, Needs
 from ..guard.ring import Principal
 from ..guard.scope import record
+from ..timing import server_timing
 from . import reflection
 from .answers import Answers
 from .health import Health
@@ -40,11 +41,10 @@ NEEDS: dict[str, Needs] = {
 class GrpcCaller:
     """Who calls: metadata, address and deadline, as guards and the engine ask for them."""
 
-    __slots__ = ("_context", "chosen", "deadline", "telling", "told")
+    __slots__ = ("_context", "chosen", "deadline", "told")
 
-    def __init__(self, context: Any, *, telling: bool = False) -> None:
+    def __init__(self, context: Any) -> None:
         self._context = context
-        self.telling = telling
         self.told: Told | None = None
         remaining = context.time_remaining()
         self.deadline = inf if remaining is None else time.monotonic() + remaining
@@ -118,7 +118,10 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _infer(self, data: bytes, context: Any) -> bytes:
         try:
-            return await self._answer(data, context, METHODS["ModelInfer"].path)
+            reply, told = await self._answer(data, context, METHODS["ModelInfer"].path)
+            if told is not None and told.batch:
+                context.set_trailing_metadata((("server-timing", server_timing(told)),))
+            return reply
         except Exception as problem:  # noqa: BLE001  the edge of a call
             code, words, trailing = refusal(problem, "ModelInfer")
         return bytes(await context.abort(code, words, trailing))
@@ -128,16 +131,20 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         strict = (GrpcCaller(context).get("triton_grpc_error") or "").lower() == "true"
         try:
             # The guard is asked for each request: a stream is no way round a rate or a key's models.
-            await answer_stream(
-                lambda data: self._answer(data, context, path), requests, context.write, strict=strict
-            )
+            await answer_stream(self._each(context, path), requests, context.write, strict=strict)
             return
         except Exception as problem:  # noqa: BLE001  the edge of a call
             code, words, trailing = refusal(problem, "ModelStreamInfer")
         await context.abort(code, words, trailing)
 
-    async def _answer(self, data: bytes, context: Any, path: str) -> bytes:
-        asking = GrpcCaller(context, telling=self._finished is not None)
+    def _each(self, context: Any, path: str) -> Callable[[bytes], Awaitable[bytes]]:
+        async def answer(data: bytes) -> bytes:
+            return (await self._answer(data, context, path))[0]
+
+        return answer
+
+    async def _answer(self, data: bytes, context: Any, path: str) -> tuple[bytes, Told | None]:
+        asking = GrpcCaller(context)
         # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
         caller.set(asking)
 
@@ -145,13 +152,13 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._enter(asking, path, "infer", model, data)
 
         if self._finished is None:
-            return await self._answers(data, door, asking)
+            return await self._answers(data, door, asking), asking.told
         began = time.monotonic()
         status = 500
         try:
             reply = await self._answers(data, door, asking)
             status = 200
-            return reply
+            return reply, asking.told
         except ModelportError as problem:
             status = problem.http_status
             raise
