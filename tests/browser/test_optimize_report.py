@@ -34,6 +34,7 @@ def test_the_report_is_read_without_a_server(browser: Browser, tmp_path: Path, w
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         rows = page.locator("tbody tr")
         assert rows.count() == len(made_up().entries)
+        assert "90.0 to 110.0\nbatch 4" in page.locator("tr.start").inner_text()
         chosen = page.locator("tr.chosen")
         assert chosen.locator("details code").inner_text().endswith(f"2.report' {CHOSEN}")
         assert chosen.locator("details code").is_visible() and "<b>why</b>" in chosen.inner_text()

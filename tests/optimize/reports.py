@@ -23,6 +23,7 @@ def entry(name: str, status: Status, ratio: float, loss: float = 0.0, reason: st
         peak_bytes=99_000_000,
         start_seconds=0.4,
         size_bytes=1_350_000,
+        throughput_interval=Interval(100 / ratio, 90 / ratio, 110 / ratio),
     )
     judgement = Judgement(
         by="accuracy",

@@ -103,6 +103,8 @@ def test_texts_are_searched_from_beginning_to_end(
     assert found["items"] == ROWS and code == (0 if found["written"] else 1)
     assert by_id["fp16"]["judgement"]["metric"] == "accuracy" and by_id["fp16"]["judgement"]["loss"] == 0
     assert by_id["fp16"]["figures"]["batch"] >= 1 and by_id["start"]["figures"]["p50_ms"] > 0
+    rate = by_id["fp16"]["figures"]["throughput_interval"]
+    assert rate["low"] <= by_id["fp16"]["figures"]["throughput"] + 0.01 and rate["value"] <= rate["high"]
     assert by_id["static-int8-minmax-u8s8"]["reason"].startswith("it has none of Conv")
     assert all(by_id[name]["reason"] for name in ("unused", "static-shapes", "simplify"))
     bundle.verify_files()

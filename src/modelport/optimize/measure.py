@@ -55,6 +55,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """From the process's start to the first answer."""
     size_bytes: int
     """Of the network's file."""
+    throughput_interval: Interval | None = None
+    """That of `throughput`, by the bootstrap over rounds; None in reports of earlier versions."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -114,7 +116,7 @@ def throughputs(
     rounds: int = 3,
     seconds: float = float("inf"),
     tick: Callable[[], None] = lambda: None,
-) -> dict[str, tuple[float, int]]:
+) -> dict[str, tuple[Interval, int]]:
     """Items a second with a network of one thread on every core, at the best of `BATCHES`; and that batch.
 
     Medians of rounds in which all candidates take turns. After `seconds` no further round begins, if there
@@ -138,10 +140,8 @@ def throughputs(
                 for name, own in pipelines.items():
                     rates[name][batch].append(_rate(pool, own, taken, batch))
                     tick()
-    return {
-        name: max((float(np.median(found)), batch) for batch, found in by_batch.items())
-        for name, by_batch in rates.items()
-    }
+    best = {name: max(found, key=lambda batch: np.median(found[batch])) for name, found in rates.items()}
+    return {name: (interval(np.array(rates[name][batch])), batch) for name, batch in best.items()}
 
 
 def _rate(
@@ -196,7 +196,7 @@ def figures(
     candidate: Candidate,
     latency: Latency,
     start: Latency,
-    best: tuple[float, int],
+    best: tuple[Interval, int],
     item: bytes,
 ) -> Figures:
     """All that one candidate costs; its latency and its throughput were measured beside the others."""
@@ -208,7 +208,8 @@ def figures(
         p50_ms=p50_ms(latency),
         p95_ms=round(float(np.percentile(times, 95)), 3),
         ratio=ratio(latency, start),
-        throughput=round(rate, 2),
+        throughput=round(rate.value, 2),
+        throughput_interval=rate,
         batch=batch,
         peak_bytes=peak,
         start_seconds=round(seconds, 3),
