@@ -128,7 +128,7 @@ def fused_in_openvino(candidate: Candidate, item: bytes) -> Fused:
     Raises:
         ModelportError: it does not run.
     """
-    form = form_of(candidate.bundle, "", OPENVINO, candidate.settings)
+    form = form_of(candidate.bundle, candidate.variant, OPENVINO, candidate.settings)
     found = profile(candidate.bundle, form, 0, [item], threads=1, batch=1, seconds=0.0, stopped=lambda: False)
     ran = next(stage.nodes for stage in found.stages if stage.stage == "net")
     layers = [node for node in ran if node.type in OPENVINO_LAYERS]
