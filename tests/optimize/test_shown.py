@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from modelport.cli import optimize as command
+from modelport.optimize.clock import Told
 from modelport.optimize.front import front
 from modelport.optimize.outcome import in_lines
 
@@ -62,3 +64,16 @@ def test_numbers_of_points_on_one_spot_are_apart(monkeypatch: pytest.MonkeyPatch
     assert len(places) == 7 and len(set(places[1:5])) == 4
     alone = msgspec.structs.replace(report, entries=report.entries[:1], chosen="start")
     assert front(alone).startswith(b"\x89PNG")
+
+
+def test_time_left_is_seen_in_a_narrow_terminal() -> None:
+    title = "as it is, photos decoded at 1/2, 1/4 or 1/8, on onnxruntime (arena false)"
+    for width, told in (
+        (80, "as it is, photos deco… (up to 1:20 more)"),
+        (300, f"{title}: making it (up to 1:20"),
+    ):
+        with Progress(console=Console(width=width, force_terminal=True, quiet=True)) as bar:
+            bar.add_task("optimize")
+            command.Shown(bar)(Told(f"{title}: making it", 1, 30, 80.0))
+            assert bar.tasks[0].description.startswith(told)
+            assert len(bar.tasks[0].description) <= width // 2

@@ -109,9 +109,13 @@ class Shown:
             self._bar.console.print(f"note: {told.text}", markup=False, highlight=False, soft_wrap=True)
             return
         minutes, seconds = divmod(int(told.left), 60)
-        text = f"{told.text} (up to {minutes}:{seconds:02d} more)"
+        left = f"(up to {minutes}:{seconds:02d} more)"
+        text = f"{told.text} {left}"
         of_what = told.text.rpartition(": ")[0] or told.text
         if not self._bar.disable:
+            room = self._bar.console.width // 2  # the rest is the bar's
+            if len(text) > room:
+                text = f"{of_what[: max(0, room - len(left) - 2)]}… {left}"
             self._bar.update(
                 self._bar.task_ids[0], description=escape(text), completed=told.done, total=told.of
             )
