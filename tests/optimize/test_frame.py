@@ -196,3 +196,14 @@ def test_what_is_enlarged_by_sizes_is_enlarged_by_factors(calibration: Calibrati
     assert "Resize" in kinds and "Shape" not in kinds
     assert made.post is not None and msgspec.to_builtins(made.post[0])["strides"] == (8, 16, 32)
     assert len(before.graph.node) < len(network.graph.node)
+
+
+def test_items_are_prepared_as_the_network_takes_them(
+    start: Bundle, calibration: Calibration, frame: Candidate
+) -> None:
+    own = calibration.of(frame.bundle)
+    shapes = [item["images"].shape for item in own.prepared]
+    assert shapes[0] == (3, 192, 256) and len(set(shapes)) == 6
+    assert own.of(frame.bundle) is own and own.items is calibration.items
+    assert {item["images"].shape for item in own.of(start).prepared} == {(3, SIDE, SIDE)}
+    assert calibration.of(start) is calibration

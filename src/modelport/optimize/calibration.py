@@ -12,6 +12,7 @@ import numpy as np
 
 from ..bundle.store import Bundle
 from ..errors import InputError
+from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
 from .items import Items, read_items
 
@@ -31,6 +32,18 @@ class Calibration(msgspec.Struct, frozen=True, eq=False):
     notes: tuple[str, ...] = ()
     ranges: dict[tuple[str, str], Any] = msgspec.field(default_factory=dict)
     """By a network's digest and a calibrator's name: what was measured already."""
+    pre: str = ""
+    """The digest of the graph that prepared them."""
+
+    def of(self, bundle: Bundle) -> Calibration:
+        """The same items as this bundle prepares them; itself where it does so as the one that read them."""
+        if self.pre == _pre(bundle):
+            return self
+        prepared: list[dict[str, Array]] = []
+        with Pipeline.open(bundle, variant="") as pipeline:
+            for item in self.items:
+                prepared.append(_taken(bundle, pipeline.pre(pipeline.decode(item))))
+        return msgspec.structs.replace(self, prepared=tuple(prepared), ranges={}, pre=_pre(bundle))
 
     def groups(self, rows: int) -> list[list[dict[str, Array]]]:
         """The prepared items of each batch: of the same shapes, at most so many; nothing is copied."""
@@ -52,15 +65,23 @@ def read_calibration(bundle: Bundle, data: Path, *, most: int = MOST) -> Calibra
     Raises:
         NotFound: nothing there. InputError: too few items can be read, or they are all alike.
     """
-    taken = {spec.name for spec in bundle.manifest.graphs.net.signature.inputs}
     prepared: list[dict[str, Array]] = []
 
     def keep(made: dict[str, Array]) -> None:
-        prepared.append({name: array for name, array in made.items() if name in taken})
+        prepared.append(_taken(bundle, made))
 
     found = read_items(bundle, data, most=most, prepared=keep)
     notes = (*found.notes, *_checked(data, found, prepared))
-    return Calibration(found.names, found.encoded, tuple(prepared), notes)
+    return Calibration(found.names, found.encoded, tuple(prepared), notes, pre=_pre(bundle))
+
+
+def _taken(bundle: Bundle, made: dict[str, Array]) -> dict[str, Array]:
+    """Of a prepared item what the network takes."""
+    return {spec.name: made[spec.name] for spec in bundle.manifest.graphs.net.signature.inputs}
+
+
+def _pre(bundle: Bundle) -> str:
+    return bundle.manifest.files[bundle.manifest.graphs.pre.file].sha256
 
 
 def _checked(data: Path, found: Items, prepared: list[dict[str, Array]]) -> tuple[str, ...]:

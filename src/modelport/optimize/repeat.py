@@ -168,7 +168,9 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     if isinstance(step, OnRuntime | Reduced):
         return in_way(step, base, search.found, search.calibration)
     search.clock.say(f"{step.title}: making it")
-    return search.found.candidate(name, lambda folder: apply(step, base.bundle, search.calibration, folder))
+    return search.found.candidate(
+        name, lambda folder: apply(step, base.bundle, search.calibrated(base), folder)
+    )
 
 
 def _pass_of(search: Search, recipe: Recipe) -> Pass | Way:

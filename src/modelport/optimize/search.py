@@ -114,9 +114,7 @@ class Search:
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
-        if self.bundle.manifest.task == DETECTION:
-            yield StaticInt8(calibrator="percentile", heads=True, reduced=self.plan.portable)
-        yield from catalogue(self.plan)
+        yield from catalogue(self.plan, detector=self.bundle.manifest.task == DETECTION)
 
     def run(self) -> tuple[list[Entry], dict[str, Candidate]]:
         """Every candidate with its judgement, the START first; those that pass are measured.
@@ -186,6 +184,11 @@ class Search:
         self.clock.step()
         return entry
 
+    def calibrated(self, base: Candidate) -> Calibration:
+        """The items as this candidate prepares them; those of the last one that was asked for are kept."""
+        self.calibration = self.calibration.of(base.bundle)
+        return self.calibration
+
     def _tried(self, step: Pass, base: Candidate) -> Entry:
         recipe = recipe_of(step, base)
         if self.clock.over:
@@ -193,7 +196,7 @@ class Search:
         self.clock.say(f"{step.title}: making it")
         try:
             candidate = self.found.candidate(
-                step.id, lambda folder: apply(step, base.bundle, self.calibration, folder)
+                step.id, lambda folder: apply(step, base.bundle, self.calibrated(base), folder)
             )
         except NotApplicable as problem:
             return self._skipped(step, str(problem), recipe)
@@ -256,7 +259,7 @@ class Search:
         ranked = layers(
             network_of(base.bundle),
             network_of(self.made[step.id].bundle),
-            self.calibration,
+            self.calibrated(base),
             self.clock.left / 4,
         )
 

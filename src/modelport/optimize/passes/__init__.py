@@ -23,8 +23,12 @@ class Asked(Protocol):
         ...
 
 
-def catalogue(plan: Asked) -> Iterator[Pass]:
+def catalogue(plan: Asked, *, detector: bool = False) -> Iterator[Pass]:
     """What is tried on a network, the likeliest first; passes of third parties at the end."""
+    if detector:
+        yield StaticInt8(calibrator="percentile", heads=True, reduced=plan.portable)
+        if not plan.portable:
+            yield StaticInt8(heads=True, runtime="openvino")
     for calibrator in ("minmax", "percentile", "entropy"):
         yield StaticInt8(calibrator=calibrator, reduced=plan.portable)
     if not plan.portable:
