@@ -60,6 +60,7 @@ def made_up() -> Report:
         entry("start", "start", 1.0),
         msgspec.structs.replace(entry(CHOSEN, "chosen", 0.33), elsewhere=there),
         *(entry(f"alike-{number}", "tie", 0.335) for number in range(4)),
+        entry("met", "tie", 0.34, 0.0, f"tie with {CHOSEN}: the intervals meet"),
         entry("slow", "slower", 1.3, 0.2, "slower than the START: 1.30 of the START's latency"),
         skipped,
     ]

@@ -149,6 +149,13 @@ def _print_entries(entries: Sequence[Entry]) -> None:
     columns = ["candidate", "status", "latency", "items/s", "MB", "loss", *(["why"] if wide else [])]
     shown = [entry for entry in entries if wide or entry.figures is not None]
     rows = [["\n".join(in_lines(entry.id, most)), *_row(entry)][: len(columns)] for entry in shown]
+    if wide:  # ids in the reasons are broken behind hyphens as well
+        taken = [
+            max(map(len, "\n".join(cells).split("\n"))) + 2 for cells in zip(columns, *rows, strict=True)
+        ]
+        room = max(LEAST_NAME, out.width - sum(taken[:-1]))
+        for row in rows:
+            row[-1] = " ".join("\n".join(in_lines(word, room)) for word in row[-1].split(" "))
     table = grid(columns, rows)
     table.columns[0].no_wrap = True
     out.print(table)
