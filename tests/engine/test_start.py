@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import psutil
 import pytest
 
 from modelport.bundle.store import Bundle
+from modelport.engine import pool
 from modelport.engine.model import LiveModel
 from modelport.engine.settings import EngineSettings
 
 from ..colours import pack_colours
-from .test_live import best, opened
+from .test_live import best, opened, until
 
 
 @asynccontextmanager
@@ -67,3 +69,46 @@ async def test_threads_that_were_made_while_loading_answer_at_the_priority_of_th
         threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {first}
         assert len(threads) > 1
+
+
+async def killed_while_it_loads(repo: Path, times: int) -> tuple[str, str, str]:
+    """Version 2 is loaded beside version 1, and so many of its processes die of nothing that is its fault:
+    its state, the reason, and the version that answers."""
+    Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+    async with opened(repo, EngineSettings(executors=1, wide=False), keep=1) as repository:
+        (newest,) = repository.pids()
+        await repository.unload("colours", "2")
+        await repository.load("colours", "1")
+        (old,) = repository.pids()
+        loading = asyncio.ensure_future(repository.load("colours", "2"))
+        seen = {newest, old}
+
+        def another() -> bool:
+            found = {child.pid for child in psutil.Process().children()} - seen
+            seen.update(found)
+            return bool(found)
+
+        for _ in range(times):
+            before = set(seen)
+            await until(another)
+            for pid in seen - before:
+                os.kill(pid, 9)
+        await asyncio.gather(loading, return_exceptions=True)
+        state, reason = repository.entry("colours", "2").standing()
+        model = repository.model("colours")
+        assert await best(model, "green") == "green"
+        return state, reason, model.version
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills processes")
+async def test_a_process_that_dies_while_it_loads_is_replaced(tmp_path: Path) -> None:
+    assert await killed_while_it_loads(pack_colours(tmp_path), 1) == ("READY", "", "2")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills processes")
+async def test_a_version_whose_processes_always_die_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_LOADING_PAUSES", (0.01, 0.01))
+    found = await killed_while_it_loads(pack_colours(tmp_path), 3)
+    assert found == ("UNAVAILABLE", "an executor ended before it was ready", "1")

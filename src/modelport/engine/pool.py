@@ -24,8 +24,14 @@ _BACK_OFF = (0.1, 30.0)
 """Seconds before a dead executor is started again: the first time, and at most."""
 _HEALTHY_SECONDS = 60.0
 """An executor that lived so long died by accident: the back-off starts anew."""
+_LOADING_PAUSES = (0.5, 2.0)
+"""Seconds before an executor that died while its version loads is started again; then it is given up."""
 _NICE = 10
 """How far executors that load beside a version that answers step back for it."""
+
+
+class _Ended(Unavailable):
+    """A process that ended before it said anything."""
 
 
 class ExecutorPool:
@@ -73,9 +79,7 @@ class ExecutorPool:
 
         async def start(number: int) -> Ready:
             async with abreast:
-                if self._closing:
-                    raise Unavailable("it is closed")
-                return await self._start(check=number == 0, nice=_NICE if complete else 0)
+                return await self._first(check=number == 0, nice=_NICE if complete else 0)
 
         starting = [asyncio.ensure_future(start(number)) for number in range(count)]
         try:
@@ -140,6 +144,29 @@ class ExecutorPool:
         log.error("a golden case of %s no longer replays: %s", name, group.problem)
         return True
 
+    async def _first(self, *, check: bool, nice: int) -> Ready:
+        """Start one executor of a version that loads; again, a few times, where its process ends without a
+        word: that says nothing of the bundle (the system may have had no memory for it just then).
+
+        Raises:
+            ModelportError: what it says instead, or its last end.
+        """
+        for pause in _LOADING_PAUSES:
+            try:
+                return await self._try(check=check, nice=nice)
+            except _Ended as problem:
+                if self._closing:
+                    raise
+                name = self._bundle.manifest.name
+                log.warning("model %s: %s; another is started in %g s", name, problem.message, pause)
+                await asyncio.sleep(pause)
+        return await self._try(check=check, nice=nice)
+
+    async def _try(self, *, check: bool, nice: int) -> Ready:
+        if self._closing:
+            raise Unavailable("it is closed")
+        return await self._start(check=check, nice=nice)
+
     async def _start(self, *, check: bool, nice: int = 0) -> Ready:
         """Start one executor and wait until it answers.
 
@@ -190,7 +217,7 @@ class ExecutorPool:
         self._processes.discard(process)
         heard = self._started.get(process)
         if heard is not None and not heard.done():
-            heard.set_exception(Unavailable("an executor ended before it was ready"))
+            heard.set_exception(_Ended("an executor ended before it was ready"))
         born = self._born.pop(process, None)
         self._scheduler.on_lost(process)
         self._count()

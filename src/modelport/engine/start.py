@@ -26,7 +26,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The server's few microseconds between two batches come before the next row: everybody waits for them.
-    os.nice(_NICE)
+    own = os.nice(_NICE)
     nice, spec = sys.argv[1:]
 
     def load() -> Callable[[], None]:
@@ -34,13 +34,13 @@ def main() -> None:
 
         return opened(spec)
 
-    answer = _stepping_back(int(nice), load)
+    answer = _stepping_back(own, int(nice), load)
     if int(nice):
-        _level()
+        _level(own)
     answer()
 
 
-def _stepping_back(nice: int, work: Callable[[], R]) -> R:
+def _stepping_back(own: int, nice: int, work: Callable[[], R]) -> R:
     """Run `work` in a thread of lower priority: a thread's priority, unlike a process's, ends with it."""
     if not nice or not sys.platform.startswith("linux"):
         return work()
@@ -48,7 +48,7 @@ def _stepping_back(nice: int, work: Callable[[], R]) -> R:
 
     def run() -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE + nice)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + nice)
         done.append(work())
 
     thread = threading.Thread(target=run)
@@ -59,14 +59,14 @@ def _stepping_back(nice: int, work: Callable[[], R]) -> R:
     return done[0]
 
 
-def _level() -> None:
+def _level(own: int) -> None:
     """Bring threads that were made while it stepped back (of a network on all cores) to the others' priority.
 
     Where the system lets a process do that: without the right to, they stay behind.
     """
     with contextlib.suppress(OSError):
         for thread in os.listdir("/proc/self/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), _NICE)
+            os.setpriority(os.PRIO_PROCESS, int(thread), own)
 
 
 if __name__ == "__main__":
