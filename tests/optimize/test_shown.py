@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from rich.console import Console
@@ -12,7 +14,7 @@ from modelport.optimize.clock import Told
 from modelport.optimize.front import front
 from modelport.optimize.outcome import in_lines
 
-from .reports import CHOSEN, made_up
+from .reports import CHOSEN, entry, made_up
 
 
 def test_an_id_is_broken_behind_hyphens() -> None:
@@ -66,6 +68,25 @@ def test_numbers_of_points_on_one_spot_are_apart(monkeypatch: pytest.MonkeyPatch
     assert len(places) == 8 and len(set(places[1:5])) == 4
     alone = msgspec.structs.replace(report, entries=report.entries[:1], chosen="start")
     assert front(alone).startswith(b"\x89PNG")
+
+
+def test_a_long_legend_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    figures: list[Figure] = []
+    original = Figure.savefig
+
+    def savefig(self: Figure, *given: Any, **how: Any) -> None:
+        original(self, *given, **how)
+        figures.append(self)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    report = made_up()
+    more = [entry(f"{CHOSEN}-{number}", "tie", 0.4 + number / 50) for number in range(24)]
+    assert front(msgspec.structs.replace(report, entries=(*report.entries, *more)))
+    (legend,) = (axes.get_legend() for axes in figures[0].axes)
+    box = legend.get_window_extent()
+    assert box.y0 >= 0 and box.x1 <= figures[0].bbox.width
 
 
 def test_time_left_is_seen_in_a_narrow_terminal() -> None:

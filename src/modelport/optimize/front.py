@@ -10,9 +10,11 @@ from ..evaluate.figure import BLUE, GREEN, GREY, INK, RED, page
 from .candidate import START
 from .outcome import Entry, Report, in_lines
 
-LONG = 44
-"""Letters of a line of the legend."""
-LETTER, POINT = (5.5, 8.0), 3.0
+WIDTH, HEIGHT = 9.6, 4.8
+"""Inches of the page, at least so high."""
+LONG, ROW, GAP = 44, 0.12, 0.055
+"""Letters of a line of the legend, its inches, and those between two entries."""
+LETTER, POINT = (6.0, 8.0), 3.0
 """A digit's sides, and half of a point's, in points of the page."""
 BESIDE = tuple(
     (round(reach * cos(turn * pi / 4), 1), round(reach * sin(turn * pi / 4), 1))
@@ -29,7 +31,9 @@ def front(report: Report) -> bytes:
     Raises:
         Unsupported: matplotlib is not installed.
     """
-    return page(lambda figure: _draw(figure.add_subplot(), report), width=9.6, height=4.8)
+    names = [in_lines(entry.id, LONG) for entry in report.entries if entry.figures is not None]
+    high = ROW * sum(map(len, names)) + GAP * len(names)
+    return page(lambda figure: _draw(figure.add_subplot(), report), width=WIDTH, height=max(HEIGHT, high))
 
 
 def _draw(axes: Any, report: Report) -> None:
@@ -37,7 +41,6 @@ def _draw(axes: Any, report: Report) -> None:
     shown.sort(key=lambda entry: entry.figures.ratio.value if entry.figures is not None else 0.0)
     for number, entry in enumerate(shown, 1):
         _point(axes, entry, report, number)
-    _numbered(axes, shown)
     across, down = zip(*_best(shown), strict=True)
     axes.step(across, down, where="post", color=GREEN, linewidth=2, linestyle=":", zorder=2)
     legend = axes.legend(
@@ -65,6 +68,8 @@ def _draw(axes: Any, report: Report) -> None:
     axes.set_xlabel("latency of one item, over the START's (95 % interval)")
     axes.set_ylabel("agreement lost, points" if not report.labelled else "accuracy lost, points")
     axes.set_title(f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores", fontsize=10)
+    axes.figure.draw_without_rendering()  # which settles where everything is
+    _numbered(axes, shown)
 
 
 def _best(entries: Sequence[Entry]) -> list[tuple[float, float]]:
@@ -103,7 +108,7 @@ def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
 def _numbered(axes: Any, shown: Sequence[Entry]) -> None:
     """Each point's number beside it, where no other number is and no other point."""
     places = [_place(entry) for entry in shown]
-    pixels = axes.transData.transform(places)  # the limits hold now: everything is drawn
+    pixels = axes.transData.transform(places)
     letters = axes.figure.dpi / 72
     taken = [(x, y, POINT * letters, POINT * letters) for x, y in pixels]
     for number, (entry, place, (x, y)) in enumerate(zip(shown, places, pixels, strict=True), 1):
