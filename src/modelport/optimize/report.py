@@ -82,8 +82,8 @@ items, {report.cores} cores of {escape(report.machine)}; {escape(versions)}; {re
 <div class=scroll><table><thead><tr>{head}<th>why</thead><tbody>{rows}</tbody></table></div>
 <p>Latency is of one item end to end (decoding, preparing, network, answer), over the START's in the same
 round, with its 95 % interval; items/s, with theirs, are of as many calls at a time as there are cores, at the
-batch where they are most; start is from a new process to its first answer, and memory the most that it had. Repeat it:
-<code>{escape(report.command)}</code></p></html>
+batch where they are most; start is from a new process to its first answer, and memory the most that it had.
+Repeat it: <code>{escape(report.command)}</code></p></html>
 """
 
 
