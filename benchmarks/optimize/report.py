@@ -54,7 +54,8 @@ def page(found: Mapping[Case, tuple[Told, Told]]) -> str:
 
 def summary(found: Mapping[Case, tuple[Told, Told]]) -> str:
     """A line for each case: ours, the best peer that is within the margin, the goal."""
-    head = ["case", "goal", "ours, end to end", "loss", "best peer within the margin", "end to end", "loss"]
+    head = ["case", "goal", "ours, end to end", "ours, network", "a network that takes no time", "loss"]
+    head += ["best peer within the margin", "end to end", "loss"]
     rows = []
     for case, (made, measured) in found.items():
         figures = measured.get("figures", {})
@@ -64,6 +65,8 @@ def summary(found: Mapping[Case, tuple[Told, Told]]) -> str:
                 case.name,
                 f"{case.goal:g}x",
                 _ratio(figures.get(OURS, {}).get("whole rate")),
+                _ratio(figures.get(OURS, {}).get("net rate")),
+                _without_network(figures.get(START, {})),
                 _loss(made.get(OURS, {}), brief=True),
                 f"{peer.peer}: {peer.title}" if peer else "none",
                 _ratio(figures[peer.id]["whole rate"]) if peer else "",
@@ -71,6 +74,14 @@ def summary(found: Mapping[Case, tuple[Told, Told]]) -> str:
             ]
         )
     return table(head, rows)
+
+
+def _without_network(start: Told) -> str:
+    """How many times the throughput there would be, were all but the network as it is: Amdahl's law."""
+    if not start:
+        return ""
+    whole, network = (1 / start[what]["value"] for what in ("whole rate", "net rate"))
+    return f"{whole / (whole - network):.2f}x" if whole > network else ""
 
 
 def best_peer(case: Case, made: Told, figures: Told) -> Contestant | None:
