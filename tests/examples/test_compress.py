@@ -115,6 +115,35 @@ def test_pruning_dead_channels_changes_no_output_in_pytorch() -> None:
 
 
 @pytest.mark.frameworks
+def test_a_student_at_half_the_resolution_is_four_times_smaller_and_asks_its_teacher() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch_pruning")
+    channels, networks, training = (
+        loaded(f"pytorch/{name}") for name in ("channels", "networks", "training")
+    )
+    torch.manual_seed(0)
+    images = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
+    teacher = networks.resnet8().eval()
+    student = networks.resnet8(networks.HALF, stride=2).eval()
+    whole, left = (channels.multiply_adds(each, images.float()) for each in (teacher, student))
+    assert 4 <= whole / left < 4.3
+
+    few = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        teacher[-1].weight *= 20  # an untrained one hardly tells pictures apart
+        wanted = teacher((few.float() / 255 - 0.5) / 0.25)
+    # Labels that say something else: what the student knows in the end, it has from the teacher.
+    lessons = training.Lessons(few, (wanted.argmax(1) + 1) % 10, 0.5, 0.25, lambda images: images, 8)
+    asked = training.asked(teacher, lessons)
+    assert torch.allclose(asked(lessons.batch(torch.arange(8))), wanted, atol=1e-3)
+    assert torch.allclose(asked(lessons.batch(torch.arange(3))), wanted[:3], atol=1e-3)
+    training.train(student, lessons, 12, peak=0.1, teacher=teacher)
+    with torch.no_grad():
+        found = student(lessons.batch(torch.arange(8))).argmax(1)
+    assert (found == wanted.argmax(1)).sum() >= 6
+
+
+@pytest.mark.frameworks
 def test_zeros_stay_and_the_loss_of_a_perfect_student_is_the_labels_alone() -> None:
     torch = pytest.importorskip("torch")
     weights, training = loaded("pytorch/weights"), loaded("pytorch/training")

@@ -6,7 +6,7 @@ trains a network on the pictures of DIR (see pictures.py), then makes of it
 
     pruned    fewer channels, in rounds with training in between      channels.py
     sparse    most weights zero, likewise                             weights.py
-    student   a narrow network that learns from the first             training.py
+    student   a smaller network that learns from the first            training.py
 
 packs all four as bundles in out/repo, asks each about every test picture, and prints the table. What is in
 `out` already is not made again: an interrupted run goes on, and --only says what to make.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from channels import fewer_channels, widths
-from networks import FULL, NARROW, digits, resnet8, saved, written
+from networks import FULL, HALF, NARROW, digits, resnet8, saved, written
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training import Lessons, lessons, train
@@ -43,6 +43,15 @@ def network(pictures: Pictures, widths: tuple[int, ...], own: Path | None = None
         made = comparison.own_network(own)(widths, classes, pictures.shape)
     else:
         made = digits(widths) if pictures.digits else resnet8(widths, classes, pictures.shape[2])
+    return made.to(memory_format=torch.channels_last)
+
+
+def student(pictures: Pictures, own: Path | None = None) -> nn.Module:
+    """The network of more than four times fewer multiply-adds that learns from the first: half as wide, or
+    ResNet-8 at half the resolution. Not trained."""
+    if own or pictures.digits:
+        return network(pictures, NARROW, own)
+    made = resnet8(HALF, len(pictures.names), pictures.shape[2], stride=2)
     return made.to(memory_format=torch.channels_last)
 
 
@@ -88,7 +97,7 @@ def main() -> None:
         if name == "sparse":
             return sparse(teacher, data, args)
         whole = teacher is None
-        model = network(pictures, FULL if whole else NARROW, args.network)
+        model = network(pictures, FULL, args.network) if whole else student(pictures, args.network)
         epochs = args.teacher_epochs if whole else args.student_epochs
         train(model, data, epochs, peak=0.2 if whole else 0.15, teacher=teacher)
         return model

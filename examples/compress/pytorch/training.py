@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def train(
     """SGD on a one-cycle rate up to `peak`; prints each epoch's loss. `model` is left as the last step left
     it."""
     steps = math.ceil(len(data.images) / data.size)
+    told = asked(teacher, data) if teacher else None
     optimizer = torch.optim.SGD(model.parameters(), peak, momentum=0.9, nesterov=True, weight_decay=5e-4)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, peak, total_steps=epochs * steps, pct_start=0.2, cycle_momentum=False
@@ -104,7 +106,7 @@ def train(
         for picked in torch.randperm(len(data.images)).split(data.size):
             inputs = data.batch(picked).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                taught = teacher(inputs) if teacher else None
+                taught = told(inputs) if told else None
             loss = loss_of(model(inputs), data.labels[picked], taught)
             optimizer.zero_grad()
             loss.backward()
@@ -114,6 +116,17 @@ def train(
         seconds = time.process_time() - began
         print(f"  epoch {epoch}/{epochs}: loss {total / len(data.images):.4f}, {seconds:.0f} s", flush=True)
     model.eval()
+
+
+def asked(teacher: nn.Module, data: Lessons) -> Callable[[Tensor], Tensor]:
+    """`teacher`, which is in evaluation mode, with its layers fused, which takes a little more than half the
+    time: much of a student's training is waiting for its teacher."""
+    example = data.batch(torch.zeros(data.size, dtype=torch.int64))
+    example = example.contiguous(memory_format=torch.channels_last)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile needs a C++ compiler
+        frozen = torch.jit.freeze(torch.jit.trace(teacher, example))
+        return torch.jit.optimize_for_inference(frozen)
 
 
 @torch.inference_mode()
