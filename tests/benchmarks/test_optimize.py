@@ -118,7 +118,8 @@ def made(loss: float, *, high: float | None = None) -> dict[str, Any]:
 
 def times(ratio: float) -> dict[str, Any]:
     figures = {"value": 10 * ratio, "ratio": ratio, "low": ratio - 0.1, "high": ratio + 0.1}
-    return dict.fromkeys(("net", "whole", "net rate", "whole rate"), figures)
+    alone = figures | {"value": 40 * ratio}
+    return {"net": alone, "whole": figures, "net rate": alone, "whole rate": figures}
 
 
 def test_the_best_peer_is_one_that_is_still_right() -> None:
