@@ -16,11 +16,14 @@ from modelport.errors import BundleError
 from modelport.importers.pack import pack
 from modelport.optimize.calibration import Calibration, read_calibration
 from modelport.optimize.candidate import START, Candidate, NotApplicable, apply, network_of, opened
-from modelport.optimize.outcome import Entry
+from modelport.optimize.intervals import Interval
+from modelport.optimize.measure import Figures
+from modelport.optimize.outcome import Entry, Status
 from modelport.optimize.passes.frame import Frame
 from modelport.optimize.passes.heads import Heads
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.variants import write_version
+from modelport.runtimes.machine import machine_class
 from modelport.runtimes.pipeline import Pipeline
 from modelport.tensors import Array
 from modelport.verify.replay import verify
@@ -141,6 +144,37 @@ def test_it_is_a_variant_with_a_pre_of_its_own(
         assert set(raw) == {spec.name for spec in start.manifest.graphs.net.signature.outputs}
     with pytest.raises(BundleError, match=r"'pre\.frame\.onnx' is used but not among"):
         made.derive(tmp_path / "3", {str(variant.pre): None}, version="3")
+
+
+def test_other_machines_have_the_fastest_in_floats(
+    tmp_path: Path, start: Bundle, heads: Candidate, frame: Candidate
+) -> None:
+    def entry(name: str, status: Status, share: float) -> Entry:
+        figures = Figures(
+            p50_ms=share,
+            p95_ms=share,
+            ratio=Interval(share, share - 0.01, share + 0.01),
+            throughput=1 / share,
+            batch=1,
+            peak_bytes=1,
+            start_seconds=1,
+            size_bytes=1,
+        )
+        return Entry(id=name, title=name, status=status, reason="", figures=figures)
+
+    eight = msgspec.structs.replace(heads, id="static-int8", machine_bound=False)
+    made = {each.id: each for each in (heads, frame, eight)}
+    found = [
+        entry("static-int8", "chosen", 0.5),
+        entry("heads-last", "dominated", 0.8),
+        entry("frame", "tie", 0.6),
+    ]
+    new = write_version(start, tmp_path / "2", found, made, "static-int8")
+    chosen = [(each.name, each.machine) for each in new.manifest.variants if each.chosen]
+    assert chosen == [("static-int8", machine_class()), ("frame", ""), ("heads", "")]
+    slower = [found[0], entry("frame", "tie", 1.2)]
+    new = write_version(start, tmp_path / "3", slower, made, "static-int8")
+    assert "frame" not in [each.name for each in new.manifest.variants]
 
 
 def test_networks_of_one_size_are_left(

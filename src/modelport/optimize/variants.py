@@ -29,7 +29,8 @@ def write_version(
 
     Variants that `start` has for other classes of machine, or for all of them, stay.
     """
-    taken = (best, fallback(entries, made, best))
+    taken = {best, fallback(entries, made, best)} - {""}
+    taken |= _anywhere(entries, made, taken)
     wanted = [entry for entry in entries if entry.status in ("chosen", "kept") or entry.id in taken]
     kept = _kept(start, {entry.id for entry in wanted})
     files = without_variants(start)
@@ -70,7 +71,7 @@ def _variant(
     figures: dict[str, Any] = {"title": entry.title, "figures": msgspec.to_builtins(entry.figures)}
     figures |= {"judgement": msgspec.to_builtins(entry.judgement)}
     there = entry.elsewhere
-    bound = candidate.machine_bound or not (_proven(there) or entry.id.startswith(PORTABLE))
+    bound = _bound(entry, candidate)
     return Variant(
         entry.id,
         file,
@@ -85,6 +86,25 @@ def _variant(
         prepares=candidate.bundle.manifest.steps.pre if pre != own.pre.file else (),
         reduced=candidate.reduced,
     )
+
+
+def _bound(entry: Entry, candidate: Candidate) -> bool:
+    """Whether it is for this class of machine alone."""
+    return candidate.machine_bound or not (_proven(entry.elsewhere) or entry.id.startswith(PORTABLE))
+
+
+def _anywhere(entries: list[Entry], made: Mapping[str, Candidate], taken: set[str]) -> set[str]:
+    """The fastest for all other machines, where what is taken is for this class alone; nothing else."""
+    by_id = {entry.id: entry for entry in entries}
+    if START in taken or not all(_bound(by_id[name], made[name]) for name in taken):
+        return set()
+    ratios = {
+        entry.id: entry.figures.ratio
+        for entry in entries
+        if entry.status in ("kept", "tie", "dominated") and entry.figures is not None
+    }
+    free = [name for name in ratios if not _bound(by_id[name], made[name]) and ratios[name].high < 1]
+    return {min(free, key=lambda name: ratios[name].value)} if free else set()
 
 
 def _proven(there: Elsewhere | None) -> bool:
