@@ -175,7 +175,7 @@ def test_every_page_fits_a_narrow_screen(visit: Visit, repo: Path, path: str, sc
 def test_a_server_that_goes_and_comes_back(
     visit: Visit, watch: Watch, repo: Path, pictures: dict[str, Path]
 ) -> None:
-    watch.allow(r"ERR_CONNECTION|ERR_EMPTY_RESPONSE")
+    watch.allow(r"ERR_CONNECTION|ERR_EMPTY_RESPONSE|503 ")  # 503 while it loads
     with served(repo / "colours" / "2") as (url, _):
         watch.origin = url
         page = visit(f"{url}/models/colours")
