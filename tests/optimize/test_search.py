@@ -292,6 +292,11 @@ def test_ties_domination_and_slowness_are_told_by_intervals() -> None:
         "worse": "dominated",
         "slow": "slower",
     }
+    busy = entry("busy", 0.41, 0.39, 0.44, 25)
+    assert busy.figures is not None
+    more = msgspec.structs.replace(busy, figures=msgspec.structs.replace(busy.figures, throughput=300))
+    said, best = settled([entry("start", 1, 1, 1, 100), entry("fast", 0.40, 0.38, 0.42, 25), more])
+    assert best == "busy" and "which tie, the one with the best throughput" in said[2].reason
     _, smaller = settled([entry("start", 1, 1, 1, 100), entry("half", 1.0, 0.95, 1.05, 50)])
     assert smaller == "half"
     _, unsure = settled([entry("start", 1, 1, 1, 100), entry("half", 1.9, 0.9, 2.3, 50)])

@@ -73,10 +73,15 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _best(kept: Sequence[Entry], start: Figures) -> Entry | None:
-    """The fastest of those that are surely faster; else the smallest that is surely not slower."""
+    """The fastest of those that are surely faster; else the smallest that is surely not slower.
+
+    Of those that its latency cannot be told apart from, it is the one with the best throughput.
+    """
     faster = [entry for entry in kept if _figures(entry).ratio.high < 1]
     if faster:
-        return min(faster, key=lambda entry: _figures(entry).ratio.value)
+        first = min(faster, key=lambda entry: _figures(entry).ratio.value)
+        alike = [entry for entry in faster if _overlap(_figures(entry), _figures(first))]
+        return max(alike, key=lambda entry: (_figures(entry).throughput, -_figures(entry).ratio.value))
     smaller = [
         entry
         for entry in kept
@@ -91,6 +96,9 @@ def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | N
     times = f"{own.ratio.value:.2f} of the START's latency ({own.ratio.low:.2f} to {own.ratio.high:.2f})"
     if best is not None and entry.id == best.id:
         how = "the fastest that passes" if own.ratio.high < 1 else "smaller, and not slower"
+        ratios = [_figures(other).ratio for other in kept]
+        if own.ratio.high < 1 and any(other.high < 1 and other.value < own.ratio.value for other in ratios):
+            how = "of the fastest, which tie, the one with the best throughput"
         return _with(entry, "chosen", f"{how}: {times}")
     if own.ratio.low > 1 and own.throughput < FASTER * start.throughput:
         return _with(entry, "slower", f"slower than the START: {times}; {entry.explained}".rstrip("; "))
