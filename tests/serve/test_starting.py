@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -66,7 +67,14 @@ def until(found: Callable[[], T], seconds: float = 60.0) -> T:
 def stopped_executor(server: subprocess.Popen[bytes], known: set[int]) -> psutil.Process:
     """The next executor that the server starts, kept from loading."""
     children = psutil.Process(server.pid).children
-    (executor,) = until(lambda: [each for each in children() if each.pid not in known])
+
+    def begun(child: psutil.Process) -> bool:
+        # Before its program is there, the server waits for it inside of fork.
+        with contextlib.suppress(psutil.Error):
+            return child.pid not in known and any("modelport.engine" in word for word in child.cmdline())
+        return False
+
+    (executor,) = until(lambda: [each for each in children() if begun(each)])
     executor.send_signal(signal.SIGSTOP)
     return executor
 
