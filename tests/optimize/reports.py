@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import pytest
+from matplotlib.figure import Figure
 
 from modelport.optimize.choose import in_order
 from modelport.optimize.intervals import Interval
@@ -84,3 +88,16 @@ def made_up() -> Report:
         notes=("128 of 200 items, evenly picked",),
         seconds=73.0,
     )
+
+
+def saved_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved from now on, as they were drawn."""
+    figures: list[Figure] = []
+    original = Figure.savefig
+
+    def savefig(self: Figure, *given: Any, **how: Any) -> None:
+        original(self, *given, **how)
+        figures.append(self)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return figures

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
-from matplotlib.figure import Figure
 
 from modelport.optimize.bench import plot as plotting
 from modelport.optimize.bench.outcome import Bench, Point, Tried
 from modelport.optimize.bench.plot import COLOURS, plot
 from modelport.optimize.intervals import Interval
+
+from .reports import saved_figures
 
 
 def benched(variants: int, name: str) -> Bench:
@@ -54,14 +53,7 @@ def benched(variants: int, name: str) -> Bench:
 def test_the_legend_is_whole_and_lines_differ(
     variants: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures: list[Figure] = []
-    original = Figure.savefig
-
-    def savefig(self: Figure, *given: Any, **how: Any) -> None:
-        original(self, *given, **how)
-        figures.append(self)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    figures = saved_figures(monkeypatch)
     assert plot(benched(variants, name)).startswith(b"\x89PNG")
     (figure,) = figures
     box = figure.legends[0].get_window_extent()

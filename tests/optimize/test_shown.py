@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 from rich.console import Console
@@ -14,7 +12,7 @@ from modelport.optimize.clock import Told
 from modelport.optimize.front import front
 from modelport.optimize.outcome import in_lines
 
-from .reports import CHOSEN, entry, made_up
+from .reports import CHOSEN, entry, made_up, saved_figures
 
 
 def test_an_id_is_broken_behind_hyphens() -> None:
@@ -71,16 +69,7 @@ def test_numbers_of_points_on_one_spot_are_apart(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_long_legend_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-
-    figures: list[Figure] = []
-    original = Figure.savefig
-
-    def savefig(self: Figure, *given: Any, **how: Any) -> None:
-        original(self, *given, **how)
-        figures.append(self)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    figures = saved_figures(monkeypatch)
     report = made_up()
     more = [entry(f"{CHOSEN}-{number}", "tie", 0.4 + number / 50) for number in range(24)]
     assert front(msgspec.structs.replace(report, entries=(*report.entries, *more)))

@@ -198,6 +198,12 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     [height, width]; None decodes them whole."""
 
     @property
+    def files(self) -> dict[str, str]:
+        """Its files, by the field that names them."""
+        said = {"file": self.file, "pre": self.pre, "post": self.post}
+        return {field: name for field, name in said.items() if name is not None}
+
+    @property
     def batch(self) -> int:
         """The batch with the best throughput, as `optimize` recorded it in `figures`; 0 where it did not."""
         figures = self.figures.get("figures")
@@ -252,6 +258,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What the answer is."""
         return self.graphs.post.signature.outputs
+
+    @property
+    def carried(self) -> tuple[TensorSpec, ...]:
+        """What `pre` makes that the network does not take: it goes around it, to `post`."""
+        taken = {spec.name for spec in self.graphs.net.signature.inputs}
+        return tuple(spec for spec in self.graphs.pre.signature.outputs if spec.name not in taken)
 
 
 def decode_manifest(data: bytes) -> Manifest:

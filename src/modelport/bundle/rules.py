@@ -62,12 +62,15 @@ def _check_functions(manifest: Manifest) -> None:
 
 def _check_reduced(manifest: Manifest) -> None:
     """Only pictures are decoded at a fraction of their sides, and only where no answer is in their pixels."""
-    taken = {spec.name for spec in manifest.graphs.net.signature.inputs}
-    carried = [spec.name for spec in manifest.graphs.pre.signature.outputs if spec.name not in taken]
+    carried = manifest.carried
     for index, variant in enumerate(manifest.variants):
         if variant.reduced is None or (manifest.decode.kind == "image" and not carried):
             continue
-        what = f"`pre` carries {carried[0]!r} of the whole one" if carried else "the bundle takes no pictures"
+        what = (
+            f"`pre` carries {carried[0].name!r} of the whole one"
+            if carried
+            else "the bundle takes no pictures"
+        )
         raise BundleError(
             f"variant {variant.name!r} has pictures decoded at a fraction of their sides, and {what}",
             at=f"$.variants[{index}].reduced",
@@ -138,11 +141,8 @@ def references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.decode.tokenizer is not None:
         yield "$.decode.tokenizer", manifest.decode.tokenizer
     for index, variant in enumerate(manifest.variants):
-        yield f"$.variants[{index}].file", variant.file
-        if variant.post is not None:
-            yield f"$.variants[{index}].post", variant.post
-        if variant.pre is not None:
-            yield f"$.variants[{index}].pre", variant.pre
+        for field, name in variant.files.items():
+            yield f"$.variants[{index}].{field}", name
     for index, case in enumerate(manifest.golden.cases if manifest.golden else ()):
         yield f"$.golden.cases[{index}].input", case.input
         yield f"$.golden.cases[{index}].taps", case.taps
@@ -195,8 +195,7 @@ def _check_flow(manifest: Manifest) -> None:
     prepared = {spec.name: spec for spec in pre.signature.outputs}
     raw = {spec.name: spec for spec in net.signature.outputs}
     _check_feeds("net", prepared, net.signature.inputs)
-    taken = {spec.name for spec in net.signature.inputs}
-    carried = {name: spec for name, spec in prepared.items() if name not in taken}
+    carried = {spec.name: spec for spec in manifest.carried}
     _check_carried(carried, raw, {spec.name for spec in post.signature.inputs})
     _check_feeds("post", raw | carried, post.signature.inputs)
     _check_options(manifest, {spec.name for spec in (*post.signature.inputs, *post.signature.outputs)})

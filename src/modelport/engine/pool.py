@@ -151,21 +151,18 @@ class ExecutorPool:
         Raises:
             ModelportError: what it says instead, or its last end.
         """
-        for pause in _LOADING_PAUSES:
+        for pause in (*_LOADING_PAUSES, None):
+            if self._closing:
+                raise Unavailable("it is closed")
             try:
-                return await self._try(check=check, nice=nice)
+                return await self._start(check=check, nice=nice)
             except _Ended as problem:
-                if self._closing:
+                if self._closing or pause is None:
                     raise
                 name = self._bundle.manifest.name
                 log.warning("model %s: %s; another is started in %g s", name, problem.message, pause)
                 await asyncio.sleep(pause)
-        return await self._try(check=check, nice=nice)
-
-    async def _try(self, *, check: bool, nice: int) -> Ready:
-        if self._closing:
-            raise Unavailable("it is closed")
-        return await self._start(check=check, nice=nice)
+        raise AssertionError("the last one is returned or raised")
 
     async def _start(self, *, check: bool, nice: int = 0) -> Ready:
         """Start one executor and wait until it answers.

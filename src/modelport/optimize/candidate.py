@@ -51,6 +51,12 @@ class Candidate(msgspec.Struct, frozen=True):
         forms = {each.name: each for each in self.bundle.manifest.variants}
         return forms[self.variant].reduced if self.variant else None
 
+    def then(self, step: str, title: str) -> Candidate:
+        """The same under the name that it has with one more step, by the step's id and title."""
+        return msgspec.structs.replace(
+            self, id=f"{self.id}-{step}", title=f"{self.title}, {title}", passes=(*self.passes, step)
+        )
+
 
 class Made(msgspec.Struct, frozen=True):
     """A network that a pass made, and what is to be said of it."""

@@ -26,12 +26,7 @@ def without_variants(bundle: Bundle) -> dict[str, bytes | None]:
     """The files that only variants have, as `Bundle.derive` leaves them out."""
     graphs = bundle.manifest.graphs
     own = {graphs.pre.file, graphs.net.file, graphs.post.file}
-    said = {
-        file
-        for each in bundle.manifest.variants
-        for file in (each.file, each.pre, each.post)
-        if file is not None
-    }
+    said = {file for each in bundle.manifest.variants for file in each.files.values()}
     return dict.fromkeys(sorted(said - own))
 
 

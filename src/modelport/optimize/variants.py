@@ -34,8 +34,8 @@ def write_version(
     wanted = [entry for entry in entries if entry.status in ("chosen", "kept") or entry.id in taken]
     kept = _kept(start, {entry.id for entry in wanted})
     files = without_variants(start)
-    for file in {file for each in kept for file in (each.file, each.pre, each.post)}:
-        files.pop(file or "", None)
+    for file in {file for each in kept for file in each.files.values()}:
+        files.pop(file, None)
     own = [
         _variant(start, entry, made[entry.id], files, entry.id in taken)
         for entry in sorted(wanted, key=lambda each: each.id != best)

@@ -67,8 +67,7 @@ class Pipeline:
         self._packed: Session | None = None
         self._lock = threading.Lock()
         graphs = bundle.manifest.graphs
-        taken = {spec.name for spec in graphs.net.signature.inputs}
-        self._carried = tuple(spec.name for spec in graphs.pre.signature.outputs if spec.name not in taken)
+        self._carried = tuple(spec.name for spec in bundle.manifest.carried)
         said = bundle.manifest.steps.pre if form.pre is None else form.prepares
         self._steps = parse_steps(said, PRE_STEPS, "$.steps.pre")
         prepared = bundle.manifest.graphs.pre.signature.outputs[0].name

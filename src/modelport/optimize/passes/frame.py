@@ -23,8 +23,9 @@ from ...steps.image import both_sides
 from ...steps.resize import Letterbox
 from ...steps.step import PreStep, parse_steps
 from ...tensors import Array, Tensors
-from ..calibration import Calibration
+from ..calibration import Calibration, stacked
 from ..candidate import Made, NotApplicable
+from ..ranges import rows_of
 
 CELLS = 2
 """Of the coarsest level, which a frame's sides are whole multiples of: of one there would be twice as many
@@ -176,8 +177,6 @@ def _ran(network: onnx.ModelProto, item: Tensors) -> dict[str, Array]:
     """What it gives for one item."""
     session = OnnxRuntime().open(network.SerializeToString())
     try:
-        rows = session.signature.inputs[0].shape[0]
-        many = rows if isinstance(rows, int) else 1
-        return session.run({name: np.repeat(array[None], many, axis=0) for name, array in item.items()})
+        return session.run(stacked([dict(item)] * rows_of(network)))
     finally:
         session.close()

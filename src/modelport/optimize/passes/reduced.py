@@ -46,12 +46,7 @@ class Reduced(msgspec.Struct, frozen=True):
 
     def of(self, candidate: Candidate) -> Candidate:
         """A candidate's own network on photos that are decoded so; `written` makes the bundle of it."""
-        return msgspec.structs.replace(
-            candidate,
-            id=f"{candidate.id}-{self.id}",
-            title=f"{candidate.title}, {self.title}",
-            passes=(*candidate.passes, self.id),
-        )
+        return candidate.then(self.id, self.title)
 
     def written(self, candidate: Candidate, folder: Path) -> Candidate:
         """The same with a bundle of its own in `folder`, whose variant says how photos are decoded."""
@@ -99,10 +94,9 @@ def sides(manifest: Manifest) -> tuple[int, int]:
     Raises:
         NotApplicable: it makes none of a known size, or the answer is in the photo's own pixels.
     """
-    taken = {spec.name for spec in manifest.graphs.net.signature.inputs}
-    carried = [spec.name for spec in manifest.graphs.pre.signature.outputs if spec.name not in taken]
-    if carried:
-        raise NotApplicable(f"the answer is in the photo's own pixels ({', '.join(carried)})")
+    if manifest.carried:
+        names = ", ".join(spec.name for spec in manifest.carried)
+        raise NotApplicable(f"the answer is in the photo's own pixels ({names})")
     try:
         steps = parse_steps(manifest.steps.pre, PRE_STEPS, "$.steps.pre")
     except ModelportError as problem:

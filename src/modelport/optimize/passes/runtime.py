@@ -59,10 +59,7 @@ class OnRuntime(msgspec.Struct, frozen=True):
     def of(self, candidate: Candidate) -> Candidate:
         """A candidate's own network on this runtime; its bundle is the same."""
         return msgspec.structs.replace(
-            candidate,
-            id=f"{candidate.id}-{self.id}",
-            title=f"{candidate.title}, {self.title}",
-            passes=(*candidate.passes, self.id),
+            candidate.then(self.id, self.title),
             runtime=self.runtime,
             settings=dict(self.settings),
             machine_bound=True,

@@ -118,9 +118,10 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _infer(self, data: bytes, context: Any) -> bytes:
         try:
-            reply, told = await self._answer(data, context, METHODS["ModelInfer"].path)
-            if told is not None and told.batch:
-                context.set_trailing_metadata((("server-timing", server_timing(told)),))
+            asking = GrpcCaller(context)
+            reply = await self._answer(data, asking, METHODS["ModelInfer"].path)
+            if asking.told is not None and asking.told.batch:
+                context.set_trailing_metadata((("server-timing", server_timing(asking.told)),))
             return reply
         except Exception as problem:  # noqa: BLE001  the edge of a call
             code, words, trailing = refusal(problem, "ModelInfer")
@@ -131,20 +132,18 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         strict = (GrpcCaller(context).get("triton_grpc_error") or "").lower() == "true"
         try:
             # The guard is asked for each request: a stream is no way round a rate or a key's models.
-            await answer_stream(self._each(context, path), requests, context.write, strict=strict)
+            await answer_stream(
+                lambda data: self._answer(data, GrpcCaller(context), path),
+                requests,
+                context.write,
+                strict=strict,
+            )
             return
         except Exception as problem:  # noqa: BLE001  the edge of a call
             code, words, trailing = refusal(problem, "ModelStreamInfer")
         await context.abort(code, words, trailing)
 
-    def _each(self, context: Any, path: str) -> Callable[[bytes], Awaitable[bytes]]:
-        async def answer(data: bytes) -> bytes:
-            return (await self._answer(data, context, path))[0]
-
-        return answer
-
-    async def _answer(self, data: bytes, context: Any, path: str) -> tuple[bytes, Told | None]:
-        asking = GrpcCaller(context)
+    async def _answer(self, data: bytes, asking: GrpcCaller, path: str) -> bytes:
         # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
         caller.set(asking)
 
@@ -152,13 +151,13 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._enter(asking, path, "infer", model, data)
 
         if self._finished is None:
-            return await self._answers(data, door, asking), asking.told
+            return await self._answers(data, door, asking)
         began = time.monotonic()
         status = 500
         try:
             reply = await self._answers(data, door, asking)
             status = 200
-            return reply, asking.told
+            return reply
         except ModelportError as problem:
             status = problem.http_status
             raise
