@@ -66,12 +66,6 @@ def _changed(again: Repeated) -> list[str]:
     return said
 
 
-def _rates(figures: Figures) -> str:
-    """The interval of the throughput, where it is known."""
-    known = figures.throughput_interval
-    return f"{known.low:.1f} to {known.high:.1f}, " if known is not None else ""
-
-
 def _interval(own: Interval) -> str:
     return f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})"
 
@@ -86,7 +80,7 @@ def _column(figures: Figures | None, judgement: Judgement | None) -> dict[str, s
             "latency over the START's": _interval(figures.ratio),
             "p50, ms": f"{figures.p50_ms:.2f}",
             "p95, ms": f"{figures.p95_ms:.2f}",
-            "items/s": f"{figures.throughput:.1f} ({_rates(figures)}batch {figures.batch})",
+            "items/s": f"{figures.throughput:.1f} ({', '.join(figures.throughput_notes)})",
             "peak memory, MB": f"{figures.peak_bytes / 1e6:.0f}",
             "start-up, s": f"{figures.start_seconds:.2f}",
             "size, MB": f"{figures.size_bytes / 1e6:.2f}",

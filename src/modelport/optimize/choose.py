@@ -31,11 +31,11 @@ def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
     start = entries[0]
     assert start.figures is not None
     kept = [entry for entry in entries[1:] if entry.status == "kept"]
-    best = _best(kept, start.figures)
+    best, how = _best(kept, start.figures)
     found = [start]
     for entry in entries[1:]:
         if entry.status == "kept":
-            entry = _placed(entry, kept, start.figures, best)
+            entry = _placed(entry, kept, start.figures, best, how)
         found.append(entry)
     return found, best.id if best else START
 
@@ -72,8 +72,8 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: ORDER.index(entry.status))
 
 
-def _best(kept: Sequence[Entry], start: Figures) -> Entry | None:
-    """The fastest of those that are surely faster; else the smallest that is surely not slower.
+def _best(kept: Sequence[Entry], start: Figures) -> tuple[Entry | None, str]:
+    """The fastest of the surely faster, else the smallest of the surely not slower; and which of the two.
 
     Of those that its latency cannot be told apart from, it is the one with the best throughput.
     """
@@ -81,24 +81,24 @@ def _best(kept: Sequence[Entry], start: Figures) -> Entry | None:
     if faster:
         first = min(faster, key=lambda entry: _figures(entry).ratio.value)
         alike = [entry for entry in faster if _overlap(_figures(entry), _figures(first))]
-        return max(alike, key=lambda entry: (_figures(entry).throughput, -_figures(entry).ratio.value))
+        best = max(alike, key=lambda entry: (_figures(entry).throughput, -_figures(entry).ratio.value))
+        tied = "of the fastest, which tie, the one with the best throughput"
+        return best, "the fastest that passes" if best is first else tied
     smaller = [
         entry
         for entry in kept
         if _figures(entry).ratio.high <= NOT_SLOWER
         and _figures(entry).size_bytes < SMALLER * start.size_bytes
     ]
-    return min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
+    best_size = min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
+    return best_size, "smaller, and not slower"
 
 
-def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | None) -> Entry:
+def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | None, how: str) -> Entry:
+    """With its status, and the reason; `how` says why the best is."""
     own = _figures(entry)
     times = f"{own.ratio.value:.2f} of the START's latency ({own.ratio.low:.2f} to {own.ratio.high:.2f})"
     if best is not None and entry.id == best.id:
-        how = "the fastest that passes" if own.ratio.high < 1 else "smaller, and not slower"
-        ratios = [_figures(other).ratio for other in kept]
-        if own.ratio.high < 1 and any(other.high < 1 and other.value < own.ratio.value for other in ratios):
-            how = "of the fastest, which tie, the one with the best throughput"
         return _with(entry, "chosen", f"{how}: {times}")
     if own.ratio.low > 1 and own.throughput < FASTER * start.throughput:
         return _with(entry, "slower", f"slower than the START: {times}; {entry.explained}".rstrip("; "))

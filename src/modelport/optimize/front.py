@@ -38,7 +38,7 @@ def front(report: Report) -> bytes:
 
 def _draw(axes: Any, report: Report) -> None:
     shown = [entry for entry in report.entries if entry.figures is not None]
-    shown.sort(key=lambda entry: entry.figures.ratio.value if entry.figures is not None else 0.0)
+    shown.sort(key=lambda entry: _place(entry)[0])
     for number, entry in enumerate(shown, 1):
         _point(axes, entry, report, number)
     across, down = zip(*_best(shown), strict=True)
@@ -76,23 +76,22 @@ def _best(entries: Sequence[Entry]) -> list[tuple[float, float]]:
     """Latency and loss of those that nothing measured is both faster and more accurate than."""
     found: list[tuple[float, float]] = []
     for entry in entries:  # the fastest first
-        loss = entry.judgement.loss if entry.judgement is not None else 0.0
-        if entry.figures is not None and (not found or loss < found[-1][1]):
-            found.append((entry.figures.ratio.value, loss))
+        place = _place(entry)
+        if not found or place[1] < found[-1][1]:
+            found.append(place)
     return found
 
 
 def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
-    own = entry.figures
+    own, judgement = entry.figures, entry.judgement
     assert own is not None
-    judgement = entry.judgement
-    loss, low, high = (judgement.loss, judgement.low, judgement.high) if judgement else (0.0, 0.0, 0.0)
+    ratio, loss = _place(entry)
+    low, high = (judgement.low, judgement.high) if judgement else (0.0, 0.0)
     colour = COLOURS.get(entry.status, GREY)
-    across = [[own.ratio.value - own.ratio.low], [own.ratio.high - own.ratio.value]]
     axes.errorbar(
-        [own.ratio.value],
+        [ratio],
         [loss],
-        xerr=across,
+        xerr=[[ratio - own.ratio.low], [own.ratio.high - ratio]],
         yerr=[[loss - low], [high - loss]],
         fmt="none",
         ecolor=colour,
@@ -102,7 +101,7 @@ def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
     lines = ["as it is"] if entry.id == START else in_lines(entry.id, LONG)
     label = f"{number}  " + "\n     ".join(lines)
     marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
-    axes.scatter([own.ratio.value], [loss], color=colour, marker=marker, s=size, zorder=3, label=label)
+    axes.scatter([ratio], [loss], color=colour, marker=marker, s=size, zorder=3, label=label)
 
 
 def _numbered(axes: Any, shown: Sequence[Entry]) -> None:
@@ -112,15 +111,11 @@ def _numbered(axes: Any, shown: Sequence[Entry]) -> None:
     letters = axes.figure.dpi / 72
     taken = [(x, y, POINT * letters, POINT * letters) for x, y in pixels]
     for number, (entry, place, (x, y)) in enumerate(zip(shown, places, pixels, strict=True), 1):
-        wide, high = LETTER[0] * len(str(number)), LETTER[1]
-        best = BESIDE[0]
-        for across, up in BESIDE:
-            box = tuple(size * letters for size in (across, up, wide / 2, high / 2))
-            box = (x + box[0], y + box[1], box[2], box[3])
-            if not any(_meet(box, other) for other in taken):
-                best = (across, up)
-                break
-        taken.append((x + best[0] * letters, y + best[1] * letters, wide / 2 * letters, high / 2 * letters))
+        half = LETTER[0] * len(str(number)) / 2 * letters, LETTER[1] / 2 * letters
+        boxes = {beside: (x + beside[0] * letters, y + beside[1] * letters, *half) for beside in BESIDE}
+        free = (beside for beside, box in boxes.items() if not any(_meet(box, other) for other in taken))
+        best = next(free, BESIDE[0])
+        taken.append(boxes[best])
         axes.annotate(
             str(number),
             place,

@@ -58,6 +58,15 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     throughput_interval: Interval | None = None
     """That of `throughput`, by the bootstrap over rounds; None in reports of earlier versions."""
 
+    @property
+    def throughput_notes(self) -> list[str]:
+        """What is said beside the throughput: its interval, where that is known, and the batch."""
+        known = self.throughput_interval
+        return [
+            *([f"{known.low:.1f} to {known.high:.1f}"] if known is not None else []),
+            f"batch {self.batch}",
+        ]
+
 
 class Latency(msgspec.Struct, frozen=True):
     """Seconds of every item, by round."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..errors import Unsupported
 from .front import front
 from .judge import Judgement
-from .measure import Figures
 from .outcome import Entry, Report
 
 _STYLE = """
@@ -99,7 +98,7 @@ def _row(entry: Entry) -> str:
             _with_interval(own.ratio.value, own.ratio.low, own.ratio.high),
             f"{own.p50_ms:.2f}",
             f"{own.p95_ms:.2f}",
-            f"{own.throughput:.1f}<br><small>{_rates(own)}batch {own.batch}</small>",
+            f"{own.throughput:.1f}<br><small>{'<br>'.join(own.throughput_notes)}</small>",
             f"{own.size_bytes / 1e6:.2f}",
             f"{own.start_seconds:.1f}",
             f"{own.peak_bytes / 1e6:.0f}",
@@ -122,12 +121,6 @@ def _why(entry: Entry) -> str:
     more = _listed(entry) + again
     folded = f"<details{' open' * (entry.status == 'chosen')}><summary>more</summary>{more}</details>"
     return escape(entry.reason) + (folded if more else "")
-
-
-def _rates(own: Figures) -> str:
-    """The interval of the throughput, where it is known."""
-    known = own.throughput_interval
-    return f"{known.low:.1f} to {known.high:.1f}<br>" if known is not None else ""
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
