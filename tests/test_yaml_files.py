@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from modelport import yaml_files
-from modelport.errors import InputError, NotFound, TooLarge
+from modelport.errors import InputError, NotFound, TooLarge, Unsupported
 from modelport.evaluate.data import yolo
 from modelport.importers.paddle_recipe import stated_beside
 from modelport.yaml_files import read_yaml
@@ -88,3 +89,12 @@ def test_those_who_write_values_out_are_not_led_astray(tmp_path: Path) -> None:
         yolo.from_yaml(written(tmp_path, f"names: [a]\npath: {long}\nval: {long}\n", "data.yaml"), None)
     with pytest.raises(InputError, match="expected `names`"):
         yolo.from_yaml(written(tmp_path, f"names:\n  ? '{'1' * 5000}'\n  : a\n", "data.yaml"), None)
+
+
+def test_without_the_reader_of_yaml_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(Unsupported) as refusal:
+        read_yaml(written(tmp_path, "a: 1\n"))
+    assert "pip install 'modelport[evaluate]'" in (refusal.value.hint or "")

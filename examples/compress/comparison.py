@@ -8,12 +8,13 @@ Every figure of the table is of the packed bundle, not of the framework's model:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ RECIPE = Path(__file__).parent / "pictures.toml"
 GOLDEN = 4
 ROUNDS = 60
 RUNS = 10
+DATA = (
+    "the pictures: train/CLASS/*.jpg (or .png) and test/CLASS/*.jpg, or MNIST's four files, or CIFAR-10's "
+    "binary version"
+)
+NETWORK = (
+    "a Python file with a function network(widths, classes, shape) that makes your network, not trained; "
+    "pytorch/own.py is one (default: a network that fits the pictures)"
+)
 KINDS = ("pruned", "sparse", "student")
 
 
@@ -63,9 +72,9 @@ class Row:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that the recipes of all frameworks have."""
     add = parser.add_argument
-    add("--data", type=Path, metavar="DIR", required=True, help="the pictures: see pictures.py")
+    add("--data", type=Path, metavar="DIR", required=True, help=DATA)
     add("--side", type=int, default=32, help="pictures in folders of classes become so large (default 32)")
-    add("--network", type=Path, metavar="FILE.py", help="yours: see own_network (default: one that fits)")
+    add("--network", type=Path, metavar="FILE.py", help=NETWORK)
     add("--teacher", type=Path, metavar="FILE", help="the first network, trained (default: it is trained)")
     add("--teacher-epochs", type=int, default=6, help="of training it (default 6)")
     add("--only", choices=KINDS, nargs="+", default=list(KINDS), help="what to make of it (default: all)")
@@ -87,23 +96,70 @@ def own_network(path: Path) -> Callable[[Sequence[int], int, tuple[int, int, int
     """The function `network(widths, classes, shape)` of a Python file, which is run.
 
     It makes a network that is not trained: of three widths, as wide as `widths` says, for pictures of
-    `shape` (side, side, channels), with raw logits [batch, classes].
+    `shape` in the order of its framework (PyTorch: channels, side, side; Keras: side, side, channels), with
+    raw logits [batch, classes].
+
+    Raises:
+        SystemExit: no such file, it does not run, or it has no such function.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise SystemExit(f"error: expected a Python file at {path}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise SystemExit(f"error: {path} does not run: {_said(problem)}") from problem
     if not hasattr(module, "network"):
         raise SystemExit(f"error: expected a function network(widths, classes, shape) in {path}, found none")
     return module.network
 
 
-def begun(description: str) -> tuple[argparse.Namespace, Pictures]:
-    """What the command line asks for, and the pictures that it names; the folder of all of it is made."""
+@contextlib.contextmanager
+def explained(path: Path, takes: str, classes: int) -> Iterator[list[tuple[int, ...]]]:
+    """Within it a network of the file `path` is made and asked about two pictures; the shape of what it gives
+    goes into the list.
+
+    Args:
+        takes: how pictures are given to it.
+
+    Raises:
+        SystemExit: it fails, or gives something else than a logit for each class; what was expected is said.
+    """
+    expected = (
+        f"error: {path}: expected of network(widths, classes, shape) a network for pictures {takes} that "
+    )
+    expected += f"gives [batch, {classes}]"
+    given: list[tuple[int, ...]] = []
+    try:
+        yield given
+    except Exception as problem:
+        raise SystemExit(f"{expected}; it fails: {_said(problem)}") from problem
+    if given != [(2, classes)]:
+        raise SystemExit(f"{expected}; for 2 pictures it gives {list(given[0])}")
+
+
+def _said(problem: Exception) -> str:
+    """The first line of what went wrong."""
+    return f"{type(problem).__name__}: {(str(problem).splitlines() or [''])[0]}"
+
+
+def begun(description: str, needs: Mapping[str, str]) -> tuple[argparse.Namespace, Pictures]:
+    """What the command line asks for, and the pictures that it names; the folder of all of it is made.
+
+    Args:
+        description: the first line of --help.
+        needs: modules that the recipe imports, and the command that brings each.
+
+    Raises:
+        SystemExit: --help, a wrong option, a module that is not installed, or no such pictures.
+    """
     parser = argparse.ArgumentParser(description=description)
     add_arguments(parser)
     args = parser.parse_args()
+    for module, command in needs.items():
+        if importlib.util.find_spec(module) is None:
+            raise SystemExit(f"error: this recipe needs {module}, which is not installed: {command}")
     try:
         pictures = read(args.data, args.side)
     except DataError as error:

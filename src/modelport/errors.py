@@ -158,11 +158,14 @@ class ParityFailed(ModelportError):
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """A hint for a word that is not known: the nearest spelling, or `otherwise`, or all that is known."""
+    """A hint for a word that is not known: the nearest spelling, names that hold the word, or `otherwise`, or
+    all that is known.
+    """
     from difflib import get_close_matches
 
     names = list(known)
-    near = get_close_matches(word, names, n=1)
+    holding = [name for name in names if len(word) > 3 and word.lower() in name.lower()][:3]
+    near = get_close_matches(word, names, n=1, cutoff=0.8 if holding else 0.6) or holding
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {' or '.join(map(repr, near))}?"
     return otherwise if otherwise is not None else f"known: {', '.join(names)}"

@@ -31,7 +31,9 @@ def read_yaml(path: Path) -> Any:
     try:
         import yaml
     except ImportError as problem:
-        raise Unsupported("YAML files need PyYAML", hint="pip install pyyaml") from problem
+        raise Unsupported(
+            "YAML files need PyYAML", hint="pip install 'modelport[evaluate]' (or pyyaml alone)"
+        ) from problem
     try:
         data = read_limited(path, MAX_BYTES)
     except TooLarge as problem:

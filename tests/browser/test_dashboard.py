@@ -121,6 +121,7 @@ def test_every_model_has_a_panel_and_its_versions(visit: Visit, repo: Path) -> N
     expect(newest.locator(".facts")).to_be_hidden()
     newest.locator("summary").click()
     expect(newest.locator(".facts")).to_contain_text("Executors")
+    expect(newest.locator(".facts")).to_contain_text("the network as packed on onnxruntime")
     page.wait_for_timeout(2500)
     expect(newest.locator(".facts")).to_be_visible()  # another look at the server closes nothing
     page.get_by_role("link", name="colours").click()

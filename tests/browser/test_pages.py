@@ -33,6 +33,7 @@ def test_the_list_names_every_model_and_leads_to_its_page(visit: Visit, repo: Pa
 
 def test_pictures_chosen_and_sampled(visit: Visit, pictures: dict[str, Path]) -> None:
     page = visit("/models/colours")
+    expect(page.locator("#about .facts")).to_contain_text("the network as packed on onnxruntime")
     for colour, file in pictures.items():
         page.set_input_files("#file", file)
         expect(page.locator("#top")).to_have_text(colour)

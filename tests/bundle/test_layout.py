@@ -213,7 +213,8 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_repository(tiny: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     archive = tiny.save_as(tmp_path / "b.zip").path
-    for path in (tmp_path / "none", tmp_path / "empty", tiny.path, tiny.path.parent, archive):
+    for path in (tmp_path / "none", tmp_path / "empty", tiny.path, archive):
         with pytest.raises(NotFound, match=r"no model repository at .*expected a folder of NAME/VERSION/"):
             find_bundles(path)
     assert find_bundles(str(tmp_path / "repo")) == [tiny.path]
+    assert find_bundles(tiny.path.parent) == [tiny.path], "one model of it"

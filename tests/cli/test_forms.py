@@ -129,7 +129,7 @@ def test_inspect_says_which_form_comes_first_and_counts_golden_files(
     shown = " ".join(capsys.readouterr().out.split())
     assert "quick: other.onnx on openvino, chosen first for any machine" in shown
     assert "thrice: other.onnx on onnxruntime, chosen for any machine if openvino is not here" in shown
-    assert "spare: other.onnx on onnxruntime" in shown
+    assert "spare: other.onnx on onnxruntime, with --variant alone" in shown
     golden = Bundle.open(bundle).manifest.golden
     assert golden is not None
     assert f"golden/ {len(golden.cases)} cases, {2 * len(golden.cases)} files, " in shown

@@ -31,6 +31,7 @@ from modelport.errors import (  # noqa: E402
     Unauthorized,
     Unavailable,
     Unsupported,
+    UnsupportedMedia,
     UsageError,
 )
 from modelport.protos import open_inference as pb  # noqa: E402
@@ -108,9 +109,15 @@ def test_errors_are_the_same_over_both(both: tuple[Client, Client]) -> None:
             error(lambda: client.metadata("colours", version=77)),
             error(lambda: client.infer("colours.net", {"x": [1.0]})),
             error(lambda: client.infer("colours", {"image": picture("red")}, outputs=["nope"])),
+            error(lambda: client.infer("colours", {"image": b"no picture"})),
+            error(lambda: client.infer("colours", {"image": picture("red", (20_000, 20_000))})),
         ]
 
     assert errors(both[0]) == errors(both[1])
+    assert [kind for kind, _ in errors(both[1])[-2:]] == [UnsupportedMedia, TooLarge]
+    for client in both:
+        timing = client.infer("colours", {"image": picture("red")}).timing
+        assert 0 < timing.net < timing.total < timing.round_trip
 
 
 def test_one_item_of_a_model_that_takes_tensors_over_both(both: tuple[Client, Client]) -> None:

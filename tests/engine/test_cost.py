@@ -108,3 +108,24 @@ def test_a_network_that_batches_well_does_so_behind_slow_decoding_too() -> None:
         for rows in (1, 2, 4, 8):
             cost.observe(rows, 5e-3 + 1e-3 * rows, apart=0.5e-3 * rows)
     assert cost.best_rows() == 8
+
+
+def test_a_run_with_every_core_says_how_busy_the_machine_is_and_nothing_of_sizes() -> None:
+    cost = learned(CostModel(8), {1: 10e-3, 2: 22e-3})
+    assert cost.predict_alone(1) == 0.0
+    cost.observe(1, 6e-3, wide=True)
+    assert cost.predict_alone(1) == pytest.approx(6e-3, rel=0.05) and cost.predict_alone(8) == 0.0
+    assert set(cost.curve()) == {1, 2} and cost.best_rows() == 1
+    for _ in range(30):
+        cost.observe(1, 50e-3)
+    assert cost.predict(1) > 40e-3 and cost.predict_alone(1) > 20e-3
+    for _ in range(30):
+        cost.observe(1, 6e-3, wide=True)
+    assert cost.predict_alone(1) == pytest.approx(6e-3, rel=0.1)
+    assert cost.predict(1) < 20e-3, "the spell is over for runs beside others too"
+
+
+def test_what_only_ever_ran_alone_says_nothing_of_sizes() -> None:
+    cost = CostModel(8)
+    cost.observe(1, 6e-3, wide=True)
+    assert cost.best_rows() == 8 and cost.row == 0.0 and cost.predict(1) == 0.0 and cost.curve() == {}

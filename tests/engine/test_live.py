@@ -19,8 +19,9 @@ import pytest
 
 from modelport.bundle.store import Bundle
 from modelport.engine.model import LiveModel
-from modelport.engine.repository import Repository, watch
+from modelport.engine.repository import Repository
 from modelport.engine.settings import EngineSettings
+from modelport.engine.watch import watch
 from modelport.errors import BundleError, InputError, NotFound, TooLarge, Unavailable, UnsupportedMedia
 from modelport.monitor.exposition import render
 from modelport.monitor.snapshot import of_model

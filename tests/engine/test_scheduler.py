@@ -225,6 +225,42 @@ async def test_what_cannot_be_in_time_is_refused_at_once_and_says_when_to_come_b
     assert bench.metrics.refusals["queue_full"] == 1 and bench.metrics.refusals["deadline"] == 1
 
 
+async def test_a_slow_spell_does_not_keep_later_requests_out() -> None:
+    bench = Bench(max_rows=1)
+    bench.cost.observe(1, 0.01)
+    for _ in range(20):
+        bench.cost.observe(1, 0.2)
+    for _ in range(100):
+        number = bench.submit(deadline=0.05)
+        await bench.turn()
+        if bench.hands[0].waiting:
+            bench.hands[0].answer(0.01)
+        else:
+            problem = bench.results[number]
+            assert isinstance(problem, QueueFull) and "by itself" in problem.message
+            await asyncio.sleep(0.02)
+    answered = [isinstance(result, Result) for result in bench.results.values()]
+    assert answered[0], "there is nothing before it, so that trying costs nobody anything"
+    assert not all(answered[:10]), "it is tried now and then, not each time"
+    assert all(answered[-20:])
+    assert bench.metrics.refusals["too_slow"] == answered.count(False)
+
+
+async def test_what_never_was_in_time_is_tried_now_and_then_only() -> None:
+    bench = Bench(max_rows=1)
+    bench.cost.observe(1, 0.1)
+    ran = 0
+    end = time.monotonic() + 1.2
+    while time.monotonic() < end:
+        bench.submit(deadline=0.05)
+        await bench.turn()
+        if bench.hands[0].waiting:
+            bench.hands[0].answer(0.1)
+            ran += 1
+        await asyncio.sleep(0.005)
+    assert 1 <= ran <= 3, "once in five times what it costs"
+
+
 async def test_a_deadline_that_passes_in_the_queue_is_told_then_and_not_computed() -> None:
     bench = Bench(max_rows=1)
     first = bench.submit()

@@ -16,7 +16,7 @@ import modelport
 from modelport.cli.main import run
 from modelport.errors import InputError, NotFound, Unavailable, UsageError
 from modelport.evaluate.report import report
-from modelport.evaluate.values import read
+from modelport.evaluate.values import read, write_file
 
 from ..boxes import LABELS, pack_boxes
 from ..colours import pack_colours, picture, served
@@ -327,3 +327,24 @@ def test_importing_it_is_light() -> None:
     code = "import modelport.evaluate.run, modelport.cli.evaluate, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "faster_coco_eval", "yaml", "onnxruntime", "sklearn"} & set(done.stdout.split())
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_asked(
+    repo: Path,
+    colours: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = tmp_path / "gone" / "it.json"
+    for option in ("--save", "--report"):
+        assert run(["evaluate", f"{repo}/colours", "--data", str(colours), option, str(gone)]) == 2
+        assert f"cannot write {option} {gone}: no such folder: {gone.parent}" in capsys.readouterr().err
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write '.*it\.json': No space left on device"):
+        write_file(tmp_path / "it.json", b"")
+    assert list(tmp_path.iterdir()) == []

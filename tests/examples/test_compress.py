@@ -209,18 +209,62 @@ def test_pruning_dead_filters_changes_no_output_in_keras() -> None:
         channels.multiply_adds(branches)
 
 
-OWN = """
-from torch import nn
-
-def network(widths, classes, shape):
-    first, second, third = widths
-    return nn.Sequential(
-        nn.Conv2d(shape[2], first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU(),
-        nn.Conv2d(first, second, 3, 1, 1, bias=False), nn.BatchNorm2d(second), nn.ReLU(),
-        nn.Conv2d(second, third, 3, 1, 1, bias=False), nn.BatchNorm2d(third), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(third, classes),
+def asked(framework: str, *options: Any, without: str = "") -> subprocess.CompletedProcess[str]:
+    """What the recipe says; where `without` names a module, importing it fails."""
+    hidden = f"import sys; sys.modules[{without!r}] = None; " if without else "import sys; "
+    script = str(FOLDER / framework / "compress.py")
+    program = (
+        f"{hidden}import runpy; sys.path.insert(0, {str(FOLDER / framework)!r}); sys.argv[0] = {script!r}; "
     )
-"""
+    program += f"runpy.run_path({script!r}, run_name='__main__')"
+    command = [sys.executable, "-W", "ignore", "-c", program, *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.parametrize(("framework", "module"), [("pytorch", "torch"), ("keras", "tensorflow")])
+def test_help_needs_no_framework_and_what_is_missing_is_named(
+    framework: str, module: str, tmp_path: Path
+) -> None:
+    done = asked(framework, "--help", without=module)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "network(widths, classes, shape)" in said and "train/CLASS/*.jpg" in said
+    done = asked(framework, "--data", tmp_path, "-o", tmp_path / "out", without=module)
+    assert done.returncode == 1
+    assert f"error: this recipe needs {module}, which is not installed: pip install" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    ("framework", "code", "said"),
+    [
+        (
+            "pytorch",
+            "nn.Conv2d(shape[2], 3, 3)",
+            "pictures [batch, 3, 16, 16] that gives [batch, 3]; it fails: ",
+        ),
+        ("pytorch", "nn.Flatten()", "that gives [batch, 3]; for 2 pictures it gives [2, 768]"),
+        ("pytorch", "1 / 0", "it fails: ZeroDivisionError"),
+        (
+            "keras",
+            "nn.Flatten()",
+            "pictures [batch, 16, 16, 3] that gives [batch, 3]; for 2 pictures it gives",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_with_what_was_expected(
+    framework: str, code: str, said: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch_pruning" if framework == "pytorch" else "keras")
+    library = "from torch import nn" if framework == "pytorch" else "from keras import layers as nn"
+    own = tmp_path / "own.py"
+    own.write_text(f"{library}\ndef network(widths, classes, shape):\n    return {code}\n")
+    data = write_pictures(tmp_path / "data", {"train": 2, "test": 2})
+    done = asked(framework, "--data", data, "--side", 16, "--network", own, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert f"error: {own}: expected of network(widths, classes, shape) a network for " in done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.frameworks
@@ -236,8 +280,7 @@ def test_a_recipe_makes_networks_that_are_small_pack_and_answer(
     few = "--side 16 --threads 1 --batch 12 --rounds 1 --fewer 4.2"
     few += " --epochs 2 --student-epochs 2 --teacher-epochs 2"
     if framework == "pytorch":
-        (tmp_path / "own.py").write_text(OWN)
-        few += f" --network {tmp_path / 'own.py'}"
+        few += f" --network {FOLDER / 'pytorch' / 'own.py'}"
     script = str(FOLDER / framework / "compress.py")
     done = subprocess.run(
         [

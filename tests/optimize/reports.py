@@ -59,6 +59,7 @@ def made_up() -> Report:
     skipped = Entry(
         id="simplify", title="simplified", status="skipped", reason="there is nothing to simplify"
     )
+    also = msgspec.structs.replace(skipped, id="unused", title="without what nobody asks for")
     there = Elsewhere(changes=False, portable=("wasm", "x86_64-avx2"), replays=(), said=("on wasm equal",))
     entries = [
         entry("start", "start", 1.0),
@@ -67,6 +68,7 @@ def made_up() -> Report:
         entry("met", "tie", 0.34, 0.0, f"tie with {CHOSEN}: the intervals meet"),
         entry("slow", "slower", 1.3, 0.2, "slower than the START: 1.30 of the START's latency"),
         skipped,
+        also,
     ]
     return Report(
         bundle="squeezenet",

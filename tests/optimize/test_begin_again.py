@@ -24,7 +24,7 @@ from modelport.optimize.passes.low_rank import LowRank
 from modelport.optimize.passes.runtime import OnRuntime
 from modelport.optimize.plan import Plan
 from modelport.optimize.run import _ended
-from modelport.optimize.search import LATE, Search
+from modelport.optimize.search import Search
 from modelport.optimize.start import begun_from, question
 from modelport.optimize.variants import write_version
 from modelport.optimize.ways import refused, ways
@@ -102,6 +102,7 @@ def test_variants_for_other_machines_stay(start: Bundle, tmp_path: Path) -> None
     second = start.derive(tmp_path / "two" / "2", files, version="2", variants=(kept, stale))
     found = msgspec.structs.replace(entry("fp16", 0.5, 0.4, 0.6, 50), status="chosen")
     third = write_version(second, tmp_path / "two" / "3", [found], {"fp16": half}, "fp16")
+    assert "- `fp16`" in third.read("README.md").decode()
     by_name = {each.name: each for each in third.manifest.variants}
     assert list(by_name) == [f"fp16-{ELSEWHERE}", "fp16"]
     there, here = by_name[f"fp16-{ELSEWHERE}"], by_name["fp16"]
@@ -135,7 +136,7 @@ def test_no_way_of_running_it_is_left_out_in_silence(
         entries, _ = Search(start, data, None, tmp_path, Plan(gate="estimate"), silent).run()
     finally:
         plugins.table.cache_clear()
-    late = {each.id for each in entries if (each.status, each.reason) == ("skipped", LATE)}
+    late = {each.id for each in entries if each.status == "skipped" and "not tried: the last" in each.reason}
     assert late >= {"start-on-absent", "start-on-onnxruntime-threads-1"} or os.cpu_count() == 1
 
 
@@ -160,6 +161,13 @@ def test_what_the_system_refuses_is_told_as_what_it_is(
     told = _ended(problem, out)
     assert type(told) is kind and told.message.startswith(text) and os.strerror(number) in told.message
     assert "run the same again" in told.hint
+
+
+def test_an_output_folder_that_cannot_be_made_is_written_to_and_not_read() -> None:
+    out = Path("/nowhere/out")
+    told = _ended(OSError(errno.EPERM, "Operation not permitted", "/nowhere"), out, [out, out.parent])
+    assert type(told) is InputError and told.message == "cannot write to /nowhere: Operation not permitted"
+    assert told.hint == "give -o a folder that can be written"
 
 
 def test_low_rank_decomposes_each_matrix_once(monkeypatch: pytest.MonkeyPatch) -> None:

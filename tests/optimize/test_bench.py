@@ -16,6 +16,7 @@ from PIL import Image
 import modelport
 from modelport import plugins
 from modelport.bundle.store import Bundle
+from modelport.cli.bench import _best
 from modelport.cli.main import run
 from modelport.engine.settings import usable_cores
 from modelport.errors import Unsupported, UsageError
@@ -24,11 +25,12 @@ from modelport.optimize.bench import timing
 from modelport.optimize.bench.forms import forms_of
 from modelport.optimize.bench.memory import check_memory, free_memory
 from modelport.optimize.bench.noise import Look, disturbed, swinging
-from modelport.optimize.bench.outcome import Bench, bench_schema
+from modelport.optimize.bench.outcome import Bench, Point, bench_schema
 from modelport.optimize.bench.plot import plot
 from modelport.optimize.bench.profilers import OnnxProfiled
 from modelport.optimize.bench.run import bench
 from modelport.optimize.bench.timing import Configuration, Turns
+from modelport.optimize.intervals import Interval
 from modelport.optimize.items import items_of
 from modelport.optimize.stages import STAGES, settle, staged
 from modelport.runtimes.form import form_of
@@ -294,8 +296,30 @@ def test_the_command_prints_writes_and_draws(
     assert {point.batch for point in report.points} == {1, 2}
     with Image.open(out / "bench.png") as picture:
         assert picture.size == (1500, 690)
+    full = tmp_path / "a file"
+    full.write_text("")
+    assert run(["bench", str(bundle.path), "-o", str(full / "x")]) == 2
+    assert f"cannot write to --out {full / 'x'}: " in capsys.readouterr().err
     assert run(["bench", str(bundle.path), "--json", *flags[:-3]]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "modelport.bench/1"
+
+
+def test_the_best_throughput_is_compared_with_the_first_line(found: Bench) -> None:
+    first, other = found.points[:2]
+
+    def said(*points: Point) -> str:
+        return _best(msgspec.structs.replace(found, points=points))[1]
+
+    def with_ratio(value: float, low: float, high: float) -> Point:
+        fast = Interval(1e6, 1e6, 1e6)
+        ratio = Interval(value, low, high)
+        return msgspec.structs.replace(other, throughput=fast, throughput_ratio=ratio)
+
+    assert "at a time" in said(first) and "first line" not in said(first)
+    assert said(first, with_ratio(2.0, 1.9, 2.1)).endswith(": 2.00 (1.90-2.10) times the first line")
+    assert said(first, with_ratio(0.94, 0.77, 1.15)).endswith(
+        ": round by round 0.940 (0.770-1.15) of the first line, which it cannot be told apart from"
+    )
 
 
 def test_one_point_is_drawn_as_well(found: Bench) -> None:

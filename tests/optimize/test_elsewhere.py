@@ -131,10 +131,10 @@ def test_time_is_kept_for_the_machines_that_can_be_asked(
     assert Clock(100, silent, kept=100).over and Clock(100, silent, kept=100).left_to_measure == 0
     late = asked(Candidate("a", "a", start, ()), (), Clock(0, silent))
     chosen = msgspec.structs.replace(entry("a", 0.5, 0.4, 0.6, 50), status="chosen", elsewhere=late)
-    said = (
-        "what a answers on other machines is not known: not asked, since the time budget was spent: a machine"
-    )
-    assert note_of([chosen]) == said and note_of([entry("a", 0.5, 0.4, 0.6, 50)]) == ""
+    said = "what a answers on other kinds of processor is not known; `modelport verify --on all` asks them"
+    assert late.said == ("there: not asked; the time budget was spent",)
+    assert note_of([chosen]) == f"{said} about the new version"
+    assert note_of([entry("a", 0.5, 0.4, 0.6, 50)]) == ""
     replayed: list[float] = []
 
     def answered(*given: object, seconds: float, **how: object) -> Replay:

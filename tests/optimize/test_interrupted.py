@@ -98,7 +98,7 @@ def test_a_search_that_was_ended_goes_on(
 
         plan = Plan(gate="estimate", margin=2.0)
         report = optimize(start, data, out=tmp_path, labelled=data, plan=plan, tell=tell)
-    assert "asking the START" not in said  # what was judged is not judged again
+    assert "asking the bundle as it was packed" not in said  # what was judged is not judged again
     assert any(text.startswith("going on from ") for text in said)
     assert {entry.id for entry in report.entries} >= {"start", "fp16"}
     assert not work.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -296,7 +297,8 @@ def test_ties_domination_and_slowness_are_told_by_intervals() -> None:
     assert busy.figures is not None
     more = msgspec.structs.replace(busy, figures=msgspec.structs.replace(busy.figures, throughput=300))
     said, best = settled([entry("start", 1, 1, 1, 100), entry("fast", 0.40, 0.38, 0.42, 25), more])
-    assert best == "busy" and "which tie, the one with the best throughput" in said[2].reason
+    decided = "of 2 whose latencies tie for the fastest, the one with the best throughput"
+    assert best == "busy" and said[2].reason.startswith(decided)
     _, smaller = settled([entry("start", 1, 1, 1, 100), entry("half", 1.0, 0.95, 1.05, 50)])
     assert smaller == "half"
     _, unsure = settled([entry("start", 1, 1, 1, 100), entry("half", 1.9, 0.9, 2.3, 50)])
@@ -331,7 +333,10 @@ def test_the_command_says_what_it_found(
     assert code == 1 and "nothing better was found" in err
     assert err.count("90 items cannot show 0 points by agreement") == 1
     assert str(tmp_path / "colours" / "2.report") in "".join(out.split())
-    assert "not tried: the time budget was spent" in " ".join(out.split())
+    kept = re.search(
+        r"not tried: the last (\d+) s of the time budget are kept for measuring", " ".join(out.split())
+    )
+    assert kept is not None and 1 <= int(kept[1]) <= 5
     assert not (tmp_path / "colours" / "2").exists()
     assert (
         run(["optimize", str(start.path), "--data", str(data), "--budget", "soon", "-o", str(tmp_path)]) == 2

@@ -161,7 +161,7 @@ def test_what_computes_the_same_is_not_asked_again(start: Bundle, data: Path, tm
     search = Search(place, data, data, tmp_path / "work", Plan(), said.append)
     tried = search.tried(Unused(), search.start)
     assert tried.judgement == same(ALIKE) and "without 1 Neg" in tried.notes[0]
-    assert not [told for told in said if told.text == "asking the START"]
+    assert not [told for told in said if told.text == "asking the bundle as it was packed"]
 
 
 def test_other_precision_is_other_arithmetic(start: Bundle) -> None:
@@ -262,7 +262,7 @@ def test_how_many_answers_agreement_needs() -> None:
 def test_what_asking_once_takes_is_said_where_it_is_much() -> None:
     assert dear(60.0, 600.0) == ""
     assert dear(130.4, 90.0).startswith(
-        "asking all items once took 130 of the budget's 90 seconds, and each "
+        "judging on all items once took 130 of the budget's 90 seconds, and each "
     )
 
 
@@ -271,7 +271,7 @@ def test_few_labels_are_said_before_the_time_is_spent(start: Bundle, data: Path,
     few = (
         "24 labelled items can hardly show 0.5 points: where 2% of them change sides, as is usual in 8 bits, "
     )
-    few += "the interval is ± 4.7 points wide; about 2200 can, or take --gate estimate"
+    few += "the interval is ± 4.7 points wide; with so many changes about 2200 can, or take --gate estimate"
     assert few_labels(known, 0.5).startswith(few) and few_labels(known, 5.0) == ""
     assert "about" not in few_labels(known, 0.0)
     said: list[Told] = []
@@ -284,7 +284,7 @@ def test_few_labels_are_said_before_the_time_is_spent(start: Bundle, data: Path,
     one = msgspec.structs.replace(agreeing(0, 128), by="accuracy", loss=0.1, high=1.3)
     assert seen_few("some", one, 0.5).startswith(
         "some loses 0.1 points, and 128 items show no more than that it is within 1.3, where 0.5 is asked: "
-        "about 1200 can"
+        "going by this one about 1200 can"
     )
 
 

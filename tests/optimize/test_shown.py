@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from modelport.cli import optimize as command
+from modelport.cli import optimize_table
 from modelport.optimize.clock import Told
 from modelport.optimize.front import front
-from modelport.optimize.outcome import in_lines
+from modelport.optimize.outcome import in_lines, judged_by
 
 from .reports import CHOSEN, entry, made_up, saved_figures
 
@@ -30,23 +31,48 @@ def test_an_id_is_broken_behind_hyphens() -> None:
 def test_every_candidate_and_its_reason_are_printed(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "console", lambda: Console(highlight=False, width=width))
+    monkeypatch.setattr(optimize_table, "console", lambda: Console(highlight=False, width=width))
+    report = made_up()
+    optimize_table.print_entries(report.entries)
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= width
+    table = [line.strip() for line in lines if line.startswith(("static-int8-percentile-", "u8s8-openvino"))]
+    assert table[0].split()[:2] == [in_lines(CHOSEN, max(24, width // 4))[0], "chosen"]
+    assert said.count("there is nothing to") == 1 and said.count("<b>why</b>") == len(report.entries) - 4
+    if width == 130:  # no word of an id is broken in a reason either
+        assert any(line.rstrip().endswith(" bf16: the intervals meet") for line in lines)
+    else:
+        assert "slow (slower): slower than the START" in said
+    words = " ".join(said.split())
+    assert "loss, points (90 %)" in words or (width == 80 and "(90 %)" in words)
+    assert "not p50 over p50" in words
+    assert "skipped (there is nothing to simplify): simplify, unused" in words
+    assert not any(line.startswith(("simplify  ", "unused  ")) for line in lines)
+
+
+def test_where_it_was_written_is_said_and_no_note_twice(capsys: pytest.CaptureFixture[str]) -> None:
     report = made_up()
     command._print(report, "out", {report.notes[0]})
     said = capsys.readouterr()
-    lines = said.out.splitlines()
-    assert max(map(len, lines[:-2])) <= width
-    table = [line.strip() for line in lines if line.startswith(("static-int8-percentile-", "u8s8-openvino"))]
-    assert table[0].split()[:2] == [in_lines(CHOSEN, max(24, width // 4))[0], "chosen"]
-    assert (
-        said.out.count("there is nothing to") == 1 and said.out.count("<b>why</b>") == len(report.entries) - 3
-    )
-    if width == 130:  # no word of an id is broken in a reason either
-        assert any(line.endswith(" precision-bf16: the intervals ") for line in lines)
-    if width == 80:
-        assert "simplify (skipped): there is nothing to simplify" in said.out
-        assert not any(line.startswith("simplify  ") for line in lines)
     assert said.err == "" and "written: out/squeezenet/2" in said.out
+    assert "2 cores, judged by accuracy, against the known answers in labels.csv" in said.out
+
+
+def test_a_part_of_the_items_has_its_own_level(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = entry("bad", "refused", 0.5, 9.0)
+    assert refused.judgement is not None
+    part = msgspec.structs.replace(refused.judgement, part=True)
+    optimize_table.print_entries([msgspec.structs.replace(refused, judgement=part), entry("b", "tie", 0.5)])
+    said = capsys.readouterr().out
+    assert said.count("; 98 %)") == 1 and "9.00 (8.00 to 10.00; 98 %)" in said
+
+
+def test_what_it_was_judged_by_is_said() -> None:
+    report = made_up()
+    assert judged_by(report) == "accuracy, against the known answers in labels.csv"
+    assert judged_by(msgspec.structs.replace(report, labelled="")).startswith("agreement with the answers of")
+    assert (report.loss_level, report.latency_level) == (0.90, 0.95)
 
 
 def test_numbers_of_points_on_one_spot_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +100,10 @@ def test_a_long_legend_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     more = [entry(f"{CHOSEN}-{number}", "tie", 0.4 + number / 50) for number in range(24)]
     assert front(msgspec.structs.replace(report, entries=(*report.entries, *more)))
     (legend,) = (axes.get_legend() for axes in figures[0].axes)
+    (key,) = figures[0].legends  # what the colours say
+    assert [text.get_text() for text in key.get_texts()][:2] == ["as it is", "chosen"]
+    assert "(90 % interval)" in figures[0].axes[0].get_ylabel()
+    assert legend is not None
     box = legend.get_window_extent()
     assert box.y0 >= 0 and box.x1 <= figures[0].bbox.width
 

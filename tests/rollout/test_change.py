@@ -36,6 +36,22 @@ def test_setting_a_plan() -> None:
     assert change.clear(cleared, now=10.0, by="api") is cleared
 
 
+def test_what_answered_before_may_come_back_for_a_while() -> None:
+    state = change.set_plan(State(), plan_of(stable="1"), now=1.0, by="cli")
+    assert change.returnable(state, 2.0) == ()
+    state = change.set_plan(
+        state, plan_of(stable="1", canary=Canary(version="2", weight=0.1)), now=9.0, by="cli"
+    )
+    assert change.returnable(state, 10.0) == ()
+    state = change.promote(state, now=100.0, by="api", reason="well done")
+    assert change.told(state) == "2 is the stable version, in place of 1 (promote by api: well done)"
+    assert change.returnable(state, 100.0) == change.returnable(state, 699.0) == ("1",)
+    assert change.returnable(state, 700.0) == () and change.returnable(state, 0.0) == ()
+    state = change.rollback(state, now=200.0, by="policy")
+    assert change.returnable(state, 201.0) == ("2",) and change.sent_back(state)
+    assert change.told(State()) == "no plan: the newest version answers" and not change.sent_back(State())
+
+
 def test_a_plan_in_a_line() -> None:
     whole = plan_of(
         canary=Canary(version="2", weight=0.1, sticky="X-User", header="X-Canary", value="yes"),

@@ -101,6 +101,25 @@ def test_by_the_files_and_through_a_restart(repo: Path) -> None:
         until(lambda: answering(http) == {"2"})
 
 
+def test_going_back_after_a_promotion_takes_no_time(repo: Path) -> None:
+    model = str(repo / "colours")
+    modelport("rollout", model, "--stable", "1", "--canary", "2", "--weight", "0.1")
+    # One model of the repository, with what its rollout says.
+    with client(repo / "colours") as http:
+        until(lambda: answering(http) == {"1", "2"})
+        loaded = figure(http, 'modelport_executors{model="colours",version="1"} ')
+        modelport("rollout", model, "--promote")
+        until(lambda: answering(http) == {"2"})
+        for _ in range(30):
+            time.sleep(0.1)
+            assert figure(http, 'modelport_executors{model="colours",version="1"} ') == loaded > 0
+        modelport("rollout", model, "--rollback")
+        until(lambda: answering(http, 3) == {"1"})
+        states = {each["state"] for each in http.post("/v2/repository/index").json()}
+        assert states == {"READY"}, "both are there"
+    modelport("rollout", model, "--clear")
+
+
 def shadowed(http: httpx.Client) -> float:
     """Requests that the shadow answered as the stable version did."""
     return figure(http, 'modelport_shadow_compared_total{model="colours",result="agreed",version="2"} ')

@@ -122,10 +122,20 @@ def test_an_option_may_not_be_said_in_two_places(http: httpx.Client) -> None:
     assert reply.status_code == 400 and "two places" in reply.json()["error"]
 
 
-def test_bundles_without_options_pass_over_what_they_do_not_know(http: httpx.Client) -> None:
+def test_bundles_without_options_pass_over_a_forms_fields_but_not_what_the_address_asks_for(
+    http: httpx.Client,
+) -> None:
+    reply = http.post("/predict/colours", files={"file": picture("red")}, data={"x": "y"})
+    assert reply.status_code == 200 and reply.json()["answer"][0]["label"] == "red"
     for more in ({"content": picture("red")}, {"files": {"file": picture("red")}, "data": {"x": "y"}}):
-        reply = http.post("/predict/colours?score_threshold=7&from=a-link", **more)  # type: ignore[arg-type]
-        assert reply.status_code == 200 and reply.json()["answer"][0]["label"] == "red"
+        reply = http.post("/predict/colours?top_k=7", **more)  # type: ignore[arg-type]
+        assert reply.status_code == 400 and "no option 'top_k'; it has none" in reply.json()["error"]
+
+
+def test_an_option_is_suggested_by_a_part_of_its_name(http: httpx.Client) -> None:
+    reply = http.post(PATH + "?thresh=0.7", content=PICTURE)
+    assert reply.status_code == 400
+    assert "did you mean 'score_threshold' or 'iou_threshold'?" in reply.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,21 @@ def test_text_has_a_line_a_request(repo: Path, tmp_path: Path) -> None:
     assert " 200 POST /predict/colours " in line and " colours/1 " in line
 
 
+def test_a_probe_has_a_line_only_where_it_fails(repo: Path, tmp_path: Path) -> None:
+    options = ["--log-format", "json", "--access-log"]
+    probes = ["/v2/health/ready", "/v2/health/live", "/v2/models/colours/ready", "/ping"]
+    asked = [*probes, "/v2/models/colours", "/v2/models/none/ready"]
+    with logging_server(repo, tmp_path / "stderr", *options) as (connection, _):
+        for path in asked:
+            connection.request("GET", path)
+            connection.getresponse().read()
+    lines = [line for line in objects(tmp_path / "stderr") if line["event"] == "request"]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/v2/models/colours", 200),
+        ("/v2/models/none/ready", 404),
+    ]
+
+
 def test_without_the_flag_there_is_no_line(repo: Path, tmp_path: Path) -> None:
     with logging_server(repo, tmp_path / "stderr", "--log-format", "json") as (connection, _):
         assert ask(connection, "/predict/colours", picture("red")) == 200

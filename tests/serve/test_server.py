@@ -120,6 +120,9 @@ def test_unknown_paths_models_and_methods(http: httpx.Client) -> None:
         reply = http.get(path) if "/predict" not in path else http.post(path, content=b"x")
         assert reply.status_code == 404, path
         assert reply.json()["error"]
+    nameless = [http.get("/predict"), http.post("/predict"), http.post("/predict/", content=b"x")]
+    assert [reply.status_code for reply in nameless] == [404] * 3
+    assert all("POST to /predict/NAME" in reply.json()["error"] for reply in nameless)
     page = http.get("/models/none")
     assert page.status_code == 404 and "<html" in page.text
     looked = http.get("/predict/colours/2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,9 @@ from click.testing import CliRunner
 from modelport.bundle.store import Bundle
 from modelport.cli.main import root
 from modelport.errors import UsageError
+from modelport.rollout.change import set_plan
+from modelport.rollout.plan import Plan
+from modelport.rollout.state import change as change_rollout
 
 from ..colours import pack_colours, picture
 
@@ -121,6 +125,34 @@ def test_it_listens_at_once_and_is_honest_about_what_it_cannot_answer_yet(repo: 
             until(lambda: http.get("/v2/models/colours/versions/1/ready").status_code == 200)
         server.terminate()
         assert server.wait(60) == 0
+
+
+def test_who_asks_while_the_stable_version_loads_gets_no_other_ones_answer(
+    repo: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    copy = shutil.copytree(repo, tmp_path / "repo")
+    change_rollout(
+        copy / "colours", lambda state: set_plan(state, Plan(model="colours", stable="1"), now=1.0, by="cli")
+    )
+    with starting(copy, log, "--executors", "1") as server:
+        executor = stopped_executor(server, set())
+        url = until(lambda: re.search(r"(http://\S+) listens", log.read_text()))[1]
+        with httpx.Client(base_url=url, timeout=30) as http:
+            assert http.get("/v2/health/ready").status_code == 503
+            assert http.post("/predict/colours", content=picture("red")).status_code == 503
+            executor.send_signal(signal.SIGCONT)
+            versions = set()
+            for _ in range(200):
+                reply = http.post("/predict/colours", content=picture("red"))
+                ready = http.get("/v2/health/ready").status_code == 200
+                if reply.status_code == 200:
+                    versions.add(reply.json()["version"])
+                    loaded = [each["state"] for each in http.post("/v2/repository/index").json()]
+                    if ready and loaded == ["READY", "READY"]:
+                        break
+                time.sleep(0.02)
+            assert versions == {"1"} and ready, "version 2 is the newest, and answers nobody"
 
 
 def test_it_stops_at_once_while_it_loads(repo: Path, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def find_bundles(repo: str | os.PathLike[str], *, claims: bool = True) -> list[P
     """Every bundle of a model repository, by name, then oldest version first; none is opened.
 
     Args:
+        repo: `REPO`, or `REPO/NAME` for one model of it.
         claims: whether two that claim one name and version are an error; else all are returned.
 
     Raises:
@@ -72,7 +73,10 @@ def find_bundles(repo: str | os.PathLike[str], *, claims: bool = True) -> list[P
         BundleError: two bundles whose manifests claim one name and version.
     """
     folder = Path(repo)
-    found = [version for model in _models(folder) for version in _versions(model)] if folder.is_dir() else []
+    models = _models(folder) if folder.is_dir() else []
+    if not models and folder.is_dir() and not os.path.lexists(folder / MANIFEST):
+        models = [folder]
+    found = [version for model in models for version in _versions(model)]
     if not found:
         raise NotFound(
             f"no model repository at {str(folder)!r}", hint="expected a folder of NAME/VERSION/ folders"

@@ -115,9 +115,9 @@ def _prepare(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise UsageError(f"--out {folder}: {problem.strerror}") from problem
+        raise UsageError(f"cannot write to --out {folder}: {problem.strerror}") from problem
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"--out {folder}: it may not be written to")
+        raise UsageError(f"cannot write to --out {folder}: it may not be written to")
     if find_spec("matplotlib") is None:
         raise Unsupported("plots need matplotlib", hint="pip install 'modelport[optimize]'")
 
@@ -178,8 +178,18 @@ def _best(found: Bench) -> list[str]:
     return [
         f"shortest: {_number(soonest.p50_ms.value)} ms with {_titled(found, soonest)}",
         f"most: {_number(fastest.throughput.value)} items/s with {_titled(found, fastest)}, "
-        f"{fastest.callers} at a time: {_shown(fastest.throughput_ratio)} times the first line",
+        f"{fastest.callers} at a time{_to_the_first(found, fastest)}",
     ]
+
+
+def _to_the_first(found: Bench, point: Point) -> str:
+    """A point's throughput over that of the first line, round by round; nothing of the first line itself."""
+    if point is found.points[0]:
+        return ""
+    ratio = point.throughput_ratio
+    if ratio.low <= 1 <= ratio.high:  # the median of ratios may be below 1 where that of the rates is above
+        return f": round by round {_shown(ratio)} of the first line, which it cannot be told apart from"
+    return f": {_shown(ratio)} times the first line"
 
 
 def _titled(found: Bench, point: Point) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,6 +109,8 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
     from ..evaluate.compare import compare
 
     bounds = {name: _bounds(given[name], f"--{name.replace('_', '-')}") for name in ("at_least", "at_most")}
+    for name in ("save", "report"):
+        _check_place(f"--{name}", given[name])
     evaluation = _evaluate(bundle, data, given)
     _check_metrics(evaluation, [name for each in bounds.values() for name, _ in each])
     comparison = None
@@ -137,6 +140,19 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
         err=True,
     )
     return InputError.exit_code
+
+
+def _check_place(option: str, file: Path | None) -> None:
+    """That a file can be written, before anything is asked.
+
+    Raises:
+        UsageError: its folder is not there, or may not be written to.
+    """
+    if file is None:
+        return
+    reason = "it may not be written to" if file.parent.is_dir() else "no such folder"
+    if not os.access(file.parent, os.W_OK):
+        raise UsageError(f"cannot write {option} {file}: {reason}: {file.parent}")
 
 
 def _evaluate(bundle: str, data: str, given: Mapping[str, Any], **other: Any) -> Evaluation:

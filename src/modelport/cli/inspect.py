@@ -103,7 +103,7 @@ def _variant(variant: Variant, among: Sequence[Variant]) -> str:
     how = f"{variant.file} on {variant.runtime}{settings}"
     if variant.reduced is not None:
         how += f", photos decoded at no less than {variant.reduced[0]} x {variant.reduced[1]}"
-    chosen = f", {_chosen(variant, among)}" if variant.chosen else ""
+    chosen = f", {_chosen(variant, among)}" if variant.chosen else ", with --variant alone"
     same = f", the same bits on {', '.join(variant.portable)}" if variant.portable else ""
     return f"{variant.name}: {how}{chosen}{same}"
 

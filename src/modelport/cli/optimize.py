@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,15 @@ import click
 from rich.markup import escape
 
 from ..errors import UsageError
-from .render import console, grid, json_option, progress, write_json
+from .render import console, json_option, progress, write_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ..optimize.clock import Told
-    from ..optimize.outcome import Entry, Report
+    from ..optimize.outcome import Report
 
 LEAST_SECONDS = 5.0
-WIDE, LEAST_NAME = 120, 24
-"""Letters of a line in which the reasons have room, and those that an id has in any."""
 
 
 @click.command()
@@ -45,6 +43,13 @@ WIDE, LEAST_NAME = 120, 24
 @click.option(
     "--column", metavar="NAME", help="The column of --eval with the right answers (evaluate: --target)."
 )
+@click.option(
+    "--map",
+    "renamed",
+    multiple=True,
+    metavar="DATA=MODEL",
+    help="A class of --eval, and the model's name for it.",
+)
 @click.option("--model-version", help="The version to write. [default: the next number]")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Model repository to write into.")
 @json_option
@@ -64,9 +69,7 @@ def command(bundle: str, data: str, as_json: bool, **given: Any) -> int:
         gate=given["gate"],
         seconds=_seconds(given["budget"]),
         portable=given["portable"],
-        evaluation={
-            name: value for name, value in (("split", given["split"]), ("target", given["column"])) if value
-        },
+        evaluation=_evaluation(given),
     )
     try:
         with progress(f"optimize {Path(bundle).name}", None) as bar:
@@ -99,7 +102,7 @@ class Shown:
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._begun: set[str] = set()
+        self._begun = ""
         self.lasting: set[str] = set()
         """What is not to be said again at the end."""
 
@@ -119,16 +122,18 @@ class Shown:
             self._bar.update(
                 self._bar.task_ids[0], description=escape(text), completed=told.done, total=told.of
             )
-        elif of_what not in self._begun:
-            self._begun.add(of_what)
+        elif of_what != self._begun:
+            self._begun = of_what
             click.echo(text, err=True)
 
 
 def _print(report: Report, out: str, said: Set[str]) -> None:
-    judged = report.labelled or "agreement with its own answers"
-    head = f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores, by {judged}"
-    console().print(head, markup=False, soft_wrap=True)
-    _print_entries(report.entries)
+    from ..optimize.outcome import judged_by
+    from .optimize_table import print_entries
+
+    place = f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores"
+    console().print(f"{place}, judged by {judged_by(report)}", markup=False, soft_wrap=True)
+    print_entries(report.entries)
     for note in report.notes:
         if note not in said:
             click.echo(f"note: {note}", err=True)
@@ -139,38 +144,20 @@ def _print(report: Report, out: str, said: Set[str]) -> None:
     click.echo(f"report: {Path(out) / report.folder}")
 
 
-def _print_entries(entries: Sequence[Entry]) -> None:
-    """A table; in a narrow terminal of figures alone, and the reasons below it."""
-    from ..optimize.outcome import in_lines
+def _evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of the labelled data, as `evaluate` calls it.
 
-    out = console()
-    wide = out.width >= WIDE
-    most = max(LEAST_NAME, out.width // 4)
-    columns = ["candidate", "status", "latency", "items/s", "MB", "loss", *(["why"] if wide else [])]
-    shown = [entry for entry in entries if wide or entry.figures is not None]
-    rows = [["\n".join(in_lines(entry.id, most)), *_row(entry)][: len(columns)] for entry in shown]
-    if wide:  # ids in the reasons are broken behind hyphens as well
-        taken = [
-            max(map(len, "\n".join(cells).split("\n"))) + 2 for cells in zip(columns, *rows, strict=True)
-        ]
-        room = max(LEAST_NAME, out.width - sum(taken[:-1]))
-        for row in rows:
-            row[-1] = " ".join("\n".join(in_lines(word, room)) for word in row[-1].split(" "))
-    table = grid(columns, rows)
-    table.columns[0].no_wrap = True
-    out.print(table)
-    for entry in () if wide else entries:
-        out.print(f"\n{entry.id} ({entry.status}): {entry.reason}", markup=False)
-
-
-def _row(entry: Entry) -> list[str]:
-    """What is behind the id."""
-    own, judgement = entry.figures, entry.judgement
-    latency = f"{own.ratio.value:.2f} ({own.ratio.low:.2f} to {own.ratio.high:.2f})" if own else ""
-    rate = f"{own.throughput:.1f}" if own else ""
-    size = f"{own.size_bytes / 1e6:.2f}" if own else ""
-    lost = f"{judgement.loss:.2f} ({judgement.low:.2f} to {judgement.high:.2f})" if judgement else ""
-    return [entry.status, latency, rate, size, lost, entry.reason]
+    Raises:
+        UsageError: a class's name on one side alone.
+    """
+    renamed = {}
+    for text in given["renamed"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"expected --map DATA=MODEL, got {text!r}")
+        renamed[name] = value
+    said = (("split", given["split"]), ("target", given["column"]), ("renamed", renamed))
+    return {name: value for name, value in said if value}
 
 
 def _seconds(text: str) -> float:

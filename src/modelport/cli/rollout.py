@@ -34,9 +34,27 @@ def _weights(text: Any) -> tuple[float, ...]:
     """`0.05,0.25,1`: rising shares of the requests; a project file may have a list."""
     parts = text if isinstance(text, list | tuple) else str(text).split(",")
     try:
-        return tuple(float(part) for part in parts)
+        return tuple(_number(part) for part in parts)
     except (TypeError, ValueError) as problem:
         raise click.BadParameter(f"expected weights such as 0.05,0.25,1, got {text!r}") from problem
+
+
+def _share(value: Any) -> float:
+    """`0.1` or `10%`. A whole number above 1 is a percentage without its sign; what else is out of range is
+    refused with the plan.
+    """
+    try:
+        share = _number(value)
+    except (TypeError, ValueError) as problem:
+        raise click.BadParameter(f"expected a share such as 0.1 or 10%, got {value!r}") from problem
+    if 2 <= share <= 100:
+        raise click.BadParameter(f"{value} is more than all requests; did you mean {share:g}%?")
+    return share
+
+
+def _number(value: Any) -> float:
+    text = str(value).strip()
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(value)
 
 
 Command = Callable[..., int]
@@ -65,7 +83,9 @@ def _policy_options(function: Command) -> Command:
 @click.argument("model", type=click.Path())
 @click.option("--stable", metavar="VERSION", help="The version that answers. [default: the newest other one]")
 @click.option("--canary", metavar="VERSION", help="The version that answers a share of the requests.")
-@click.option("--weight", type=float, help="The canary's share of the requests, 0 to 1.")
+@click.option(
+    "--weight", type=_share, metavar="SHARE", help="The canary's share of the requests: 0.1 or 10%."
+)
 @click.option(
     "--sticky",
     metavar="HEADER",
@@ -73,7 +93,12 @@ def _policy_options(function: Command) -> Command:
 )
 @click.option("--header", metavar="'NAME: VALUE'", help="Requests with it go to the canary; '' for none.")
 @click.option("--shadow", metavar="VERSION", help="The version that is asked too and compared; '' for none.")
-@click.option("--sample", type=float, help="Share of the stable version's requests that are shadowed.")
+@click.option(
+    "--sample",
+    type=_share,
+    metavar="SHARE",
+    help="Share of the stable version's requests that are shadowed: 0.1 or 10%.",
+)
 @click.option("--auto/--no-auto", default=None, help="Move the canary up, or drop it, by the policy below.")
 @_policy_options
 @click.option("--promote", is_flag=True, help="Make the canary (or the shadow) the stable version.")
@@ -94,12 +119,28 @@ def command(model: str, reason: str, url: str | None, key: str | None, as_json: 
         raise UsageError("--key is for a server", hint="--url http://127.0.0.1:8901")
     action = _action(options, _said())
     place: Place = Server(url, Path(model).name, key) if url else Folder.at(Path(model))
+    if url and options["promote"] and action is not None and (said := _of_shadow(place.show())):
+        click.echo(f"note: {said}", err=True)
     shown = place.show() if action is None else action(place, reason)
     if as_json:
         write_json(shown)
     else:
         _print(shown)
     return 1 if action is None and _was_dropped(shown) else 0
+
+
+def _of_shadow(shown: Report) -> str:
+    """How a shadow has answered that is to be promoted; empty where the candidate is a canary, or none is."""
+    if shown.plan is None or shown.plan.canary is not None or shown.plan.shadow is None:
+        return ""
+    version = shown.plan.shadow.version
+    row = next((row for row in shown.seen or () if row.version == version), None)
+    if row is not None and row.agreement is not None:
+        share = f"{row.agreement:.2%}"
+        return f"version {version}, the shadow, had the stable version's labels in {share} of its answers"
+    if row is not None and row.max_difference is not None:
+        return f"the numbers of version {version}, the shadow, were off by up to {row.max_difference:.3g}"
+    return f"no answer of version {version}, the shadow, was compared with the stable version's yet"
 
 
 def _was_dropped(shown: Report) -> bool:

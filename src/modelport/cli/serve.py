@@ -53,21 +53,53 @@ class Seconds(click.ParamType[float]):
 
 
 _OPTIONS: list[_F] = [
-    click.option("--slo", type=Seconds(), help="Answer within this time (50ms, say) or refuse at once."),
-    click.option("--executors", default=0, type=click.IntRange(0), help="Processes a model; 0: one a core."),
-    click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Front ends."),
     click.option(
-        "--max-batch", default=64, show_default=True, type=click.IntRange(1), help="Most rows a run."
+        "--slo",
+        type=Seconds(),
+        help="Answer within this time (50ms, say) or refuse at once; a request's own deadline overrides it.",
+    ),
+    click.option(
+        "--executors",
+        default=0,
+        type=click.IntRange(0),
+        help="Processes that run the network, of each model; 0: one a core.",
+    ),
+    click.option(
+        "--workers",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1, 256),
+        help="Processes that take requests, each with executors of its own; --port is shared.",
+    ),
+    click.option(
+        "--max-batch",
+        default=64,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Most rows in one run of the network.",
     ),
     runtime_option,
     trust_option,
-    click.option("--api", default="", help="Dialects, separated by commas; by default all."),
-    click.option("--versions", default="1", show_default=True, help="Newest versions to load, or `all`."),
+    click.option("--api", default="", help="Dialects to speak, separated by commas; by default all."),
     click.option(
-        "--watch", default="2s", type=Seconds(), show_default=True, help="Look for versions; 0: never."
+        "--versions",
+        default="1",
+        show_default=True,
+        help="How many of a model's newest versions to load, or `all`; and those that its rollout names.",
     ),
     click.option(
-        "--golden-every", default="5min", type=Seconds(), show_default=True, help="Live replay; 0: never."
+        "--watch",
+        default="2s",
+        type=Seconds(),
+        show_default=True,
+        help="How often to look for new versions and plans; 0: never.",
+    ),
+    click.option(
+        "--golden-every",
+        default="5min",
+        type=Seconds(),
+        show_default=True,
+        help="How often to replay a golden case on what answers; 0: never.",
     ),
     click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also answer gRPC there."),
     click.option(
@@ -79,28 +111,52 @@ _OPTIONS: list[_F] = [
         "open_to_all",
         multiple=True,
         type=click.Choice(["infer", "metrics"]),
-        help="No key for this.",
+        help="With --keys: let this be asked without one. May be given twice.",
     ),
-    click.option("--rate-per-client", help="Most requests of one address: 100/s."),
-    click.option("--allow-host", multiple=True, help="Another name of this server."),
+    click.option("--rate-per-client", help="Most requests of one address: 100/s, say."),
+    click.option(
+        "--allow-host", multiple=True, help="Another name that this server is called by (its Host header)."
+    ),
     click.option("--cors-origin", multiple=True, help="Whose pages may ask: https://example.com."),
     click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain, PEM."),
     click.option("--tls-key", type=click.Path(path_type=Path), help="Its key, PEM."),
-    click.option("--tls-client-ca", type=click.Path(path_type=Path), help="Only clients certified by these."),
+    click.option(
+        "--tls-client-ca",
+        type=click.Path(path_type=Path),
+        help="Only clients with a certificate of these authorities, PEM.",
+    ),
     click.option(
         "--max-body", default=64, show_default=True, type=click.IntRange(1), help="Most MiB of a body."
     ),
     click.option(
-        "--header-timeout", default="15s", type=Seconds(), show_default=True, help="For a request's head."
+        "--header-timeout",
+        default="15s",
+        type=Seconds(),
+        show_default=True,
+        help="Longest time for a request's head to arrive.",
     ),
-    click.option("--body-timeout", default="30s", type=Seconds(), show_default=True, help="For its body."),
     click.option(
-        "--max-connections", default=8192, show_default=True, type=click.IntRange(1), help="At once."
+        "--body-timeout",
+        default="30s",
+        type=Seconds(),
+        show_default=True,
+        help="Over each such time a body must come at 1 KiB/s or more.",
+    ),
+    click.option(
+        "--max-connections",
+        default=8192,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Most connections at once.",
     ),
     click.option(
         "--log-format", default="text", type=click.Choice(["text", "json"]), help="Lines on stderr."
     ),
-    click.option("--access-log", is_flag=True, help="A line for each request."),
+    click.option(
+        "--access-log",
+        is_flag=True,
+        help="A line on stderr for each request, but for health probes that succeed.",
+    ),
 ]
 
 
@@ -131,7 +187,8 @@ GROUPS = {
 @_with_options
 @json_option
 def command(path: str, host: str, port: int, as_json: bool, **options: Any) -> int:
-    """Serve PATH: a bundle, or a model repository (REPO/NAME/VERSION/) with all its models.
+    """Serve PATH: a model repository (REPO/NAME/VERSION/) with all its models, one model of it (REPO/NAME)
+    with its versions and its rollout, or one bundle.
 
     Speaks the Open Inference Protocol under /v2 (NAME is the whole bundle, NAME.net its network), the
     dialects of other servers, answers pictures and JSON at /predict/NAME, and shows a page for each model

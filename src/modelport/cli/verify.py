@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ..verify.replay import Report
 
 MACHINES = ("haswell", "aarch64", "aarch64-dotprod", "wasm", "all")
+NOT_COUNTED = (
+    "(the stages and the exit code are those of the network as it was packed; a variant is another form "
+    "of it, which was judged when it was made)"
+)
 STAGE_NAMES = {
     "decode": "decode",
     "pre": "pre",
@@ -79,7 +83,9 @@ def command(
 
     The cases were recorded from the source framework at four taps: decoded, pre, raw and answer. Each
     stage is run on what was recorded before it, so the guilty stage is named; then everything is run
-    from the encoded file to the answer. Exit code 0: the same model; 1: not the same, or no cases.
+    from the encoded file to the answer. Exit code 0: the same model; 1: not the same, or no cases. Where a
+    variant answers on this machine, a line says how its answers stand to the recorded ones; it is another
+    form of the network, and does not change the exit code.
 
     With --on the stages are run on an emulated older PC, on arm64 or in WebAssembly and held against what
     they give here: 0 where no answer changes, 1 where one does, 4 where no such machine can be emulated.
@@ -115,3 +121,7 @@ def _print(report: Report) -> None:
     if rows:
         out.print(grid(["stage", "", "largest difference", "beyond tolerance"], rows))
     out.print(f"{report.name} version {report.version}: {report.summary()}", markup=False, soft_wrap=True)
+    if report.answering is not None:
+        out.print(report.answering.sentence(), markup=False, soft_wrap=True)
+        if report.answering.variant and not report.answering.same_network:
+            out.print(NOT_COUNTED, markup=False, soft_wrap=True)

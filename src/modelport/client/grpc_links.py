@@ -23,6 +23,7 @@ from ..errors import (
     Unauthorized,
     Unavailable,
     Unsupported,
+    UnsupportedMedia,
     UsageError,
 )
 from .failures import MOST_WORDS, BadReply, Failed, seconds_of
@@ -53,6 +54,9 @@ CODES: dict[str, type[ModelportError]] = {
     "INTERNAL": ModelFailed,
 }
 """gRPC status -> the error it becomes; others are BadReply."""
+
+APART: dict[str, type[ModelportError]] = {"413": TooLarge, "415": UnsupportedMedia}
+"""By the trailer `x-http-status` of INVALID_ARGUMENT: those that HTTP has a status of their own for."""
 
 COME_BACK = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """The statuses after which another attempt may be made."""
@@ -197,7 +201,7 @@ def failed_call(problem: Any, about: str, deadline: float, address: str) -> Fail
         return TimeoutError()
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in words:
         return Failed(TooLarge(words, hint="Client(max_reply=BYTES) reads larger replies"))
-    kind = CODES.get(code, BadReply)
+    kind = _apart(problem) or CODES.get(code, BadReply)
     again = code in COME_BACK
     after = _after(problem) if again else None
     if after is not None and after < 0:
@@ -209,9 +213,19 @@ def failed_call(problem: Any, about: str, deadline: float, address: str) -> Fail
     return Failed(kind(words, retry_after=after or 1.0, hint=hint), again=again, after=after)
 
 
+def _apart(problem: Any) -> type[ModelportError] | None:
+    """The error that a trailer names, where the status stands for several."""
+    status = _trailers(problem).get("x-http-status", "")
+    return APART.get(status) if problem.code().name == "INVALID_ARGUMENT" else None
+
+
+def _trailers(problem: Any) -> dict[str, str]:
+    return {key: str(value) for key, value in problem.trailing_metadata() or ()}
+
+
 def _after(problem: Any) -> float | None:
     """Seconds that the server asks to wait, by gRPC's own trailer or by HTTP's."""
-    trailers = {key: str(value) for key, value in problem.trailing_metadata() or ()}
+    trailers = _trailers(problem)
     pushback = trailers.get("grpc-retry-pushback-ms")
     if pushback is not None:
         try:

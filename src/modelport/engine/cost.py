@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 _SMOOTHING = 0.2
 """Weight of a new observation in the moving average."""
+_AFTER_A_PAUSE = 0.6
+"""The same where nothing ran for a while: how busy the machine was then says little of now."""
 _PAIRED = 0.15
 """Weight of one comparison of two sizes that ran one after the other."""
 _WORTH = 0.95
@@ -41,7 +43,8 @@ class CostModel:
         self.max_rows = max_rows
         self.longest = longest
         self._per_row: dict[int, float] = {}
-        """Seconds a row by size, on a machine as busy as it was when `_busy` was 1."""
+        """Seconds a row by size, on a machine as busy as it was when `_busy` was 1; by `~size` of runs that
+        had every core to themselves."""
         self._busy = 1.0
         """How much longer runs take now: a neighbour's work is no property of the size that ran meanwhile."""
         self._before: tuple[int, float] | None = None
@@ -52,20 +55,29 @@ class CostModel:
         self._batches = 0
         self.row = 0.0
         """Seconds that one row costs in a batch of the best size; 0 while nothing is known."""
-        self.alone = 0.0
-        """Seconds that a run took which had every core to itself; 0 while there was none."""
 
-    def observe(self, rows: int, seconds: float, apart: float = 0.0) -> None:
-        """Learn from one run; `apart` of its seconds went into decoding and preparing, item by item."""
+    def observe(
+        self, rows: int, seconds: float, apart: float = 0.0, *, wide: bool = False, paused: bool = False
+    ) -> None:
+        """Learn from one run.
+
+        Args:
+            apart: of its seconds, those that went into decoding and preparing, item by item.
+            wide: whether it had every core to itself: then it says nothing of what sizes cost beside others,
+                but how busy the machine is.
+            paused: whether nothing ran for a while before it.
+        """
+        weight = _AFTER_A_PAUSE if paused else _SMOOTHING
         if apart:
             each = apart / rows
-            self._apart += (_SMOOTHING if self._apart else 1.0) * (each - self._apart)
+            self._apart += (weight if self._apart else 1.0) * (each - self._apart)
         bucket = (rows - 1).bit_length()
-        self._learn(bucket, (seconds - apart + _HANDLING) / rows)
+        self._learn(~bucket if wide else bucket, (seconds - apart + _HANDLING) / rows, weight)
         self._best = 0
-        self.row = self.predict(self.best_rows()) / self.best_rows()
+        if self._sizes():
+            self.row = self.predict(self.best_rows()) / self.best_rows()
 
-    def _learn(self, bucket: int, per_row: float) -> None:
+    def _learn(self, bucket: int, per_row: float, weight: float) -> None:
         """Sizes are compared by runs that followed on each other; everything else is how busy it is now."""
         if bucket not in self._per_row:
             self._per_row[bucket] = per_row / self._busy
@@ -81,18 +93,27 @@ class CostModel:
             busy, self._before = busy / step, (bucket, busy / step)
         else:
             self._before = bucket, busy
-        self._busy += _SMOOTHING * (busy - self._busy)
+        self._busy += weight * (busy - self._busy)
 
     def predict(self, rows: int) -> float:
         """Seconds that a run of `rows` rows will take; 0 while nothing is known."""
-        if not self._per_row:
-            return 0.0
         bucket = (rows - 1).bit_length()
         known = self._per_row.get(bucket)
         if known is None:
-            near = min(self._per_row, key=lambda other: abs(other - bucket))
-            known = self._per_row[near]
+            sizes = self._sizes()
+            if not sizes:
+                return 0.0
+            known = self._per_row[min(sizes, key=lambda other: abs(other - bucket))]
         return (known * self._busy + self._apart) * rows
+
+    def predict_alone(self, rows: int) -> float:
+        """The same of a run that has every core to itself; 0 while there was none of this size."""
+        known = self._per_row.get(~(rows - 1).bit_length(), 0.0)
+        return (known * self._busy + self._apart) * rows if known else 0.0
+
+    def _sizes(self) -> list[int]:
+        """Those that ran beside others, smallest first."""
+        return sorted(size for size in self._per_row if size >= 0)
 
     def best_rows(self) -> int:
         """The fewest rows whose cost per row is nearly the lowest; `max_rows` while nothing is known.
@@ -123,7 +144,7 @@ class CostModel:
 
     def curve(self) -> Mapping[int, float]:
         """Seconds per row by the largest number of rows of each bucket, for people."""
-        return {1 << bucket: self.predict(1 << bucket) / (1 << bucket) for bucket in sorted(self._per_row)}
+        return {1 << bucket: self.predict(1 << bucket) / (1 << bucket) for bucket in self._sizes()}
 
     def patience(self, waiting: int, returning: int) -> float:
         """Seconds that `waiting` rows may be held for `returning` others that are likely to come.
@@ -140,9 +161,9 @@ class CostModel:
         return saved / 4 if saved > 0.1 * alone else 0.0
 
     def _find_best(self) -> int:
-        if not self._per_row:
+        buckets = self._sizes()
+        if not buckets:
             return self.max_rows
-        buckets = sorted(self._per_row)
         short = [each for each in buckets if self.predict(1 << each) <= self.longest]
         buckets = short or buckets[:1]
         outside = (_OUTSIDE + self._apart) / self._busy

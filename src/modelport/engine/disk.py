@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,7 @@ Files = frozenset[tuple[str, int, int]]
 
 
 def read_repository(folder: Path) -> tuple[list[Bundle], list[Broken]]:
-    """Every bundle under `folder` that opens, and what does not open.
+    """Every bundle under `folder` (`REPO`, or `REPO/NAME`) that opens, and what does not open.
 
     Raises:
         NotFound: there is nothing that looks like a bundle.
@@ -87,19 +87,28 @@ def fingerprint(folder: Path, unfinished: Iterable[Path] = ()) -> Files:
     try:
         with os.scandir(folder) as models:
             for model in models:
-                if model.name.startswith(".") or not model.is_dir():
+                if model.name.startswith("."):
+                    continue
+                # Of one model's folder these are its versions; a model's own time says nothing of them.
+                found.update(_looks(model.path, timed=not model.is_dir()))
+                if not model.is_dir():
                     continue
                 with os.scandir(model.path) as versions:
                     for version in versions:
                         if version.name.startswith("."):
                             continue
-                        for path in (version.path, os.path.join(version.path, MANIFEST)):
-                            with contextlib.suppress(OSError):
-                                status = os.stat(path)
-                                found.add((path, status.st_ino, status.st_mtime_ns))
+                        found.update(_looks(version.path, timed=True))
     except OSError:
         return frozenset()
     return frozenset(found).union(*(files_in(path) for path in unfinished))
+
+
+def _looks(path: str, *, timed: bool) -> Iterator[tuple[str, int, int]]:
+    """A file or folder, with its time or without, and the manifest in it."""
+    for each in (path, os.path.join(path, MANIFEST)):
+        with contextlib.suppress(OSError):
+            status = os.stat(each)
+            yield each, status.st_ino, status.st_mtime_ns if timed or each != path else 0
 
 
 def files_in(bundle: Path) -> Files:

@@ -20,6 +20,7 @@ import numpy as np
 from ..bundle.held import HeldFiles
 from ..bundle.store import Bundle
 from ..errors import InputError, ModelFailed, ModelportError, ParityFailed
+from ..runtimes.machine import PACKED
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors, dtype_name
 from ..verify.replay import replay
@@ -34,6 +35,7 @@ from .wire import (
     Problem,
     Ready,
     Reply,
+    Runs,
     Spec,
     decode_job,
     frame,
@@ -347,7 +349,8 @@ def _load(spec: Spec, arena: memoryview) -> tuple[Executor, Ready] | Ready:
         costs = trial_costs(pipeline, spec.max_rows, seconds=0.4 if spec.check else 0.0)
     except ModelportError as problem:
         return Ready(Problem.of(problem))
-    return Executor(pipeline, wide, arena), Ready(None, costs, golden)
+    runs = Runs(pipeline.variant or PACKED, pipeline.form.runtime)
+    return Executor(pipeline, wide, arena), Ready(None, costs, golden, runs=runs)
 
 
 def _bundle(spec: Spec) -> Bundle:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 from ..bundle.columns import specs_of
 from ..bundle.options import check_options
@@ -30,7 +31,7 @@ from .pool import ExecutorPool
 from .scheduler import Scheduler
 from .settings import EngineSettings
 from .submission import Done, Lane, Result, Submission
-from .wire import Kind, Options, Shapes, TensorHead, pack_tensor
+from .wire import Kind, Options, Runs, Shapes, TensorHead, pack_tensor
 
 log = logging.getLogger("modelport.engine")
 
@@ -73,6 +74,8 @@ class LiveModel:
         self._tried: list[tuple[int, float]] = []
         """(rows, seconds) of the network's trial runs, which every kind of work begins with."""
         self._closing = False
+        self.runs = Runs()
+        """Which form of the network answers, and what runs it; empty until it does."""
 
     @classmethod
     async def open(
@@ -94,11 +97,11 @@ class LiveModel:
         """
         model = cls(await asyncio.to_thread(held, bundle), settings, arena, metrics)
         ready = await model._pool.open(complete=complete)
-        model._tried = ready.costs
+        model._tried, model.runs = ready.costs, ready.runs
         if ready.golden is not None:
             metrics.golden(True, ready.golden)
         metrics.ready = True
-        metrics.info = {"digest": bundle.digest, "task": bundle.manifest.task}
+        metrics.info = {"digest": bundle.digest, "task": bundle.manifest.task, **asdict(ready.runs)}
         return model
 
     @property
@@ -149,12 +152,10 @@ class LiveModel:
     ) -> Submission:
         """Queue bytes that fit `lane`; `done` is called with the result or the error, perhaps at once."""
         now = time.monotonic()
+        if deadline == math.inf and (asking := caller.get()) is not None:
+            deadline = asking.deadline
         if deadline == math.inf:
-            asking = caller.get()
-            if asking is not None:
-                deadline = asking.deadline
-            latest = now + self.settings.timeout
-            deadline = min(deadline, latest)
+            deadline = now + self.settings.timeout
         submission = Submission(lane, rows, data, done, now, deadline, slot, starts, options, shapes)
         self.enqueue(submission)
         return submission

@@ -12,6 +12,7 @@ from typing import Any
 from ..bundle.store import Bundle
 from ..errors import BundleError, ModelportError, Unavailable
 from ..monitor.metrics import ModelMetrics
+from .admission import warning
 from .arena import Arena
 from .process import ExecutorProcess
 from .scheduler import Scheduler
@@ -94,6 +95,9 @@ class ExecutorPool:
             each.add_done_callback(_logged)
         self.counted = True
         self._count()
+        if warned := warning(ready.costs, self._settings.slo):
+            manifest = self._bundle.manifest
+            log.warning("model %s version %s: %s", manifest.name, manifest.version, warned)
         self._keep(self._watch())
         self._keep(self._replay())
         return ready
@@ -237,6 +241,7 @@ class ExecutorPool:
                     "an executor of model %s did not come back: %s", self._bundle.manifest.name, problem
                 )
             else:
+                log.info("an executor of model %s is there again", self._bundle.manifest.name)
                 return
 
     async def _watch(self) -> None:

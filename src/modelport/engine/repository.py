@@ -267,8 +267,13 @@ class Repository:
             self._forget(counted)
 
     async def _apply(self, name: str, *, swap: bool) -> None:
-        """Load the newest versions, as many as are kept, and those asked for; then let the others go."""
-        also = set(self.also_wanted(name))
+        """Load what a rollout names, the newest versions, as many as are kept, and those asked for; then let
+        the others go."""
+        also = list(self.also_wanted(name))
+        # Before the newest: while the one that is to answer loads, nobody gets another one's answers.
+        for entry in filter(None, map(self._entries[name].get, also)):
+            if entry.wanted is not False and not (entry.removed or entry.failed or entry.model):
+                await self._load(entry, swap=swap)
         good = 0
         stay: list[Entry] = []
         for entry in reversed(list(self._entries[name].values())):
@@ -329,7 +334,7 @@ class Repository:
             return
         entry.failed = entry.superseded = False
         entry.model, entry.state, entry.reason = model, "READY", ""
-        log.info("model %s version %s answers", entry.name, entry.version)
+        log.info("model %s version %s answers, by %s", entry.name, entry.version, model.runs)
         self.on_ready(model)
         self._refresh(entry.name)
 
@@ -385,14 +390,3 @@ class Repository:
 
 async def _nobody(what: str, name: str, version: str | None) -> None:
     """This process is the only one."""
-
-
-async def watch(repository: Repository, every: float) -> None:
-    """Look at the folder every `every` seconds, and again at everything when something there changed."""
-    while repository.folder is not None:
-        await asyncio.sleep(every)
-        try:
-            if await repository.changed():
-                await repository.rescan()
-        except (ModelportError, OSError) as problem:
-            log.error("the repository cannot be read: %s", problem)

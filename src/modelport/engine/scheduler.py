@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import DeadlineExceeded, ModelFailed, QueueFull, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
+from .admission import CAUTION, TRANSIT, Tries, refusal
 from .process import ExecutorProcess
 from .queue import BatchQueue
 from .submission import Lane, Record, Result, Run, Submission, job_of
@@ -27,10 +28,8 @@ millisecond, and what waits in the queue can still be reordered, and dropped."""
 _RETURN_SECONDS = 0.005
 """Callers that were answered so long ago are not expected back at once."""
 _TICK_SECONDS = 0.02
-_CAUTION = 1.15
-"""Half of all runs take longer than the average, and an answer that is just late is worth nothing."""
-_TRANSIT = 0.002
-"""Seconds for the reply to be written and read."""
+_PAUSE = 4.0
+"""Times its own seconds before which nothing ran: such a run tells how busy the machine is now."""
 
 
 class Scheduler:
@@ -59,6 +58,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._backlog = 0.0
+        self._tries = Tries()
         self._running = 0
         self._held: asyncio.TimerHandle | None = None
         self._returning = 0
@@ -77,10 +77,18 @@ class Scheduler:
         lane = submission.lane
         now = submission.arrived
         rows = submission.rows
-        estimate = (lane.cost.row if rows == 1 else lane.cost.predict(rows)) or lane.cost.alone
-        until = (self._backlog / (len(self.executors) or 1) + estimate) * _CAUTION + _TRANSIT
-        if submission.deadline < now + until:
-            self._refuse(submission, now, estimate)
+        cost, idle = lane.cost, self._idling
+        estimate = cost.row if rows == 1 else cost.predict(rows)
+        if idle or not estimate:
+            estimate = cost.predict_alone(rows) or estimate
+        before = self._backlog / (len(self.executors) or 1)
+        until = (before + estimate) * CAUTION + TRANSIT
+        if submission.deadline < now + until and not (
+            idle and self._tries.due(now, submission.deadline, estimate)
+        ):
+            reason, problem = refusal(now, submission.deadline, until, before)
+            self.metrics.refused(reason)
+            submission.settle(problem)
             return
         waiting = self._queue.push(submission, rows, lane, now, submission.deadline)
         if not waiting:
@@ -89,7 +97,7 @@ class Scheduler:
                 return
             self.metrics.refused("queue_full")
             submission.settle(
-                QueueFull(f"{len(self._queue)} rows wait already", retry_after=self._retry_after())
+                QueueFull(f"{len(self._queue)} rows wait already", retry_after=max(0.05, before))
             )
             return
         submission.estimate = estimate
@@ -127,24 +135,6 @@ class Scheduler:
             self._backlog -= submission.estimate
             submission.settle(problem)
         self._check_drained()
-
-    def _refuse(self, submission: Submission, now: float, estimate: float) -> None:
-        if submission.deadline <= now:
-            self.metrics.refused("deadline")
-            submission.settle(DeadlineExceeded("the deadline passed before the request came to the queue"))
-            return
-        self.metrics.refused("queue_full")
-        wait = (self.drain_seconds() + estimate) * 1e3
-        left = (submission.deadline - now) * 1e3
-        submission.settle(
-            QueueFull(
-                f"it would be answered in {wait:.0f} ms, and its deadline is in {left:.0f} ms",
-                retry_after=self._retry_after(),
-            )
-        )
-
-    def _retry_after(self) -> float:
-        return max(0.05, self.drain_seconds())
 
     def _dispatch(self) -> None:
         """Hand out batches while there are rows and an executor for them."""
@@ -275,10 +265,8 @@ class Scheduler:
         self._running -= rows
         now = time.monotonic()
         lane = batch[0].lane
-        if record.wide:
-            lane.cost.alone = reply.seconds
-        else:
-            lane.cost.observe(rows, reply.seconds, reply.apart())
+        paused = batch[0].started - self._answered_at > _PAUSE * reply.seconds
+        lane.cost.observe(rows, reply.seconds, reply.apart(), wide=record.wide, paused=paused)
         if lane.kind in ("net", "rows"):
             self.metrics.batch(rows, reply.seconds)
         for submission in batch:

@@ -100,6 +100,8 @@ class Traffic:
         self._stamps: dict[str, Stamp | None] = {}
         self._states: dict[str, State] = {}
         self._problems: dict[str, str] = {}
+        self._now = 0.0
+        """When `tick` was called last, in seconds since 1970."""
 
     def __contains__(self, name: str) -> bool:
         """Whether a model has a plan; where it has none, `route` need not be asked."""
@@ -138,15 +140,17 @@ class Traffic:
         return live.plan.stable
 
     def wanted(self, name: str) -> list[str]:
-        """The versions that a model's plan names: they have to be loaded.
+        """The versions that a model's plan names, and the one that it may go back to: they have to be loaded.
 
         Of a model that was not here before, the plan is read first: what a server loads when it starts is
         what the plan of the last one needs.
         """
         if name not in self._stamps:
             self._look(name)
-        live = self._live.get(name)
-        return list(live.plan.versions) if live is not None else []
+        state = self._states.get(name)
+        if state is None or state.plan is None:
+            return []
+        return [*dict.fromkeys((*state.plan.versions, *changes.returnable(state, self._now)))]
 
     def observe(self, name: str, version: str, ok: bool, seconds: float) -> None:
         """One request that `route` sent was answered by `version`, or failed by no fault of its caller.
@@ -186,6 +190,7 @@ class Traffic:
         Args:
             now: seconds since 1970.
         """
+        self._now = now
         self.reload()
         for name, live in list(self._live.items()):
             live.turn(now)
@@ -295,6 +300,9 @@ class Traffic:
         """Go by a state from now on; the step begins anew if it is another one."""
         if state == self._states.get(name):
             return
+        if state.history:
+            level = logging.WARNING if changes.sent_back(state) else logging.INFO
+            log.log(level, "rollout of %s: %s", name, changes.told(state))
         self._states[name] = state
         old = self._live.pop(name, None)
         if old is not None:
@@ -332,14 +340,12 @@ class Traffic:
             self._unwritten(name, live, decision, evidence, now, problem)
 
     def _apply(self, name: str, live: Step, decision: Decision, evidence: Evidence, now: float) -> None:
-        level = logging.WARNING if decision.action is Action.ROLLBACK else logging.INFO
         self._change(
             name,
             lambda state: changes.decided(state, decision, evidence.stable, now=now),
             live.state.revision,
             patience=0.0,
         )
-        log.log(level, "rollout of %s: %s: %s", name, decision.action.value, decision.reason)
 
     def _unwritten(
         self,

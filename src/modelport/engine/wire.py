@@ -18,6 +18,7 @@ import numpy as np
 from .. import errors
 from ..bundle.held import Piece
 from ..errors import ModelFailed, ModelportError
+from ..runtimes.machine import PACKED
 from ..tensors import Array, numpy_dtype, object_array, pack_text
 
 FRAME = struct.Struct("<QII")
@@ -148,6 +149,19 @@ class Reply(msgspec.Struct, array_like=True):
         return sum([(group.decode + group.pre) * group.count for group in self.groups])
 
 
+class Runs(msgspec.Struct, array_like=True, frozen=True):
+    """What answers in an executor: the form of the network, and what runs it."""
+
+    variant: str = ""
+    """A variant's name, or `packed`."""
+    runtime: str = ""
+
+    def __str__(self) -> str:
+        """`variant heads on onnxruntime`, `the network as packed on openvino`."""
+        form = "the network as packed" if self.variant == PACKED else f"variant {self.variant}"
+        return f"{form} on {self.runtime}"
+
+
 class Ready(msgspec.Struct, array_like=True):
     """The first frame of an executor: it answers, or why it does not.
 
@@ -159,6 +173,7 @@ class Ready(msgspec.Struct, array_like=True):
     costs: list[tuple[int, float]] = []
     golden: float | None = None
     memory: int = 0
+    runs: Runs = Runs()
 
 
 _encoder = msgspec.msgpack.Encoder()

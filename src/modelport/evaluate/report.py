@@ -17,7 +17,7 @@ from . import mistakes, plots
 from .classification import ClassificationScorer
 from .data.read import read_data
 from .matching import hits_of
-from .values import Classified, Comparison, Detected, Evaluation, Measured, Metric
+from .values import Classified, Comparison, Detected, Evaluation, Measured, Metric, write_file
 
 MOST_MISTAKES = {"detection": 12, "classification": 24, "regression": 40}
 _MAX_PICTURE = 256 << 20
@@ -56,17 +56,11 @@ def write_report(
         split, images: as they were given to `evaluate`.
 
     Raises:
-        Unsupported: matplotlib is not installed.
+        Unsupported: matplotlib is not installed. InputError: the page cannot be written there.
     """
     files = _files(evaluation, data, split, images)
     page = report(evaluation, files, comparison)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(path, page.encode())
 
 
 def report(

@@ -6,6 +6,7 @@ with it item by item.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -205,14 +206,33 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
-    """Keep an evaluation with all its outcomes as JSON; an existing file is replaced, whole or not at all."""
+    """Keep an evaluation with all its outcomes as JSON; an existing file is replaced, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    write_file(path, msgspec.json.encode(evaluation.to_dict(outcomes=True)) + b"\n")
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all; an existing one is replaced.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(msgspec.json.encode(evaluation.to_dict(outcomes=True)) + b"\n")
+        temporary.write_bytes(data)
         temporary.replace(target)
+    except OSError as problem:
+        said = problem.strerror or problem
+        raise InputError(
+            f"cannot write {str(target)!r}: {said}", hint="name a file in a folder that can be written"
+        ) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> Evaluation:

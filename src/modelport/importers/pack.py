@@ -17,7 +17,7 @@ import msgspec
 from .._version import __version__
 from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
 from ..bundle.store import Bundle, labels_file, write_bundle
-from ..errors import ParityFailed, Unsupported, UsageError
+from ..errors import InputError, ParityFailed, Unsupported, UsageError
 from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
 from ..steps.heads import Head
 from ..steps.recipe import Recipe, load_recipe, resolve
@@ -186,8 +186,12 @@ def _write_proven(
 ) -> tuple[Bundle, Report]:
     """Write beside the target, replay, and only then give it its name; the bundle, and what was found."""
     absent = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
+    except OSError as problem:
+        said = f"cannot write into {target.parent}: {problem.strerror or problem}"
+        raise InputError(said, hint="give -o (out= in Python) a folder that can be written") from problem
     try:
         written = write_bundle(staging / "bundle", manifest, files)
         report = verify(written, runtime="onnxruntime" if manifest.graphs.net.function is None else "python")

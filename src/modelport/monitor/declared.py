@@ -11,6 +11,7 @@ STAGES = ("decode", "queue", "pre", "net", "post")
 
 REASONS = (
     "queue_full",
+    "too_slow",
     "deadline",
     "cancelled",
     "stopping",

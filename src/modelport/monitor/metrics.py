@@ -58,7 +58,7 @@ class ModelMetrics(msgspec.Struct, eq=False):
     ready: bool = False
     """Whether this version answers."""
     info: dict[str, str] = msgspec.field(default_factory=dict)
-    """Facts that do not change while it is loaded (digest, task), exposed as labels of one info metric."""
+    """What does not change while it is loaded (digest, task, variant, runtime): labels of one info metric."""
     last: float = 0.0
     """When the last execution ended, in seconds since 1970; 0 before the first."""
 

@@ -87,10 +87,11 @@ def _pre(bundle: Bundle) -> str:
 def _checked(data: Path, found: Items, prepared: list[dict[str, Array]]) -> tuple[str, ...]:
     """What is to be known of the items; raises InputError where they say nothing of a network's ranges."""
     if len(prepared) < LEAST:
+        many = "1 item" if len(prepared) == 1 else f"{len(prepared)} items"
         raise InputError(
             "; ".join(
                 [
-                    f"{data}: {len(prepared)} items could be read, and at least {LEAST} are needed",
+                    f"{data}: {many} could be read, and at least {LEAST} are needed",
                     *found.notes,
                 ]
             ),

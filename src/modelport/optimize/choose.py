@@ -8,6 +8,7 @@ import msgspec
 
 from ..runtimes.form import DEFAULT
 from .candidate import START, Candidate, same_network
+from .intervals import Interval
 from .judge import Judgement
 from .measure import Figures
 from .outcome import Entry
@@ -18,6 +19,10 @@ NOT_SLOWER = 1.05
 """Of the START's latency, the upper end of the interval: what is taken for its size alone."""
 FASTER = 1.02
 """Of the START's throughput."""
+NEARLY = 0.95
+"""Of a throughput: its rounds are three at most, and their bootstrap knows no others; less shows nothing."""
+DIGITS = 6
+"""Of points, where losses are compared."""
 WHOLE = 1e-6
 """What a sum of binary fractions may be off a whole number."""
 
@@ -73,17 +78,10 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _best(kept: Sequence[Entry], start: Figures) -> tuple[Entry | None, str]:
-    """The fastest of the surely faster, else the smallest of the surely not slower; and which of the two.
-
-    Of those that its latency cannot be told apart from, it is the one with the best throughput.
-    """
+    """The best of the surely faster, else the smallest of the surely not slower; and what decided."""
     faster = [entry for entry in kept if _figures(entry).ratio.high < 1]
     if faster:
-        first = min(faster, key=lambda entry: _figures(entry).ratio.value)
-        alike = [entry for entry in faster if _overlap(_figures(entry), _figures(first))]
-        best = max(alike, key=lambda entry: (_figures(entry).throughput, -_figures(entry).ratio.value))
-        tied = "of the fastest, which tie, the one with the best throughput"
-        return best, "the fastest that passes" if best is first else tied
+        return _of_the_fastest(faster)
     smaller = [
         entry
         for entry in kept
@@ -92,6 +90,39 @@ def _best(kept: Sequence[Entry], start: Figures) -> tuple[Entry | None, str]:
     ]
     best_size = min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
     return best_size, "smaller, and not slower"
+
+
+def _of_the_fastest(faster: Sequence[Entry]) -> tuple[Entry, str]:
+    """Of those that none is surely faster than the one to take, and what decided.
+
+    What cannot be told apart decides nothing. Of those whose throughput may as well be the best one, it is
+    the one that loses least; of equals in that the one with the fewest steps that has nearly their best
+    throughput.
+    """
+    bound = min(_figures(entry).ratio.high for entry in faster)
+    alike = [entry for entry in faster if _figures(entry).ratio.low <= bound]
+    if len(alike) == 1:
+        return alike[0], "the fastest that passes"
+    most = max(alike, key=_rate)
+    busy = [entry for entry in alike if _meet(_throughput(entry), _throughput(most))]
+    said = f"of {len(alike)} whose latencies tie for the fastest"
+    if len(busy) == 1:
+        return most, f"{said}, the one with the best throughput"
+    said += f", {'all tie' if len(busy) == len(alike) else f'{len(busy)} tie'} for the best throughput"
+    least = min(_lost(entry) for entry in busy)
+    right = [entry for entry in busy if _lost(entry) == least]
+    if len(right) == 1:
+        return right[0], f"{said}, and it loses the least of these"
+    said += f", {'all' if len(right) == len(busy) else len(right)} of these lose the least alike"
+    near = [entry for entry in right if _rate(entry) >= NEARLY * max(map(_rate, right))]
+    fewest = min(len(entry.passes) for entry in near)
+    plainest = [entry for entry in near if len(entry.passes) == fewest]
+    best = max(plainest, key=lambda entry: (_rate(entry), -_figures(entry).ratio.value))
+    if len(plainest) < len(near):
+        few = "1 step" if fewest == 1 else f"{fewest} steps"
+        nearly = f"of those that have {NEARLY:.0%} of the best throughput or more it was made in the fewest"
+        return best, f"{said}; {nearly} ({few})"
+    return best, f"{said}, and it has the best throughput of those"
 
 
 def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | None, how: str) -> Entry:
@@ -107,7 +138,25 @@ def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | N
         return _with(entry, "dominated", f"{better.id} is at least as good in everything: {times}")
     if best is not None and _overlap(own, _figures(best)):
         return _with(entry, "tie", f"tie with {best.id}: the intervals meet")
-    return _with(entry, "kept", times)
+    return _with(entry, "kept", f"{times}{_worth(entry, best)}")
+
+
+def _worth(entry: Entry, best: Entry | None) -> str:
+    """Why the version has one that is not the best: what it has before that one."""
+    if best is None:
+        return ""
+    own, other = _figures(entry), _figures(best)
+    gains = [
+        text
+        for text, there in (
+            ("it loses less", _lost(entry) < _lost(best)),
+            ("it is smaller", own.size_bytes < other.size_bytes),
+            ("it has more throughput", own.throughput > other.throughput),
+        )
+        if there
+    ]
+    said = f"; beside {best.id} {' and '.join(gains)}" if gains else ""
+    return f"{said}; the version has it as well, for --variant"
 
 
 def _dominates(one: Entry, other: Entry) -> bool:
@@ -122,11 +171,31 @@ def _dominates(one: Entry, other: Entry) -> bool:
 
 
 def _overlap(one: Figures, other: Figures) -> bool:
-    return one.ratio.low <= other.ratio.high and other.ratio.low <= one.ratio.high
+    return _meet(one.ratio, other.ratio)
+
+
+def _meet(one: Interval, other: Interval) -> bool:
+    return one.low <= other.high and other.low <= one.high
+
+
+def _rate(entry: Entry) -> float:
+    return _figures(entry).throughput
+
+
+def _throughput(entry: Entry) -> Interval:
+    """With its interval, which is no narrower than what so few rounds show; see `NEARLY`."""
+    value, known = _rate(entry), _figures(entry).throughput_interval
+    low, high = (known.low, known.high) if known is not None else (value, value)
+    return Interval(value, min(low, NEARLY * value), max(high, value / NEARLY))
 
 
 def _loss(entry: Entry) -> float:
     return entry.judgement.loss if entry.judgement is not None else 0.0
+
+
+def _lost(entry: Entry) -> float:
+    """Without what sums of binary fractions are off: equal losses are equal."""
+    return round(_loss(entry), DIGITS)
 
 
 def _figures(entry: Entry) -> Figures:

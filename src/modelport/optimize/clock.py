@@ -8,10 +8,10 @@ from collections.abc import Callable
 import msgspec
 
 SHARE_OF_MAKING = 0.75
-"""Of the time budget without what is kept for other machines; the rest is for measuring."""
+"""Of the time budget without what is kept for other machines; the rest is for measuring, where that takes as
+much."""
 
-IDLE = 0.5
-"""Seconds of a step in which nothing was made."""
+SPENT = "the time budget was spent"
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Told(msgspec.Struct, frozen=True):
     of: int
     """Steps in all, as far as is known."""
     left: float
-    """Seconds that it may still take, going by the steps so far; never more than the budget."""
+    """Seconds of the budget that are left; steps differ too much for those so far to tell the others."""
     lasting: bool = False
     """Whether it is to be read later as well: no step, but something to know."""
 
@@ -49,8 +49,7 @@ class Clock:
         self._begun = time.monotonic()
         self._done, self._of = 0, 1
         self._last, self._longest = 0.0, 0.0
-        self._worked = list[float]()
-        """Seconds of the steps that took time: passes with nothing to do say nothing of the others."""
+        self._behind = (1 - SHARE_OF_MAKING) * (seconds - kept) + kept
 
     @property
     def spent(self) -> float:
@@ -65,7 +64,26 @@ class Clock:
     @property
     def over(self) -> bool:
         """Whether nothing further is to be made: a step like the longest would take from the measuring."""
-        return self.spent + self._longest > SHARE_OF_MAKING * (self._seconds - self._kept)
+        return self.spent + self._longest > self._seconds - self._behind
+
+    @property
+    def late(self) -> str:
+        """Why nothing further is made, where it is `over`."""
+        if self.left <= 0:
+            return SPENT
+        return f"the last {self._behind:.0f} s of the time budget are kept for measuring"
+
+    def keep(self, least: float, enough: float, *, elsewhere: bool) -> None:
+        """Keep of the budget what measuring takes: the usual share where that is not enough.
+
+        Args:
+            least: seconds that measuring takes at least.
+            enough: with more it is over.
+            elsewhere: whether the other machines will be asked; else nothing is kept for them.
+        """
+        after = self._kept if elsewhere else 0.0
+        share = (1 - SHARE_OF_MAKING) * (self._seconds - after)
+        self._behind = max(least, min(share, enough)) + after
 
     @property
     def left_to_measure(self) -> float:
@@ -78,13 +96,7 @@ class Clock:
 
     def say(self, text: str, *, lasting: bool = False) -> None:
         """What is being done now, within a step; or, lasting, what is to be known."""
-        left = self.left
-        if self._worked:
-            making = max(1, self._of - self._done) * sum(self._worked) / len(self._worked)
-            # What is made is measured afterwards: as much of it as the budget leaves for that.
-            measuring = (self.spent + making) * (1 / SHARE_OF_MAKING - 1)
-            left = min(left, making + measuring)
-        self._tell(Told(text, self._done, self._of, round(left, 1), lasting))
+        self._tell(Told(text, self._done, self._of, round(self.left, 1), lasting))
 
     def once(self, seconds: float) -> None:
         """So much of the step that runs now is done for all of them, and says nothing of the next ones."""
@@ -95,7 +107,5 @@ class Clock:
         now = self.spent
         took, self._last = now - self._last, now
         self._longest = max(self._longest, took)
-        if took > IDLE:
-            self._worked.append(took)
         self._done += 1
         self._of = max(self._of, self._done)

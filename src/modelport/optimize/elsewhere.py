@@ -17,6 +17,7 @@ from .outcome import Elsewhere, Entry
 
 ITEMS = 8
 """Of which so many are replayed as `replay` takes."""
+FETCHED = "`modelport verify --on` fetches first what that needs"
 LEAST_SECONDS = 10.0
 """With less time left no machine is asked."""
 SHARE, PORTABLE_SHARE, MOST_SECONDS = 0.05, 0.2, 120.0
@@ -68,7 +69,7 @@ def seconds_kept(budget: float, must: bool) -> float:
 
 
 def note_of(entries: Sequence[Entry]) -> str:
-    """That the best was replayed on no other machine, and why; empty where it was."""
+    """That the best was replayed on no other machine, and what does that; empty where it was."""
     for entry in sorted(entries, key=lambda each: each.status != "chosen"):
         there = entry.elsewhere
         if (
@@ -76,7 +77,11 @@ def note_of(entries: Sequence[Entry]) -> str:
             and entry.status != "refused"
             and not any(each["cases"] for each in there.replays)
         ):
-            return f"what {entry.id} answers on other machines is not known: {'; '.join(there.said)}"
+            named = "" if entry.status == "chosen" else f" --variant {entry.id}"
+            return (
+                f"what {entry.id} answers on other kinds of processor is not known; "
+                f"`modelport verify --on all{named}` asks them about the new version"
+            )
     return ""
 
 
@@ -90,10 +95,9 @@ def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bo
     left_out: dict[str, list[str]] = {}
     for machine in machines():
         if not machine.available or not machine.ready:
-            reason = machine.reason or f"verify --on {machine.name} fetches what it needs, once"
-            left_out.setdefault(reason, []).append(machine.title)
+            left_out.setdefault(machine.reason or FETCHED, []).append(machine.name)
         elif clock.left < LEAST_SECONDS and (replays or not must):
-            left_out.setdefault("the time budget was spent", []).append(machine.title)
+            left_out.setdefault("the time budget was spent", []).append(machine.name)
         else:
             clock.say(f"{candidate.title}: answering on {machine.title}")
             replays.append(
@@ -106,7 +110,7 @@ def asked(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bo
                 )
             )
     said = [f"on {each.machine} {each.sentence()}" for each in replays]
-    said += [f"not asked, since {reason}: {', '.join(names)}" for reason, names in left_out.items()]
+    said += [f"{', '.join(names)}: not asked; {reason}" for reason, names in left_out.items()]
     return Elsewhere(
         changes=any(each.changes for each in replays),
         portable=portable(replays),

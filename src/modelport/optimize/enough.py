@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, sqrt
 
 from ..evaluate.values import Evaluation
@@ -12,6 +13,8 @@ CHANGED = 0.02
 SqueezeNet's have 1.7 to 3 % of ImageNet's photos (benchmarks/OPTIMIZE.md), easier tasks fewer."""
 DEAR = 0.15
 """Of the time budget."""
+MOST = 1_000_000
+"""Items that anybody may have labelled: a larger number is no advice."""
 ESTIMATE = "or take --gate estimate, which goes by the loss that is seen"
 
 
@@ -40,10 +43,11 @@ def few_labels(start: Evaluation, margin: float) -> str:
     shown = 100 * Z * sqrt(CHANGED / count)
     if shown <= margin:
         return ""
-    least = f"about {_round(CHANGED * (100 * Z / margin) ** 2)} can, " if margin > 0 else ""
+    least = number_of(CHANGED * (100 * Z / margin) ** 2 if margin > 0 else None)
+    more = f"with so many changes {least} can, " if least else "no data set that can be had shows so little: "
     return (
         f"{count} labelled items can hardly show {margin:g} points: where {CHANGED:.0%} of them change "
-        f"sides, as is usual in 8 bits, the interval is ± {shown:.1f} points wide; {least}{ESTIMATE}"
+        f"sides, as is usual in 8 bits, the interval is ± {shown:.1f} points wide; {more}{ESTIMATE}"
     )
 
 
@@ -52,22 +56,40 @@ def dear(seconds: float, budget: float) -> str:
     if seconds <= DEAR * budget:
         return ""
     return (
-        f"asking all items once took {seconds:.0f} of the budget's {budget:.0f} seconds, and each candidate "
-        "that is not hopeless takes as many: give fewer items (--split), or a longer --budget"
+        f"judging on all items once took {seconds:.0f} of the budget's {budget:.0f} seconds, and each "
+        "candidate that is not hopeless takes as many: give fewer items (--split), or a longer --budget"
     )
 
 
 def seen_few(name: str, judgement: Judgement, margin: float) -> str:
     """The same of a candidate that was asked, whatever the metric."""
-    least = needed(judgement, margin)
-    more = f"about {_round(least)} can, " if least is not None else ""
+    least = number_of(needed(judgement, margin))
+    more = f"going by this one {least} can, " if least else ""
     return (
         f"{name} loses {judgement.loss:.2g} points, and {judgement.items} items show no more than that it is "
         f"within {max(judgement.high, 0.0):.2g}, where {margin:g} is asked: {more}{ESTIMATE}"
     )
 
 
-def _round(items: float) -> int:
-    """Two digits: nobody knows more."""
+def number_of(items: float | None) -> str:
+    """So many items in words, of two digits, since nobody knows more; empty where nobody has so many."""
+    if items is None or items > MOST:
+        return ""
     digits: int = 10 ** max(0, len(str(ceil(items))) - 2)
-    return int(ceil(items / digits) * digits)
+    return f"about {int(ceil(items / digits) * digits)}"
+
+
+def nearest(judged: Mapping[str, Judgement], margin: float, kind: str) -> str:
+    """How many items would show that the nearest of the undecided candidates is within the margin.
+
+    Args:
+        judged: by id.
+        kind: what the items are called.
+    """
+    least = {name: needed(each, margin) for name, each in judged.items()}
+    known = {name: count for name, count in least.items() if count is not None}
+    name = min(known, key=lambda each: known[each], default="")
+    number = number_of(known.get(name))
+    if not number:
+        return "only far more items would"
+    return f"{number} {kind} would for {name}, going by the loss and the interval that it has here"

@@ -50,6 +50,8 @@ class Found:
 
     def __init__(self, folder: Path) -> None:
         self.folder, lock = _entered(folder)
+        self.begun = any(path.name != LOCK for path in self.folder.iterdir())
+        """Whether an earlier run left anything."""
         self._left = weakref.finalize(self, os.close, lock)
         self.before = len(list(self.folder.glob(f"*{JUDGED}")))
         """Candidates that an earlier run judged."""

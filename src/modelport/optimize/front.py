@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from math import cos, pi, sin
 from typing import Any
 
 from ..evaluate.figure import BLUE, GREEN, GREY, INK, RED, page
 from .candidate import START
-from .outcome import Entry, Report, in_lines
+from .outcome import Entry, Report, Status, in_lines, metric_of
 
 WIDTH, HEIGHT = 9.6, 4.8
 """Inches of the page, at least so high."""
@@ -65,11 +65,26 @@ def _draw(axes: Any, report: Report) -> None:
         va="bottom",
         fontsize=8,
     )
-    axes.set_xlabel("latency of one item, over the START's (95 % interval)")
-    axes.set_ylabel("agreement lost, points" if not report.labelled else "accuracy lost, points")
+    axes.set_xlabel("latency of one item, over that of the bundle as it is (95 % interval)")
+    axes.set_ylabel(f"{metric_of(report)} lost, points ({100 * report.loss_level:g} % interval)")
+    _key(axes, {entry.status for entry in shown})
     axes.set_title(f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores", fontsize=10)
     axes.figure.draw_without_rendering()  # which settles where everything is
     _numbered(axes, shown)
+
+
+def _key(axes: Any, met: Set[Status]) -> None:
+    """What the colours and the dotted line say, below the picture; of those that are in it."""
+    said = [(INK, "o", "as it is")]
+    said += [(GREEN, "*", "chosen")] if "chosen" in met else []
+    said += [(BLUE, "o", "right: kept, or a tie")] if met & {"kept", "tie"} else []
+    said += [(GREY, "o", "not taken")] if met - COLOURS.keys() else []
+    lines = [
+        axes.plot([], [], color=colour, marker=marker, linestyle="none")[0] for colour, marker, _ in said
+    ]
+    lines += axes.plot([], [], color=GREEN, linewidth=2, linestyle=":")
+    texts = [*(text for _, _, text in said), "of what was measured, nothing is faster and loses less"]
+    axes.figure.legend(lines, texts, loc="outside lower left", ncols=len(lines), frameon=False, fontsize=7)
 
 
 def _best(entries: Sequence[Entry]) -> list[tuple[float, float]]:

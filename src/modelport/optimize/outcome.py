@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from .judge import Judgement
+from .intervals import LEVEL as TIMES
+from .judge import LEVEL, SURE, Judgement
 from .measure import Figures
 from .schema import schema_of
 
 SCHEMA = "modelport.optimize/1"
 
 Status = Literal["start", "chosen", "kept", "tie", "dominated", "slower", "refused", "undecided", "skipped"]
+
+
+MEANINGS: dict[Status, str] = {
+    "start": "the bundle as it is, which all are compared with",
+    "chosen": "what the new version takes on machines of this class",
+    "kept": "right, and in the new version as well, where there is one",
+    "tie": "right, and not to be told apart from the chosen one",
+    "dominated": "another one is at least as good in everything, or as fast",
+    "slower": "right, and slower than the bundle as it is",
+    "undecided": "too few items to show that it is right",
+    "refused": "it loses more than it may, or does not run",
+    "skipped": "not tried",
+}
+"""What each status says, for people."""
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -92,6 +108,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     chosen: str
     """The id of the best candidate; `start` where none is better."""
+    loss_level: float = LEVEL
+    """Of the interval of every `judgement`: its upper end is the one-sided bound at 95 % that the margin is
+    held against. Of one that was asked a part of the labelled items (`part`) it is 0.98."""
+    latency_level: float = TIMES
+    """Of the intervals of latency and throughput."""
     written: str = ""
     """NAME/VERSION of the new bundle; empty where nothing was written."""
     folder: str = ""
@@ -105,6 +126,34 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values for JSON, with the schema's name."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return {"schema": SCHEMA, **plain}
+
+
+def judged_by(report: Report) -> str:
+    """What the loss is of: a metric and the data with the known answers, or agreement."""
+    if not report.labelled:
+        return "agreement with the answers of the bundle as it is, which says nothing of who is right"
+    return f"{metric_of(report)}, against the known answers in {report.labelled}"
+
+
+def metric_of(report: Report) -> str:
+    """What a loss is lost of: `accuracy`, `map`, …"""
+    judged = [entry.judgement for entry in report.entries if entry.judgement is not None]
+    found = (each.metric for each in judged if not report.labelled or each.by == "accuracy")
+    return next(found, "the metric" if report.labelled else "agreement")
+
+
+def other_level(judgement: Judgement) -> str:
+    """The level of the interval of the loss, where it is another than those of the report; else empty."""
+    return f"{100 * SURE:g} %" if judgement.part and judgement.by == "accuracy" else ""
+
+
+def by_reason(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """What was not tried, by the reason: of most there is one for many."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.status == "skipped":
+            found.setdefault(entry.reason, []).append(entry)
+    return found
 
 
 def in_lines(name: str, most: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +106,7 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
     name = _chosen(report) if name is None else name
     if name not in entries:
         raise NotFound(f"the report has no candidate {name!r}", hint=did_you_mean(name, list(entries)))
+    _check_made(entries, name)
     bundle = Bundle.open(report.asked.bundle)
     if bundle.digest != report.digest:
         digests = f"{bundle.digest[:12]}, and {report.digest[:12]} in the report"
@@ -153,17 +155,29 @@ def _chosen(report: Report) -> str:
     )
 
 
+def _check_made(entries: Mapping[str, Entry], name: str) -> Recipe | None:
+    """Its recipe; None of the START.
+
+    Raises:
+        InputError: it was never made.
+    """
+    if name == START:
+        return None
+    recipe = entries[name].recipe
+    if recipe is None or entries[name].status == "skipped":
+        raise InputError(f"{name} was never made: {entries[name].reason}")
+    return recipe
+
+
 def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     """A candidate made as its recipe says, and before it what it was made of.
 
     Raises:
         InputError: it has no recipe, or what it asks does not apply any more.
     """
-    if name == START:
+    recipe = _check_made(entries, name)
+    if recipe is None:
         return search.start
-    recipe = entries[name].recipe
-    if recipe is None or entries[name].status == "skipped":
-        raise InputError(f"{name} was never made: {entries[name].reason}")
     base, step = _made(search, entries, recipe.base), _pass_of(search, recipe)
     if isinstance(step, OnRuntime | Reduced):
         return in_way(step, base, search.found, search.calibration)

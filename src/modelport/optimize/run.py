@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ from .candidate import START, Candidate, opened
 from .choose import in_order, machine_note
 from .clock import Tell, silent
 from .elsewhere import note_of, settled_everywhere
-from .judge import needed
+from .enough import nearest
 from .outcome import Asked, Entry, Report
 from .plan import Plan
 from .report import write_report
 from .search import Search
 from .stages import STAGES, settle, staged
 from .start import TOOLS
-from .variants import write_version
+from .variants import beside, write_version
 
 WORK = ".optimize"
 """In the repository: what a search that was interrupted goes on with."""
@@ -41,7 +41,7 @@ ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
 AGAIN = "run the same again: it goes on where it was"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-EVALUATION = (("--split", "split"), ("--column", "target"))
+EVALUATION = (("--split", "split"), ("--column", "target"), ("--map", "renamed"))
 """Options of the command line, and what `evaluate` calls them."""
 
 
@@ -89,11 +89,11 @@ def optimize(
         report = _report(search, entries, best, _command(opened, data, labelled, out, plan))
         report = _written(opened, folder, new_version, report, made)
     except OSError as problem:
-        raise _ended(problem, folder) from problem
+        raise _ended(problem, folder, missing) from problem
     except ModelportError as problem:
         cause = problem.__cause__
         if isinstance(cause, OSError) and cause.errno in FULL:
-            raise _ended(cause, folder) from problem
+            raise _ended(cause, folder, missing) from problem
         with contextlib.suppress(OSError):  # nothing is in them where all was refused at the start
             for place in missing:
                 place.rmdir()
@@ -102,7 +102,7 @@ def optimize(
     return report
 
 
-def _ended(problem: OSError, folder: Path) -> ModelportError:
+def _ended(problem: OSError, folder: Path, missing: Sequence[Path] = ()) -> ModelportError:
     """What the system refused, as what it was: no room, a file of the search's own, one that was given."""
     said, place = problem.strerror or str(problem), problem.filename
     if problem.errno in FULL:
@@ -114,6 +114,8 @@ def _ended(problem: OSError, folder: Path) -> ModelportError:
     own = [Path(os.path.abspath(each)) for each in (folder, tempfile.gettempdir())]
     if any(path.is_relative_to(each) for each in own):
         return Unavailable(f"cannot write what was found: {said} ({path})", hint=AGAIN)
+    if path in [Path(os.path.abspath(each)) for each in missing]:
+        return InputError(f"cannot write to {path}: {said}", hint="give -o a folder that can be written")
     return InputError(f"cannot read {path}: {said}", hint=f"see to it that it can be read, and {AGAIN}")
 
 
@@ -127,8 +129,11 @@ def _written(
     report = msgspec.structs.replace(report, entries=tuple(entries), folder=f"{folder.name}/{place.name}")
     try:
         if report.chosen != START:
-            write_version(start, target, entries, made, report.chosen)
-            report = msgspec.structs.replace(report, written=f"{folder.name}/{target.name}")
+            new = write_version(start, target, entries, made, report.chosen)
+            notes = [*report.notes, beside(new, set(made), report.chosen)]
+            report = msgspec.structs.replace(
+                report, written=f"{folder.name}/{target.name}", notes=tuple(filter(None, notes))
+            )
         write_report(place, report)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -196,6 +201,7 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
         _share_note(search),
         note_of(entries),
         *_advice(entries, search.plan),
+        _by_agreement(entries) if search.labelled is None and best == START else "",
     )
     return Report(
         bundle=search.bundle.manifest.name,
@@ -254,19 +260,30 @@ def _asked(search: Search) -> Asked:
 
 def _advice(entries: list[Entry], plan: Plan) -> list[str]:
     """What to do where candidates are neither shown to be right nor wrong."""
-    open_ones = [entry for entry in entries if entry.status == "undecided" and entry.judgement is not None]
-    counts = [needed(entry.judgement, plan.margin) for entry in open_ones if entry.judgement is not None]
-    known = [count for count in counts if count is not None]
-    if not open_ones:
+    judged = {
+        entry.id: entry.judgement
+        for entry in entries
+        if entry.status == "undecided" and entry.judgement is not None
+    }
+    if not judged:
         return []
-    judged = [entry.judgement for entry in open_ones if entry.judgement is not None]
-    kind = "labelled items" if any(each.by == "accuracy" for each in judged) else "items"
-    one_or_many = "1 candidate loses" if len(open_ones) == 1 else f"{len(open_ones)} candidates lose"
-    more = f"about {min(known)} {kind} would show it for the nearest" if known else "more items would"
+    kind = "labelled items" if any(each.by == "accuracy" for each in judged.values()) else "items"
+    one_or_many = "1 candidate loses" if len(judged) == 1 else f"{len(judged)} candidates lose"
     return [
-        f"{one_or_many} no more than {plan.margin:g} points as far as can be seen, which "
-        f"these items are too few to show; {more}, and --gate estimate takes them as they look"
+        f"{one_or_many} no more than {plan.margin:g} points as far as can be seen, which these items are too "
+        f"few to show; {nearest(judged, plan.margin, kind)}, and --gate estimate takes them as they look"
     ]
+
+
+def _by_agreement(entries: list[Entry]) -> str:
+    """What to do where answers that differ are why nothing was chosen; empty where none do."""
+    judged = [entry for entry in entries if entry.status in ("refused", "undecided")]
+    if not any(entry.judgement is not None and entry.judgement.loss > 0 for entry in judged):
+        return ""
+    return (
+        "without labels each answer that differs from the bundle's own counts as lost, the better ones too; "
+        "labelled data (--eval) judge accuracy itself, which may lose less or nothing"
+    )
 
 
 def _free(folder: Path, current: str) -> Iterator[str]:
@@ -293,5 +310,7 @@ def _command(bundle: Bundle, data: Any, labelled: Any, out: Any, plan: Plan) -> 
     words += ["--portable"] if plan.portable else []
     words += ["--budget", f"{plan.seconds:g}s"]
     for option, name in EVALUATION:
-        words += [option, str(plan.evaluation[name])] if name in plan.evaluation else []
+        value = plan.evaluation.get(name, ())
+        values = [f"{one}={other}" for one, other in value.items()] if isinstance(value, dict) else [value]
+        words += [word for each in values if each != () for word in (option, str(each))]
     return shlex.join([*words, "-o", os.path.abspath(out)])

@@ -14,11 +14,9 @@ from pathlib import Path
 import msgspec
 
 from ..bundle.store import Bundle
-from ..engine.settings import usable_cores
 from ..errors import ModelportError, Unsupported
 from ..sampling import evenly
-from . import measure
-from .bench.noise import disturbed, look
+from .bases import DETECTION, EXACT, bases_of, fitted
 from .calibration import Calibration, read_calibration
 from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
 from .choose import gate_reason
@@ -29,39 +27,29 @@ from .explain import explained
 from .found import Found, key_of
 from .items import read_items
 from .judge import PART, ByAgreement, ByLabels, Judge, Judgement, evaluated, same, same_answers
+from .measuring import loss, measured, seconds_needed
 from .mixed import fewest, most
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
-from .passes.frame import Frame
-from .passes.heads import Heads
+from .passes.half import Half
 from .passes.int8 import StaticInt8
 from .passes.reduced import Reduced, reductions
 from .passes.runtime import OnRuntime
-from .passes.shapes import StaticShapes
-from .passes.simplify import Simplify
-from .passes.unused import Unused
 from .plan import Plan
 from .sensitivity import layers
-from .start import begun_from, plain, question
-from .ways import Way, computed_alike, fastest, in_way, medians, refused, ways
+from .start import begun_from, gone_on, plain, question, same_items
+from .ways import Way, computed_alike, fastest, hardly, in_way, medians, refused, ways, without
 
-DETECTION = "object-detection"
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
-SHARE_OF_LATENCY = 0.45
-"""Of the time that is left for measuring when every candidate has been started once."""
 GAIN = 0.97
 """Of the latency of the same network run in the usual way: another way with less is looked at closely."""
-OPEN = 4
-"""Undecided candidates that are measured, those that lose least."""
 PREPARED_WAYS = 2
 """Networks that are run in other ways: the fastest that are right."""
 
-EXACT, ALIKE = (Unused, StaticShapes), 8
-"""Passes that change no arithmetic, and the items whose answers show it: where the bits are the same, no more
-are asked."""
+ALIKE = 8
+"""Items whose answers show that a pass changes no arithmetic: with the same bits no more are asked."""
 
-LATE = "not tried: the time budget was spent"
 STATUSES: dict[str, Status] = {"passes": "kept", "undecided": "undecided", "fails": "refused"}
 
 
@@ -96,6 +84,10 @@ class Search:
         self._judge: Judge | None = None
         self._few = ""
         """That the items are too few, where that was said."""
+        self._dear = False
+        """Whether it was said that judging takes much of the budget."""
+        self._an_item = 0.0
+        """Seconds that the START takes for one, all cores at work; 0 while that is not known."""
         self._seen = {identity(self.start): START}
 
     def bases(self) -> Iterator[Pass]:
@@ -103,14 +95,7 @@ class Search:
 
         Of several of one name the first that is right is taken.
         """
-        manifest = self.bundle.manifest
-        yield Unused(steps=manifest.steps.post)
-        yield StaticShapes(shapes={spec.name: spec.shape for spec in manifest.graphs.pre.signature.outputs})
-        yield Simplify()
-        if manifest.task == DETECTION:
-            yield Heads(steps=manifest.steps.post, channels_last=True)
-            yield Heads(steps=manifest.steps.post)
-            yield Frame(prepares=manifest.steps.pre, steps=manifest.steps.post)
+        yield from bases_of(self.bundle.manifest)
 
     def passes(self) -> Iterator[Pass]:
         """What is tried on the base, the likeliest first."""
@@ -131,16 +116,21 @@ class Search:
         for step in bases:
             if step.name in named:
                 continue
-            if isinstance(step, Heads | Frame):  # others than the START's, where something was changed
-                step = msgspec.structs.replace(step, steps=base.bundle.manifest.steps.post)
-            entry = self.tried(step, base)
+            entry = self.tried(fitted(step, base), base)
             if entry.judgement is not None and _harmless(entry.judgement):
                 base = self.made[entry.id]
                 named.add(step.name)
-        for step in steps:
+        # What costs little and is nearly always right is not left to what time remains.
+        sooner = [*steps[:1], *(step for step in steps[1:] if isinstance(step, Half))]
+        for step in sooner:
             self.tried(step, base)
+        self._looked_at(base, list(ways(base)))
+        known = {step.id for step in sooner}
+        for step in steps:
+            if step.id not in known:
+                self.tried(step, base)
         self._mix(steps, base)
-        self._other_ways(photos)
+        self._other_ways(photos, base)
         return self._measured(), self.made
 
     @contextmanager
@@ -156,9 +146,8 @@ class Search:
     def _check(self) -> None:
         """What would be in vain is refused, or said, before anything is made."""
         self._note(begun_from(self.bundle))
-        if self.found.before:
-            many = "1 candidate" if self.found.before == 1 else f"{self.found.before} candidates"
-            self._note(f"going on from {many} found before")
+        self._note(gone_on(self.found.begun, self.found.before))
+        self._note(same_items(self.data, self.labelled))
         if self.labelled is None:
             if self.plan.gate == "interval":
                 self._note(few_answers(len(self._answered), self.plan.margin, AGREEING))
@@ -191,8 +180,8 @@ class Search:
 
     def _tried(self, step: Pass, base: Candidate) -> Entry:
         recipe = recipe_of(step, base)
-        if self.clock.over:
-            return self._skipped(step, LATE, recipe)
+        if self.over:
+            return self._skipped(step, f"not tried: {self.clock.late}", recipe)
         self.clock.say(f"{step.title}: making it")
         try:
             candidate = self.found.candidate(
@@ -211,9 +200,8 @@ class Search:
         twin = self._seen.setdefault(identity(candidate), candidate.id)
         if twin != candidate.id:
             return self._skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
-        self.clock.say(f"{candidate.title}: comparing its answers")
         try:
-            judgement = known or self.found.judgement(candidate.id, lambda: self.judge.judge(candidate))
+            judgement = known or self.found.judgement(candidate.id, lambda: self._judged(candidate))
         except ModelportError as problem:
             return self._entry(candidate, recipe, "refused", f"it does not run: {problem}")
         self.made[candidate.id] = candidate
@@ -226,23 +214,50 @@ class Search:
         said = explained(candidate, self.calibration.items[0])
         return msgspec.structs.replace(entry, judgement=judgement, explained=said)
 
+    def _judged(self, candidate: Candidate) -> Judgement:
+        """What the judge says of it; it is said where that takes much of the budget."""
+        judge = self.judge
+        self.clock.say(f"{candidate.title}: comparing its answers")
+        begun = self.clock.spent
+        found = judge.judge(candidate)
+        if not found.part:
+            self._note_dear(self.clock.spent - begun)
+        return found
+
+    def _note_dear(self, seconds: float) -> None:
+        """That judging once takes much of the time budget, where it was not said."""
+        text = "" if self._dear else dear(seconds, self.plan.seconds)
+        self._dear = self._dear or bool(text)
+        self._note(text)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing further is to be made: what measuring takes by now is kept of the budget."""
+        if self._an_item:
+            least, enough = seconds_needed(self.entries, self._an_item)
+            passed = any(entry.status == "kept" for entry in self.entries)
+            self.clock.keep(least, enough, elsewhere=passed)
+        return self.clock.over
+
     @property
     def judge(self) -> Judge:
         """Made when it is asked for: the START's answers cost time."""
         if self._judge is None:
-            self.clock.say("asking the START")
+            self.clock.say("asking the bundle as it was packed")
             begun, margin, gate = self.clock.spent, self.plan.margin, self.plan.gate
             if self.labelled is None:
                 self._judge = ByAgreement(self.start, self._answered, margin, gate)
+                self._an_item = (self.clock.spent - begun) / len(self._answered)
             else:
                 kept, settings = self.found.evaluation, self.plan.evaluation
                 self._judge = by = ByLabels(self.start, self.labelled, kept, settings, margin, gate)
+                self._an_item = by.start.seconds / max(1, by.start.items)
                 if gate == "interval":
                     self._few = few_labels(by.start, margin)
                     self._note(self._few)
             took = self.clock.spent - begun
             self.clock.once(took)
-            self._note(dear(took, self.plan.seconds))
+            self._note_dear(took)
         return self._judge
 
     def _mix(self, steps: list[Pass], base: Candidate) -> None:
@@ -251,10 +266,10 @@ class Search:
         by_id = {entry.id: entry for entry in self.entries}
         if not static or any(by_id[step.id].status == "kept" for step in static):
             return
-        if self.clock.over:
-            self._note("no layers were put back to float: the time budget was spent")
+        if self.over:
+            self._note(f"no layers were put back to float: {self.clock.late}")
             return
-        step = min(static, key=lambda each: _loss(by_id[each.id]))
+        step = min(static, key=lambda each: loss(by_id[each.id]))
         self.clock.say(f"{step.title}: which layers lose the answers")
         ranked = layers(
             network_of(base.bundle),
@@ -274,43 +289,49 @@ class Search:
         """At which fractions of their sides photos may be decoded for the START; the smallest first."""
         found: list[Reduced] = []
         for step, reason in reductions(self.start.bundle, self.calibration):
-            if reason:
+            if reason := reason or hardly(step, self.start, self.calibration):
                 self.entries.append(self._skipped(step, reason, recipe_of(step, self.start)))
                 continue
             self._looked_at(self.start, [step])
-            if self.entries[-1].status in ("kept", "dominated"):  # what gains little may gain more of 8 bits
+            if self.entries[-1].status == "kept":  # else there is nothing that other networks could gain
                 found.insert(0, step)
         return found
 
-    def _other_ways(self, photos: Sequence[Reduced]) -> None:
-        """The fastest networks that are right, on smaller photos, on other runtimes, with other settings."""
-        if self.clock.over:
-            self.entries += [self._late(step, self.start) for step in ways(self.start)]
+    def _other_ways(self, photos: Sequence[Reduced], base: Candidate) -> None:
+        """The fastest networks that are right, on smaller photos, on other runtimes, with other settings.
+
+        Args:
+            base: whose other ways were looked at.
+        """
+        if self.over:
             return
-        for source in self._fastest(whole=True) if photos else ():
+        right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
+        for source in self._fastest([each for each in right if not each.reduced]) if photos else ():
             for step in photos if source.id != START else ():
                 self._looked_at(source, [step])
                 if self.entries[-1].status == "kept":
+                    right.append(self.made[self.entries[-1].id])
                     break
-        for source in self._fastest():
+        for source in self._fastest(without(right, base)):
             self._looked_at(source, list(ways(source)))
 
-    def _fastest(self, *, whole: bool = False) -> list[Candidate]:
-        """Of the networks that are right those that are fastest at a quick look; `whole`: on whole photos."""
-        self.clock.say("a quick look at what is fastest")
-        right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
-        right = [each for each in right if not (whole and each.reduced)]
-        return fastest(right, self.calibration.items)[:PREPARED_WAYS]
+    def _fastest(self, right: Sequence[Candidate]) -> list[Candidate]:
+        """Of these the networks that are fastest at a quick look."""
+        if len(right) > 1:
+            self.clock.say("a quick look at what is fastest")
+            right = fastest(right, self.calibration.items)
+        return list(right[:PREPARED_WAYS])
 
     def _looked_at(self, source: Candidate, steps: Sequence[Way]) -> None:
         """Those of a network's other ways that are faster at a quick look are judged."""
         by_id: dict[str, Candidate] = {source.id: source}
         able: dict[str, Recipe] = {}
         for step in steps:
-            if self.clock.over:
-                self.entries.append(self._late(step, source))
-                continue
             recipe = recipe_of(step, source)
+            if self.over:
+                late = f"not tried: {self.clock.late}"
+                self.entries.append(self._skipped(step.of(source), late, recipe))
+                continue
             if isinstance(step, OnRuntime) and (reason := refused(step, source, self.calibration)):
                 self.entries.append(self._skipped(step.of(source), reason, recipe))
                 continue
@@ -319,7 +340,9 @@ class Search:
             by_id[candidate.id] = candidate
         if not able:
             return
+        begun = self.clock.spent
         quick = medians(by_id, self.calibration.items)
+        self.clock.once(self.clock.spent - begun)
         self.clock.expect(len(able))
         for name, recipe in able.items():
             candidate, share = by_id[name], quick[name] / quick[source.id]
@@ -332,10 +355,6 @@ class Search:
                 self.entries.append(self._weighed(candidate, recipe, known))
             self.clock.step()
 
-    def _late(self, step: Way, source: Candidate) -> Entry:
-        """Another way of running a network that there was no time for."""
-        return self._skipped(step.of(source), LATE, recipe_of(step, source))
-
     def _judgement(self, source: Candidate, items: int) -> Judgement | None:
         """What is known of another candidate; of the START that so many items are answered alike."""
         if source.id == START:
@@ -344,30 +363,10 @@ class Search:
 
     def _measured(self) -> list[Entry]:
         """The START and those that pass, or may, measured by turns."""
-        undecided = sorted((entry for entry in self.entries if entry.status == "undecided"), key=_loss)
-        chosen = [entry.id for entry in self.entries if entry.status == "kept"]
-        chosen += [entry.id for entry in undecided[:OPEN]]
-        candidates = {START: self.start} | {name: self.made[name] for name in chosen}
-        self.clock.say(f"measuring {len(candidates)} by turns")
-        items, begun = self.calibration.items, self.clock.spent
-        measure.start_up(self.start, items[0])
-        left = max(0.0, self.clock.left_to_measure - len(candidates) * (self.clock.spent - begun))
-
-        def tick() -> None:
-            self.clock.say(f"measuring {len(candidates)} by turns")
-
-        before, begun = look(), self.clock.spent
-        times = measure.latencies(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
-        rates = measure.throughputs(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
-        self.notes += disturbed(before, look(), self.clock.spent - begun, usable_cores())
-        figures = {
-            name: measure.figures(candidate, times[name], times[START], rates[name], items[0])
-            for name, candidate in candidates.items()
-        }
-        start = Entry(id=START, title="as it is", status="start", reason="what all is compared with")
-        return [
-            msgspec.structs.replace(entry, figures=figures.get(entry.id)) for entry in (start, *self.entries)
-        ]
+        candidates = {START: self.start} | self.made
+        found, notes = measured(self.entries, candidates, self.calibration.items, self.clock)
+        self.notes += notes
+        return found
 
     def _entry(self, candidate: Candidate, recipe: Recipe, status: Status, reason: str) -> Entry:
         return Entry(
@@ -392,7 +391,3 @@ def recipe_of(step: Pass | Way, source: Candidate) -> Recipe:
 def _harmless(judgement: Judgement) -> bool:
     """Whether nothing is lost by a change that should change nothing."""
     return judgement.verdict == "passes" or (judgement.verdict == "undecided" and judgement.loss <= 0)
-
-
-def _loss(entry: Entry) -> float:
-    return entry.judgement.loss if entry.judgement is not None else float("inf")

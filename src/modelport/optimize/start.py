@@ -43,6 +43,29 @@ def begun_from(bundle: Bundle) -> str:
     return f"{text}; the variants for {', '.join(others)} stay" if others else text
 
 
+def gone_on(begun: bool, before: int) -> str:
+    """Of a search of which something is there: what it goes on from; empty of another one."""
+    if not begun:
+        return ""
+    if not before:
+        return "an earlier search of the same had judged no candidate yet: nothing is gone on from"
+    many = "1 candidate" if before == 1 else f"{before} candidates"
+    return f"going on from {many} found before, with the whole budget again"
+
+
+def same_items(data: Path, labelled: Path | None) -> str:
+    """That the ranges are measured on what is judged; empty where the two are apart."""
+    if labelled is None:
+        return ""
+    one, other = data.resolve(), labelled.resolve()
+    if one != other and one not in other.parents and other not in one.parents:
+        return ""
+    return (
+        "--data and --eval have the same items: 8-bit candidates are judged on what their ranges were "
+        "measured on, which flatters them a little"
+    )
+
+
 def question(bundle: Bundle, data: Path, labelled: Path | None) -> tuple[object, ...]:
     """What an answer that was found before has to be of to hold still: bundle, data, programs, processor."""
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ..bundle.store import Bundle
 from ..emulation.machine import SATURATES
 from ..runtimes.machine import ANY, machine_class
 from .candidate import START, Candidate
+from .card import card_of
 from .choose import fallback
 from .outcome import Elsewhere, Entry
 from .start import without_variants
@@ -43,7 +44,24 @@ def write_version(
     # A reader takes the first that fits: what was measured on its class comes before what runs on any.
     elsewhere = [each for each in kept if each.machine != ANY]
     everywhere = [each for each in kept if each.machine == ANY]
-    return start.derive(target, files, version=target.name, variants=(*elsewhere, *own, *everywhere))
+    variants = (*elsewhere, *own, *everywhere)
+    files |= card_of(start, target.name, variants)
+    return start.derive(target, files, version=target.name, variants=variants)
+
+
+def beside(bundle: Bundle, made: Set[str], best: str) -> str:
+    """What a new version has beside the best form, and what for; empty where that is alone.
+
+    Args:
+        made: ids of the candidates: other variants were there before.
+    """
+    own = [each for each in bundle.manifest.variants if each.name in made and each.name != best]
+    uses = (
+        ("where that one cannot run, or does not hold", [each.name for each in own if each.chosen]),
+        ("with --variant alone", [each.name for each in own if not each.chosen]),
+    )
+    said = [f"{', '.join(names)} ({use})" for use, names in uses if names]
+    return f"the version has more forms than {best}: {'; '.join(said)}" if said else ""
 
 
 def _kept(start: Bundle, made: set[str]) -> list[Variant]:

@@ -13,6 +13,7 @@ from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, FUNCTIONS
 from ..runtimes.session import Runtime, Settings
+from ..steps.decode import reduction_of
 from . import measure
 from .calibration import Calibration
 from .candidate import Candidate, NotApplicable, computing, network_of
@@ -25,6 +26,8 @@ SWITCHES: tuple[Settings, ...] = ({"spinning": False}, {"arena": False}, {"threa
 """Of ONNX Runtime, one at a time: they change no answer."""
 PRECISION = "precision"
 QUICK_ROUNDS = 5
+FEW = 0.1
+"""Of the items: where no more are decoded smaller, what is gained is within what is measured by chance."""
 Way = OnRuntime | Reduced
 """What changes no network."""
 
@@ -75,6 +78,22 @@ def computed_alike(one: Candidate, other: Candidate) -> bool:
     neutral = {key for switch in SWITCHES for key in switch}
     said = [{key: each.settings[key] for key in each.settings.keys() - neutral} for each in (one, other)]
     return (one.runtime, one.reduced) == (other.runtime, other.reduced) and said[0] == said[1]
+
+
+def hardly(step: Reduced, source: Candidate, calibration: Calibration) -> str:
+    """Why photos are not decoded so, where that would be few of the items; empty where it is enough."""
+    decode, items = source.bundle.manifest.decode, calibration.items
+    smaller = sum(reduction_of(item, decode, step.least) > 1 for item in items)
+    if smaller > FEW * len(items):
+        return ""
+    are = "1 would be" if smaller == 1 else f"{smaller} would be"
+    return f"not tried: of {len(items)} items {are} decoded smaller, too few to gain from"
+
+
+def without(candidates: Sequence[Candidate], base: Candidate) -> list[Candidate]:
+    """Those that are not the base's network on whole photos, however it is run."""
+    known = computing(base)
+    return [each for each in candidates if each.reduced or computing(each) != known]
 
 
 def in_way(step: Way, source: Candidate, found: Found, calibration: Calibration) -> Candidate:

@@ -16,6 +16,8 @@ from .plan import Canary, Plan
 
 MAX_HISTORY = 100
 FORMAT = "modelport-rollout/1"
+RETURN_SECONDS = 600.0
+"""How long the version that answered before a change stays loaded."""
 
 Did = Literal["set", "advance", "promote", "rollback", "clear"]
 By = Literal["cli", "api", "policy"]
@@ -141,6 +143,35 @@ def _advance(state: State, plan: Plan, decision: Decision, stable: Observed, now
     new = msgspec.structs.replace(plan, canary=canary)
     changed = _changed(state, new, Change(now, "advance", "policy", what, decision.reason, plan))
     return msgspec.structs.replace(changed, baseline=stable)
+
+
+def returnable(state: State, now: float) -> tuple[str, ...]:
+    """What answered until a little while ago: it stays loaded, so that going back takes no time.
+
+    Args:
+        now: seconds since 1970.
+    """
+    present = state.plan.stable if state.plan is not None else None
+    former = [
+        change.before.stable
+        for change in state.history
+        if change.before is not None and 0 <= now - change.at < RETURN_SECONDS
+    ]
+    return tuple(version for version in dict.fromkeys(reversed(former)) if version != present)[:1]
+
+
+def sent_back(state: State) -> bool:
+    """Whether the last change is that a policy dropped its candidate."""
+    last = state.history[-1] if state.history else None
+    return last is not None and (last.did, last.by) == ("rollback", "policy")
+
+
+def told(state: State) -> str:
+    """The last change in a line, with who made it and why: for a log."""
+    if not state.history:
+        return "no plan: the newest version answers"
+    last = state.history[-1]
+    return f"{last.what} ({last.did} by {last.by}{f': {last.reason}' if last.reason else ''})"
 
 
 def describe(plan: Plan) -> str:

@@ -192,6 +192,8 @@ async def _http_error(request: Request, problem: Exception) -> Response:
         headers["Allow"] = _allowed(request)
         if request.url.path.startswith(PREDICT):
             words += f": {how_to_ask(request)}"
+    elif problem.status_code == 404 and request.url.path.rstrip("/") == PREDICT.rstrip("/"):
+        words += f": which model? POST to {PREDICT}NAME; the page /models has the names"
     return json_response({"error": words}, problem.status_code, headers)
 
 

@@ -171,8 +171,9 @@ class _Asked(Submission):
         line = run.line
         if not line:
             line = run.line = b", net;dur=%.3f, batch;desc=%d\r\n" % (run.group.net * 1e3, run.rows)
-        head = b"%bServer-Timing: queue;dur=%.3f%b%b\r\n%b" % (
+        head = b"%bServer-Timing: total;dur=%.3f, queue;dur=%.3f%b%b\r\n%b" % (
             lines,
+            result.seconds * 1e3,
             result.queued * 1e3,
             line,
             CLOSE if exchange.closes else b"",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ from starlette.requests import Request
 
 from ..errors import InputError, TooLarge
 from ..tensors import check_json
+from .base64_text import decode_base64
 from .compress import UNPACK_INLINE, coding_of, decompress
 from .form import MAX_PARTS, boundary_of, too_many_parts
 
@@ -254,22 +253,6 @@ def decode_json(body: bytes) -> dict[str, Any]:
         raise InputError(
             f"the body is not a JSON object: {problem}", hint='send {"image": "<base64>"}, or the file itself'
         ) from problem
-
-
-def decode_base64(text: Any, at: str) -> bytes:
-    """Base64 text, with or without a `data:` prefix.
-
-    Raises:
-        InputError: not a string, or not base64.
-    """
-    if not isinstance(text, str):
-        raise InputError("expected base64 text", at=at)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as problem:
-        raise InputError(f"not base64: {problem}", at=at) from problem
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes, None]:

@@ -15,7 +15,7 @@ from .bridge import Bridge
 from .exchange import Exchange
 from .guard.guard import Guard
 from .guard.origin import allowed_host, cors_headers, preflight
-from .logs import MAX_PATH, AccessLog, clean
+from .logs import MAX_PATH, AccessLog, clean, is_probe
 from .settings import ServeSettings
 from .short import ShortPath, deadline_of, route_of, shortly
 from .short_replies import refuse
@@ -89,7 +89,7 @@ class Front:
 
 
 class Finished:
-    """Writes each answered request into the access log and the traces."""
+    """Writes requests that were answered into the access log and the traces; good probes into these alone."""
 
     def __init__(self, access: AccessLog | None, tracer: Tracer | None) -> None:
         self._access = access
@@ -131,7 +131,7 @@ class Finished:
                 seconds=seconds,
                 attributes=attributes,
             )
-        if self._access is not None:
+        if self._access is not None and not (status < 400 and is_probe(path)):
             self._access.write(
                 method,
                 path,

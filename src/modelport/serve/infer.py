@@ -14,8 +14,9 @@ from ..engine.entry import Entry
 from ..engine.model import LiveModel, stack
 from ..engine.repository import Repository
 from ..engine.wire import Options
-from ..errors import InputError, NotFound
+from ..errors import InputError, NotFound, UnsupportedMedia
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
+from .base64_text import is_base64_of_picture
 from .oip import InferRequest
 from .options import of_parameters
 from .rows import answer_tensors, is_record, item_specs
@@ -100,8 +101,23 @@ async def _whole(
         work = [model.answer(item, deadline=deadline, options=options) for item in image]
     else:
         work = [model.answer_decoded({"image": item}, deadline=deadline, options=options) for item in image]
-    done = await asyncio.gather(*work)
+    try:
+        done = await asyncio.gather(*work)
+    except UnsupportedMedia as problem:
+        if encoded and any(map(is_base64_of_picture, image)):
+            raise _still_base64() from problem
+        raise
     return stack([answered.tensors for answered in done])
+
+
+def _still_base64() -> UnsupportedMedia:
+    """What is said of text that would be a picture if somebody decoded it."""
+    return UnsupportedMedia(
+        "expected a picture, got the base64 of one",
+        at="$.inputs.image",
+        hint='in JSON, give the input "parameters": {"content_type": "base64"}; or send the file itself, '
+        "in the binary form or to /predict",
+    )
 
 
 def specs(entry: Entry, net: bool) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

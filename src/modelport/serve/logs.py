@@ -30,6 +30,10 @@ ATOMIC = 4096
 PAUSE = 0.05
 """Seconds for which lines are gathered before they are written together."""
 
+_PROBE = re.compile(
+    r"/(?:v2/health/(?:live|ready)|v2/models/[^/]+(?:/versions/[^/]+)?/ready|ping|health"
+    r"|grpc\.health\.v1\.Health/Check|inference\.GRPCInferenceService/(?:Server(?:Live|Ready)|ModelReady))"
+).fullmatch
 _PLAIN = re.compile(r"[!#-\[\]-~]*").fullmatch
 _SAFE = "/:@!$&'()*+,;=~._-?%[]{}|^#<>"
 
@@ -171,6 +175,11 @@ class Stamp:
         if second != self._second:
             self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{int((now - second) * 1000):03d}Z"
+
+
+def is_probe(path: str) -> bool:
+    """Whether a path, or a gRPC method, is asked for health alone: by orchestrators, every few seconds."""
+    return _PROBE(path) is not None
 
 
 def clean(text: str, most: int) -> str:

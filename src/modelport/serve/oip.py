@@ -30,6 +30,7 @@ from ..tensors import (
     object_array,
     pack_text,
 )
+from .base64_text import decode_base64
 
 MAX_RANK = 16
 _UNUSUAL = frozenset(["classification", "shared_memory_region"])
@@ -77,6 +78,8 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
     Raises:
         InputError: anything malformed, with the JSON path; sizes are judged before memory is taken.
     """
+    if not body:
+        raise InputError("the body is empty", hint='send {"inputs": […]}; GET the model\'s path names them')
     view = memoryview(body)
     end = len(body) if header_length is None else _header_end(header_length, len(body))
     check_json(view[:end])
@@ -266,7 +269,8 @@ def _tensor(entry: _Input, view: memoryview, start: int, at: str) -> tuple[Array
     if size is None:
         if entry.data is None:
             raise InputError("neither `data` nor `parameters.binary_data_size`", at=at)
-        return _from_list(entry.data, dtype, entry.shape, f"{at}.data"), start
+        encoded = entry.parameters.get("content_type") == "base64"
+        return _from_list(entry.data, dtype, entry.shape, f"{at}.data", base64=encoded), start
     if entry.data is not None:
         raise InputError("both `data` and `parameters.binary_data_size`", at=at)
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(view) - start:
@@ -308,11 +312,14 @@ def _unpack_strings(data: memoryview, shape: Sequence[int], at: str) -> Array:
     return object_array(strings, shape)
 
 
-def _from_list(data: Any, dtype: str, shape: Sequence[int], at: str) -> Array:
-    """JSON numbers or strings, nested or flat."""
+def _from_list(data: Any, dtype: str, shape: Sequence[int], at: str, *, base64: bool) -> Array:
+    """JSON numbers or strings, nested or flat; `base64` is of strings, as MLServer's content type says it."""
     array = array_of_json(data, dtype, at=at)
     if array.size != prod(shape):
         raise InputError(f"shape {list(shape)} has {prod(shape)} elements, got {array.size}", at=at)
+    if dtype == "string" and base64:
+        files = [decode_base64(item, f"{at}[{number}]") for number, item in enumerate(array.flat)]
+        return object_array(files, shape)
     if dtype == "string":
         return object_array([item.encode() for item in array.flat], shape)
     return array.reshape(shape)

@@ -1,7 +1,8 @@
 """The options of a request, wherever its protocol carries them: for the bundle that is asked, judged once.
 
-A bundle without options passes over what it does not know, as it always did; one with options refuses an
-unknown name, since a misspelt threshold would silently be the default.
+A bundle with options refuses an unknown name, since a misspelt threshold would silently be the default. One
+without passes over what it does not know, but in the address of `/predict`: what somebody writes there is
+meant for the model.
 """
 
 from __future__ import annotations
@@ -66,6 +67,18 @@ def chosen(model: LiveModel, *given: Mapping[str, Any]) -> Options | None:
                 raise InputError(f"{name[:64]!r} is given in two places", at=f"$.parameters.{name[:64]}")
             merged[name] = value
     return model.check_options(merged)
+
+
+def of_address(
+    model: LiveModel, query: bytes | str, fields: Mapping[str, Any] | None = None
+) -> Options | None:
+    """The options of a request to `/predict`: in its address, and in the fields of its body.
+
+    Raises:
+        InputError: as `chosen`; an unknown name in the address also where the bundle has no options.
+    """
+    given = of_query(query)
+    return chosen(model, given, fields or {}) if model.bundle.manifest.options else model.check_options(given)
 
 
 def of_parameters(model: LiveModel, parameters: Mapping[str, Any]) -> Options | None:

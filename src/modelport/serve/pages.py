@@ -13,6 +13,7 @@ from ..bundle.manifest import GoldenCase, Manifest
 from ..bundle.store import Bundle
 from ..engine.entry import Entry
 from ..engine.repository import Repository
+from ..engine.wire import Runs
 from ..errors import NotFound
 from ..steps.row_files import typical_value
 from .frame import STATIC, Files, page
@@ -145,6 +146,7 @@ def _card(entry: Entry) -> str:
 
 def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
     manifest = entry.bundle.manifest
+    runs = entry.model.runs if entry.model else Runs()
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -156,6 +158,8 @@ def _summary(repository: Repository, entry: Entry) -> dict[str, Any]:
         "outputs": manifest.outputs,
         "state": "ready" if entry.model else "failed" if entry.failed else "not loaded",
         "reason": entry.reason,
+        "variant": runs.variant,
+        "runtime": runs.runtime,
     }
 
 

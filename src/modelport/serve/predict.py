@@ -20,7 +20,7 @@ from ..errors import NotAcceptable
 from .accept import preferred
 from .body import encoded_item, read_body
 from .drawing import KINDS, draws
-from .options import chosen, of_query
+from .options import of_address
 from .predict_rows import answer_body
 from .rows import is_record
 
@@ -57,8 +57,9 @@ async def predict(request: Request) -> Response:
         return json_response(await answer_body(model, body, request.headers, request.scope["query_string"]))
     kind = reply_kind(model, ", ".join(request.headers.getlist("accept")))
     picture, optional = manifest.decode.kind == "image", bool(manifest.options)
+    query = request.scope["query_string"]
     item = await encoded_item(body, request.headers, picture=picture, fields=optional)
-    options = chosen(model, of_query(request.scope["query_string"]), item.fields) if optional else None
+    options = of_address(model, query, item.fields)
     answered = await model.answer(item.data, options=options)
     answer = model.readable(answered.tensors)
     headers = {}

@@ -18,7 +18,7 @@ from ..steps.row_files import is_columnar, looks_like_json, parse_json, read_csv
 from ..steps.rows import columns_of, rows_of
 from ..tensors import Array, Tensors
 from .body import form_fields, off_loop
-from .options import chosen, of_query
+from .options import of_address
 from .rows import MANY, MAX_TEXTS, answer_texts, check_count, split, text_of
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -32,7 +32,7 @@ async def answer_body(model: LiveModel, body: bytes, headers: Headers, query: by
     Raises:
         InputError: no rows and no text, or such as the model does not take. TooLarge: too many.
     """
-    options = chosen(model, of_query(query)) if model.bundle.manifest.options else None
+    options = of_address(model, query)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         raise InputError("the body is empty", hint=_hint(model))

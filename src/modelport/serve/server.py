@@ -135,9 +135,12 @@ def _grpc_parts() -> tuple[Any, Any]:
     except (ImportError, RuntimeError) as problem:
         # grpcio's packages refuse a protobuf that another package has put in the place of theirs.
         words = " ".join(str(problem).split())[:300]
+        install = "pip install 'modelport[grpc]', or '.[grpc]' in a checkout"
+        if not isinstance(problem, ModuleNotFoundError):
+            install = install.replace("install", "install --upgrade", 1)
+            install += "; together with what else needs protobuf"
         raise Unsupported(
-            f"gRPC does not work here ({type(problem).__name__}: {words})",
-            hint="pip install --upgrade 'modelport[grpc]', together with what else needs protobuf",
+            f"gRPC does not work here ({type(problem).__name__}: {words})", hint=install
         ) from problem
     return start_grpc, TlsFiles
 

@@ -28,7 +28,7 @@ from .exchange import JSON, Exchange
 from .form import only_file
 from .guard.guard import Guard
 from .guard.origin import check_site
-from .options import chosen, of_query
+from .options import of_address
 from .predict import JSON as JSON_KIND
 from .predict import reply_kind
 from .rows import is_record
@@ -127,11 +127,9 @@ class ShortPath:
         manifest = model.bundle.manifest
         if manifest.decode.kind == "table" or (is_record(manifest) and kind in _FORMS):
             return False
-        options = None
         if reply_kind(model, exchange.get("accept")) != JSON_KIND:
             return False
-        if manifest.options:
-            options = chosen(model, of_query(exchange.head.query))
+        options = of_address(model, exchange.head.query) if exchange.head.query else None
         if kind == _FORM:
             found = only_file(bytes(body), full_kind)
             if found is None:
@@ -194,8 +192,8 @@ def reply_answer(exchange: Exchange, model: LiveModel, result: Result) -> None:
     )
     line = (
         b"Server-Timing: decode;dur=%.3f, pre;dur=%.3f, queue;dur=%.3f, net;dur=%.3f, post;dur=%.3f, "
-        b"batch;desc=%d\r\n"
-    ) % (timing.decode, timing.pre, timing.queue, timing.net, timing.post, result.run.rows)
+        b"total;dur=%.3f, batch;desc=%d\r\n"
+    ) % (timing.decode, timing.pre, timing.queue, timing.net, timing.post, timing.total, result.run.rows)
     exchange.reply(200, body, JSON + line + (_VARY if draws(model.bundle.manifest) else b""))
 
 

@@ -12,9 +12,9 @@ _STAGES = ("decode", "pre", "queue", "net", "post")
 
 
 def server_timing(told: Told) -> str:
-    """The header's value: milliseconds by stage, and how many rows ran together."""
+    """The header's value: milliseconds by stage and in all, and how many rows ran together."""
     stages = ", ".join(f"{stage};dur={told.stages.get(stage, 0.0) * 1e3:.3f}" for stage in _STAGES)
-    return f"{stages}, batch;desc={told.batch}"
+    return f"{stages}, total;dur={told.seconds * 1e3:.3f}, batch;desc={told.batch}"
 
 
 class TellTiming:

@@ -8,8 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from ..engine.repository import Repository, watch
+from ..engine.repository import Repository
 from ..engine.traffic import Traffic
+from ..engine.watch import watch
 from ..errors import ModelportError
 
 log = logging.getLogger("modelport.serve")

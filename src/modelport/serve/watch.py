@@ -41,6 +41,8 @@ class Version(msgspec.Struct, frozen=True):
     """Whether it could not be loaded; a version that was let go has a reason as well."""
     answers: bool
     """Whether it is the one that a request without a version means."""
+    runs: str
+    """Which form of the network answers, and what runs it; empty where none does."""
     figures: ModelSnapshot
 
 
@@ -120,8 +122,9 @@ def _versions(repository: Repository, counted: Metrics) -> list[Version]:
         answers = repository.entry(entry.name).version == entry.version and entry.model is not None
         state, reason = entry.standing()
         failed = entry.failed or state != entry.state
-        shown.append(Version(state, reason, failed, answers, of_model(model)))
-    shown += [Version("UNLOADING", "", False, False, of_model(model)) for model in models.values()]
+        runs = str(entry.model.runs) if entry.model else ""
+        shown.append(Version(state, reason, failed, answers, runs, of_model(model)))
+    shown += [Version("UNLOADING", "", False, False, "", of_model(model)) for model in models.values()]
     return shown
 
 

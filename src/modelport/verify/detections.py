@@ -20,6 +20,8 @@ from .parity import Parity
 _NAMES = ("boxes", "scores", "classes", "count")
 MATCHES_FOR_A_TIE = 4
 """Objects of a picture that have to agree for each that is forgiven as a tie."""
+SHARED = 0.5
+"""Of the union of two boxes: so much has to be in both for them to be of one object."""
 _AT_THE_EDGE = 0.2
 """What clipping to the picture may change of an overlap."""
 
@@ -84,6 +86,30 @@ def compare_detections(
         "count": _parity(0.0, len(rows), []),
     }
     return result | ({"labels": _parity(0.0, total, wrong)} if "labels" in want else {})
+
+
+def same_objects(got: Tensors, want: Tensors) -> tuple[int, int, float]:
+    """How many objects two batches have in common (the same class, half of the boxes' union shared), how many
+    either has, and the largest difference of the score of one in both.
+
+    No tolerance: for networks that are not expected to give the same numbers.
+    """
+    both, either, apart = 0, 0, 0.0
+    for row in range(min(len(got["count"]), len(want["count"]))):
+        mine, theirs = _row(got, row), _row(want, row)
+        free = np.ones(len(mine.scores), bool)
+        for index, box in enumerate(theirs.boxes):
+            overlaps = np.where(
+                free & (mine.classes == theirs.classes[index]), _overlaps(box, mine.boxes), 0.0
+            )
+            if overlaps.size and overlaps.max() >= SHARED:
+                found = int(overlaps.argmax())
+                free[found] = False
+                apart = max(apart, abs(float(mine.scores[found]) - float(theirs.scores[index])))
+        matched = len(free) - int(free.sum())
+        both += matched
+        either += len(free) + len(theirs.scores) - matched
+    return both, either, apart
 
 
 class _Finding(msgspec.Struct):

@@ -20,6 +20,7 @@ from ..runtimes.npz import read_npz
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
 from .agreement import agree
+from .answering import Answering, answering
 from .detections import Thresholds, are_detections, compare_detections, thresholds_of
 from .parity import Parity, compare, compare_answers, worst_of
 
@@ -66,6 +67,9 @@ class Report(msgspec.Struct, frozen=True):
     """Cases that are answered with a class: its label or index, or the largest of a network's outputs."""
     labels_agreeing: int = 0
     """Those of them whose class is the recorded one, from the encoded file to the answer."""
+    answering: Answering | None = None
+    """What answers here in the packed network's place, which is no part of `ok`; None where no variant is
+    chosen for this machine."""
 
     @property
     def max_difference(self) -> float:
@@ -84,7 +88,9 @@ class Report(msgspec.Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the schema's name."""
-        return {"schema": SCHEMA, **msgspec.to_builtins(self), "max_difference": self.max_difference}
+        here = self.answering.to_dict() if self.answering is not None else None
+        plain = {"schema": SCHEMA, **msgspec.to_builtins(self), "max_difference": self.max_difference}
+        return {**plain, "answering": here}
 
 
 class _Finding(msgspec.Struct, frozen=True):
@@ -99,7 +105,10 @@ class _Finding(msgspec.Struct, frozen=True):
 def verify(
     bundle: Bundle | str | os.PathLike[str], *, runtime: str | None = None, threads: int = 1
 ) -> Report:
-    """Check every digest, then replay every golden case.
+    """Check every digest, then replay every golden case on the network as it was packed.
+
+    Where a variant answers on this machine in its place, that one is asked as well, and what it answers is in
+    `Report.answering`: it is another network, so that this is no part of `ok`.
 
     Args:
         bundle: the bundle, or where it is.
@@ -125,7 +134,12 @@ def verify(
             other = replay(pipeline)
         if not other.ok:
             report = msgspec.structs.replace(other, reason=f"variant {variant.name!r}: {other.reason}")
-    return report
+    recorded = (
+        (bundle.read(case.input), read_taps(bundle.read(case.taps), case.taps)["answer"])
+        for case in golden.cases
+    )
+    here = answering(bundle, recorded, runtime=runtime, threads=threads)
+    return msgspec.structs.replace(report, answering=here)
 
 
 def replay(pipeline: Pipeline, cases: Sequence[int] | None = None) -> Report:

@@ -23,7 +23,8 @@ from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...errors import InputError, Unavailable
 from ...tensors import Tensors
-from ..body import decode_base64, off_loop, read_body
+from ..base64_text import decode_base64
+from ..body import off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
 from ..rows import is_record

@@ -25,7 +25,7 @@ from ...engine.repository import Repository
 from ...engine.wire import Options
 from ...errors import InputError, NotFound, did_you_mean
 from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
-from ..body import decode_base64
+from ..base64_text import decode_base64
 from ..infer import MAX_ITEMS
 from ..rows import answer_columnar, answer_records, is_record
 

@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute, Route
 from ...engine.model import LiveModel
 from ...errors import InputError
 from ...tensors import Tensors
-from ..body import decode_base64, multipart_item, read_body
+from ..base64_text import decode_base64
+from ..body import multipart_item, read_body
 from ..options import chosen, of_query
 from .items import (
     DETECTION,

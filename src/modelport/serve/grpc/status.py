@@ -27,6 +27,8 @@ STATUS = {
 }
 """What is not here is INTERNAL."""
 
+APART = (413, 415)
+"""The statuses that INVALID_ARGUMENT does not tell from a 400: what HTTP would say is then beside it."""
 MAX_WORDS = 1000
 """Characters of a status message: it travels in a header, and clients refuse headers over 8 KiB."""
 
@@ -48,6 +50,8 @@ def refusal(problem: Exception, method: str) -> Refusal:
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS - 1] + "…"
     trailing = [(name.lower(), value) for name, value in headers.items()]
+    if status in APART:
+        trailing.append(("x-http-status", str(status)))
     retry_after = getattr(problem, "retry_after", None)
     if retry_after is not None:
         # The words of gRPC's own retries.

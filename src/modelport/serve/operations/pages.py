@@ -36,6 +36,9 @@ _SUMMARY: Fragment = {
     "outputs": array(TensorSpec),
     "state": {"enum": ["ready", "failed", "not loaded"]},
     "reason": TEXT,
+    "variant": TEXT
+    | {"description": "The form of the network that answers: a variant, or `packed`; empty where none does."},
+    "runtime": TEXT | {"description": "What runs it; empty where nothing does."},
 }
 _OR_NULL = {"type": ["object", "null"]}
 

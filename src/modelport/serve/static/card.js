@@ -11,6 +11,7 @@ export function fillAbout(info) {
     ["Takes", list(info.inputs)],
     ["Gives", list(info.outputs)],
     ["Made with", origin(info.source)],
+    ["Answers by", answerer(info)],
     ["Golden cases", golden(info.golden)],
     ["Digest", info.digest ? make("code", { title: info.digest }, `${info.digest.slice(0, 16)}…`) : ""],
   ].filter(([, value]) => value);
@@ -22,6 +23,11 @@ export function fillAbout(info) {
 function golden(found) {
   if (!found) return "";
   return `${found.cases}, recorded from ${found.source}${found.generated ? " with made-up inputs" : ""}`;
+}
+
+function answerer({ variant, runtime }) {
+  if (!variant) return "";
+  return `${variant === "packed" ? "the network as packed" : `variant ${variant}`} on ${runtime}`;
 }
 
 function origin(source) {

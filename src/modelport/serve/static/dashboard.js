@@ -290,7 +290,7 @@ function showDetails(panel, version) {
   const live = done.answered > 0;
   if (!live) done = between(now, null, key);
   for (const section of panel.measured) section.hidden = !done.answered;
-  fillFacts(panel.facts, facts(figures));
+  fillFacts(panel.facts, facts(version));
   if (!done.answered) return;
   const when = live ? `the last ${span(Math.max(now.time - then.time, 1))}` : "since it was loaded";
   panel.stages.show(
@@ -334,7 +334,7 @@ function spread(counts) {
   });
 }
 
-function facts(figures) {
+function facts({ figures, runs }) {
   const list = (counts) =>
     Object.entries(counts).map(([reason, times]) => `${words(reason)} ${whole(times)}`).join(" · ") || "none";
   const { gauges: g, counters: c } = figures;
@@ -345,6 +345,7 @@ function facts(figures) {
     ["Failed", list(figures.failed)],
     ["Executors", whole(figures.executors)],
   ];
+  if (runs) found.push(["Answers by", runs]);
   if (figures.last_inference) {
     const ago = samples.at(-1).time - figures.last_inference / 1000;
     found.push(["Last run", ago < 1 ? "now" : `${span(ago)} ago`]);

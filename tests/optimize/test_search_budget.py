@@ -1,0 +1,172 @@
+"""What a search does with its time: what is kept for measuring, what comes first, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from modelport.bundle.manifest import Variant
+from modelport.bundle.store import Bundle
+from modelport.optimize import search as searching
+from modelport.optimize.bases import bases_of
+from modelport.optimize.candidate import Candidate, Pass
+from modelport.optimize.clock import SPENT, Clock, Told, silent
+from modelport.optimize.judge import ByLabels, Judgement
+from modelport.optimize.measuring import OPEN, chosen, seconds_needed
+from modelport.optimize.passes.half import Half
+from modelport.optimize.passes.int8 import StaticInt8
+from modelport.optimize.passes.runtime import OnRuntime
+from modelport.optimize.plan import Plan
+from modelport.optimize.search import Search
+
+from .networks import packed, pictures
+from .test_reduced import photos
+from .test_search import entry
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("budget")
+
+
+@pytest.fixture(scope="module")
+def start(place: Path) -> Bundle:
+    return packed(place)
+
+
+@pytest.fixture(scope="module")
+def data(place: Path) -> Path:
+    return pictures(place / "pictures", 24)
+
+
+def after(seconds: float, budget: float, kept: float = 0.0) -> Clock:
+    """A clock of which so much is spent."""
+    clock = Clock(budget, silent, kept)
+    clock._begun -= seconds
+    return clock
+
+
+def test_time_is_kept_for_what_is_measured_and_no_more() -> None:
+    clock = after(80, 100, kept=20)
+    assert clock.over and clock.late == "the last 40 s of the time budget are kept for measuring"
+    clock.keep(2, 5, elsewhere=False)  # the bundle as it is alone
+    assert not clock.over
+    clock.keep(2, 500, elsewhere=True)
+    assert clock.over and "the last 40 s" in clock.late
+    clock.keep(70, 500, elsewhere=False)  # a slow network: less would go beyond the budget
+    assert clock.over and "the last 70 s" in clock.late
+    assert after(101, 100).late == SPENT
+
+
+def test_what_measuring_takes_hangs_on_what_is_measured() -> None:
+    slow = msgspec.structs.replace(entry("slow", 2, 2, 2, 10), status="refused")
+    open_ones = [
+        msgspec.structs.replace(entry(f"open-{loss}", 1, 1, 1, 10, loss), status="undecided")
+        for loss in range(OPEN + 2)
+    ]
+    fast = entry("fast", 0.5, 0.4, 0.6, 10)
+    assert chosen([slow, *reversed(open_ones), fast]) == ["fast", *(each.id for each in open_ones[:OPEN])]
+    alone, both = seconds_needed([slow], 0.1), seconds_needed([slow, fast], 0.1)
+    assert alone[0] < alone[1] < both[1] and alone[0] < both[0]
+
+
+def test_where_nothing_passes_the_time_for_measuring_is_used(
+    start: Bundle, data: Path, tmp_path: Path
+) -> None:
+    search = Search(start, data, None, tmp_path, Plan(seconds=100, gate="estimate"), silent)
+    assert search.judge is not None  # tells how long an item takes
+    search.clock._begun -= 80
+    assert not search.over
+    many = [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(20)]
+    search.entries += many
+    assert search.over
+
+
+def test_what_costs_little_is_tried_before_the_other_numbers(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Pass] = [StaticInt8(), StaticInt8(calibrator="percentile"), Half()]
+    order: list[str] = []
+
+    def looked_at(self: Search, source: Candidate, ways: list[Any]) -> None:
+        order.extend(step.of(source).id for step in ways)
+
+    monkeypatch.setattr(
+        searching, "ways", lambda candidate: iter([OnRuntime("onnxruntime", {"arena": False})])
+    )
+    monkeypatch.setattr(Search, "_looked_at", looked_at)
+    monkeypatch.setattr(Search, "bases", lambda self: iter(()))
+    monkeypatch.setattr(Search, "passes", lambda self: iter(steps))
+    monkeypatch.setattr(Search, "tried", lambda self, step, base: order.append(step.id))
+    monkeypatch.setattr(Search, "_measured", lambda self: [])
+    Search(start, data, None, tmp_path, Plan(gate="estimate"), silent).run()
+    first, other = (step.id for step in steps[:2])
+    way = "start-on-onnxruntime-arena-false"
+    assert order == [first, "fp16", way, other]  # and its ways are not looked at again
+
+
+def test_boxes_that_packing_left_to_post_come_before_what_gains_little(start: Bundle) -> None:
+    manifest = msgspec.structs.replace(start.manifest, task="object-detection")
+    assert [step.name for step in bases_of(manifest)][2:] == ["simplify", "heads", "heads", "frame"]
+    heads = Variant("heads", manifest.graphs.net.file, {}, chosen=True)
+    packed_so = msgspec.structs.replace(manifest, variants=(heads,))
+    assert [step.name for step in bases_of(packed_so)][2:] == ["heads", "heads", "simplify", "frame"]
+
+
+def test_judging_a_candidate_that_takes_much_of_the_budget_is_said_once(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing takes time as well: the bundle as it was packed alone may be asked soon enough."""
+    judge = ByLabels.judge
+
+    def slow(self: ByLabels, candidate: Candidate) -> Judgement:
+        time.sleep(1.6)
+        return judge(self, candidate)
+
+    monkeypatch.setattr(ByLabels, "judge", slow)
+    said: list[Told] = []
+    search = Search(start, data, data, tmp_path, Plan(seconds=10, gate="estimate", margin=90), said.append)
+    search.clock._seconds = 100  # time for both
+    for step in (Half(), StaticInt8()):
+        search.tried(step, search.start)
+    assert len([note for note in search.notes if note.startswith("judging on all items once took")]) == 1
+    texts = [told.text for told in said]
+    asking = texts.index("asking the bundle as it was packed")
+    assert texts[asking + 1].endswith("comparing its answers")
+
+
+def test_photos_that_gain_nothing_are_not_combined(
+    start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = photos(tmp_path / "large", 96)
+    monkeypatch.setattr(searching, "GAIN", 0.0)  # whatever is looked at is no faster
+    search = Search(start, large, None, tmp_path / "work", Plan(gate="estimate"), silent)
+    assert search._smaller_photos() == []
+    assert {each.status for each in search.entries} == {"dominated"} and len(search.entries) == 2
+
+
+def test_photos_of_which_few_are_large_are_not_tried(start: Bundle, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "mixed", 39)
+    large = next(photos(tmp_path / "large", 96).rglob("*.jpg"))
+    (folder / "red" / "large.jpg").write_bytes(large.read_bytes())
+    search = Search(start, folder, None, tmp_path / "work", Plan(gate="estimate"), silent)
+    assert search._smaller_photos() == []
+    reasons = {each.reason for each in search.entries if each.status == "skipped"}
+    assert "not tried: of 40 items 1 would be decoded smaller, too few to gain from" in reasons
+
+
+def test_the_time_that_is_said_to_be_left_does_not_grow() -> None:
+    told: list[Told] = []
+    clock = Clock(600.0, told.append)
+    clock.expect(9)
+    for took in (0.2, 1.0, 30.0, 30.0):  # the first are passes with nothing to do
+        clock._begun -= took
+        clock.step()
+        clock.expect(3)
+        clock.say("next")
+    left = [each.left for each in told]
+    assert left == sorted(left, reverse=True) and 530 < left[-1] < 600 - 61
