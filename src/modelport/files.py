@@ -1,7 +1,9 @@
-"""Files that others give, read with a bound."""
+"""Files: those that others give, read with a bound; our own, written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from .errors import NotFound, TooLarge
@@ -26,3 +28,18 @@ def read_limited(path: Path | str, limit: int, called: str = "") -> bytes:
     if len(data) > limit:
         raise TooLarge(f"{called} is over {limit} bytes")
     return data
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; an existing one is replaced.
+
+    Raises:
+        OSError: it cannot be written there; nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

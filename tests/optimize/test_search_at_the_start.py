@@ -34,7 +34,7 @@ from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import ALIKE, Search
 from modelport.optimize.ways import computed_alike
 
-from .networks import packed, pictures
+from .networks import pictures
 from .test_search import entry
 
 INSIDE = """
@@ -46,21 +46,6 @@ found = Found(Path(sys.argv[1]))
 print(found.folder, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("start")
-
-
-@pytest.fixture(scope="module")
-def start(place: Path) -> Bundle:
-    return packed(place)
-
-
-@pytest.fixture(scope="module")
-def data(place: Path) -> Path:
-    return pictures(place / "pictures", 24)
 
 
 def test_what_was_not_found_bars_no_later_search(

@@ -23,24 +23,9 @@ from modelport.optimize.passes.runtime import OnRuntime
 from modelport.optimize.plan import Plan
 from modelport.optimize.search import Search
 
-from .networks import packed, pictures
+from .networks import pictures
 from .test_reduced import photos
 from .test_search import entry
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("budget")
-
-
-@pytest.fixture(scope="module")
-def start(place: Path) -> Bundle:
-    return packed(place)
-
-
-@pytest.fixture(scope="module")
-def data(place: Path) -> Path:
-    return pictures(place / "pictures", 24)
 
 
 def after(seconds: float, budget: float, kept: float = 0.0) -> Clock:

@@ -25,24 +25,9 @@ from modelport.optimize.search import Search
 from modelport.optimize.start import same_items
 from modelport.optimize.variants import beside, write_version
 
-from .networks import packed, pictures
+from .networks import pictures
 from .test_search import Broken, entry
 from .test_search_at_the_start import _nothing, agreeing
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("notes")
-
-
-@pytest.fixture(scope="module")
-def start(place: Path) -> Bundle:
-    return packed(place)
-
-
-@pytest.fixture(scope="module")
-def data(place: Path) -> Path:
-    return pictures(place / "pictures", 24)
 
 
 def test_a_class_of_another_name_is_mapped(

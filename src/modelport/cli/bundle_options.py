@@ -105,3 +105,21 @@ def options_of(bundle: Bundle, texts: Iterable[str], **flags: float | None) -> d
     except InputError as problem:
         hint = f" ({problem.hint})" if problem.hint else ""
         raise click.UsageError(f"{problem.message}{hint}") from problem
+
+
+def named(texts: Iterable[str], expected: str) -> dict[str, str]:
+    """Options of the form `NAME=VALUE`, by name.
+
+    Args:
+        expected: what the error says was expected.
+
+    Raises:
+        UsageError: one has no name, or no `=`.
+    """
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"expected {expected}, got {text!r}")
+        pairs[name] = value
+    return pairs

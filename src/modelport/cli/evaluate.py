@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import InputError, UsageError, did_you_mean
-from .bundle_options import SHARE, pairs_of, runtime_option, variant_option
+from .bundle_options import SHARE, named, pairs_of, runtime_option, variant_option
 from .render import console, facts, grid, json_option, tracked, write_json
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _evaluate(bundle: str, data: str, given: Mapping[str, Any], **other: Any) ->
     settings |= {
         "concurrency": given["threads"],
         "options": _options(given),
-        "renamed": _pairs(given["renamed"], "--map DATA=MODEL"),
+        "renamed": named(given["renamed"], "--map DATA=MODEL"),
         "replicates": given["bootstrap"],
     }
     return evaluate(bundle, data, track=track, **(settings | other))
@@ -184,7 +184,7 @@ def _other(against: str, data: str, given: Mapping[str, Any], evaluation: Evalua
 
 def _options(given: Mapping[str, Any]) -> dict[str, float | int | bool]:
     found: dict[str, float | int | bool] = {}
-    for name, text in _pairs(given["options"], "--option NAME=VALUE").items():
+    for name, text in named(given["options"], "--option NAME=VALUE").items():
         if text.lower() in ("true", "false"):
             found[name] = text.lower() == "true"
             continue
@@ -196,19 +196,9 @@ def _options(given: Mapping[str, Any]) -> dict[str, float | int | bool]:
     return found | {name: value for name, value in short.items() if name not in found}
 
 
-def _pairs(texts: Iterable[str], expected: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"expected {expected}, got {text!r}")
-        pairs[name] = value
-    return pairs
-
-
 def _bounds(texts: Iterable[str], flag: str) -> list[Bound]:
     found = []
-    for name, text in _pairs(texts, f"{flag} METRIC=NUMBER").items():
+    for name, text in named(texts, f"{flag} METRIC=NUMBER").items():
         try:
             bound = float(text)
         except ValueError:

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 
 from ..errors import UsageError
+from .bundle_options import named
 from .render import console, json_option, progress, write_json
 
 if TYPE_CHECKING:
@@ -150,12 +151,7 @@ def _evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a class's name on one side alone.
     """
-    renamed = {}
-    for text in given["renamed"]:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"expected --map DATA=MODEL, got {text!r}")
-        renamed[name] = value
+    renamed = named(given["renamed"], "--map DATA=MODEL")
     said = (("split", given["split"]), ("target", given["column"]), ("renamed", renamed))
     return {name: value for name, value in said if value}
 

@@ -47,13 +47,18 @@ def refusal(now: float, deadline: float, until: float, before: float) -> tuple[s
     """
     if deadline <= now:
         return "deadline", DeadlineExceeded("the deadline passed before the request came to the queue")
-    left, retry_after = (deadline - now) * 1e3, max(0.05, before)
+    left, after = (deadline - now) * 1e3, retry_after(before)
     by_itself = until - before * CAUTION
     if by_itself > deadline - now:
         slow = f"it takes {by_itself * 1e3:.0f} ms by itself, and its deadline is in {left:.0f} ms"
-        return "too_slow", QueueFull(slow, retry_after=retry_after)
+        return "too_slow", QueueFull(slow, retry_after=after)
     late = f"it would be answered in {until * 1e3:.0f} ms, and its deadline is in {left:.0f} ms"
-    return "queue_full", QueueFull(late, retry_after=retry_after)
+    return "queue_full", QueueFull(late, retry_after=after)
+
+
+def retry_after(before: float) -> float:
+    """Seconds after which a refused caller may come back: when what is there now is through."""
+    return max(0.05, before)
 
 
 def warning(costs: Sequence[tuple[int, float]], slo: float) -> str:

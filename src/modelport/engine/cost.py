@@ -74,8 +74,7 @@ class CostModel:
         bucket = (rows - 1).bit_length()
         self._learn(~bucket if wide else bucket, (seconds - apart + _HANDLING) / rows, weight)
         self._best = 0
-        if self._sizes():
-            self.row = self.predict(self.best_rows()) / self.best_rows()
+        self.row = self.predict(self.best_rows()) / self.best_rows()
 
     def _learn(self, bucket: int, per_row: float, weight: float) -> None:
         """Sizes are compared by runs that followed on each other; everything else is how busy it is now."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import DeadlineExceeded, ModelFailed, QueueFull, TooLarge, Unavailable
 from ..monitor.metrics import ModelMetrics
-from .admission import CAUTION, TRANSIT, Tries, refusal
+from .admission import CAUTION, TRANSIT, Tries, refusal, retry_after
 from .process import ExecutorProcess
 from .queue import BatchQueue
 from .submission import Lane, Record, Result, Run, Submission, job_of
@@ -81,7 +81,7 @@ class Scheduler:
         estimate = cost.row if rows == 1 else cost.predict(rows)
         if idle or not estimate:
             estimate = cost.predict_alone(rows) or estimate
-        before = self._backlog / (len(self.executors) or 1)
+        before = self.drain_seconds()
         until = (before + estimate) * CAUTION + TRANSIT
         if submission.deadline < now + until and not (
             idle and self._tries.due(now, submission.deadline, estimate)
@@ -97,7 +97,7 @@ class Scheduler:
                 return
             self.metrics.refused("queue_full")
             submission.settle(
-                QueueFull(f"{len(self._queue)} rows wait already", retry_after=max(0.05, before))
+                QueueFull(f"{len(self._queue)} rows wait already", retry_after=retry_after(before))
             )
             return
         submission.estimate = estimate

@@ -6,7 +6,6 @@ with it item by item.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError, NotFound
+from ..files import write_whole
 from ..tensors import Array
 
 SCHEMA = "modelport.evaluate/1"
@@ -221,18 +221,13 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         InputError: it cannot be written there.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        write_whole(target, data)
     except OSError as problem:
         said = problem.strerror or problem
         raise InputError(
             f"cannot write {str(target)!r}: {said}", hint="name a file in a folder that can be written"
         ) from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> Evaluation:

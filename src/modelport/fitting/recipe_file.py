@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..files import write_whole
 from ..steps.image import CenterCrop, Pad, both_sides
 from ..steps.recipe import Recipe, load_recipe
 from ..steps.resize import Letterbox, Resize
@@ -47,10 +47,8 @@ def write_recipe(finding: Finding, path: Path, post_of: str) -> None:
     text = recipe_text(finding, post_of)
     if path.suffix != ".toml":
         raise UsageError(f"a recipe's name ends in .toml, got {path.name!r}", at="--output")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
+        write_whole(path, text.encode())
     except OSError as problem:
         raise InputError(f"cannot write: {problem.strerror}", at=str(path)) from problem
     load_recipe(path)

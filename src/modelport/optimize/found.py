@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from ..bundle.store import Bundle
+from ..files import write_whole
 from .candidate import Candidate
 from .judge import Judgement
 
@@ -93,7 +94,7 @@ class Found:
             made.machine_bound,
             made.variant,
         )
-        _write(kept, plain)
+        write_whole(kept, msgspec.json.encode(plain))
         return made
 
     def judgement(self, name: str, judge: Callable[[], Judgement]) -> Judgement:
@@ -102,7 +103,7 @@ class Found:
         known: Judgement | None = _decoded(kept, Judgement)
         if known is None:
             known = judge()
-            _write(kept, known)
+            write_whole(kept, msgspec.json.encode(known))
         return known
 
     def forget(self) -> None:
@@ -152,9 +153,3 @@ def _decoded(path: Path, kind: type[Any]) -> Any:
     with contextlib.suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(path.read_bytes(), type=kind)
     return None
-
-
-def _write(path: Path, value: msgspec.Struct) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(value))
-    temporary.replace(path)

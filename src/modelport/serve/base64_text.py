@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import InputError
 
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]{24}")
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+"""How files with pictures begin; no JSON text does."""
 
 
 def decode_base64(text: Any, at: str) -> bytes:
@@ -35,4 +36,4 @@ def is_base64_of_picture(data: bytes) -> bool:
     if start.startswith(b"data:image/"):
         return b";base64," in start
     found = _ALPHABET.match(start)
-    return found is not None and base64.b64decode(found[0]).startswith(_PICTURES)
+    return found is not None and base64.b64decode(found[0]).startswith(PICTURES)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from ..bundle.manifest import Tolerance
 from ..bundle.store import Bundle
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, form_of
@@ -21,6 +22,7 @@ from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors
 from .agreement import agree
 from .detections import are_detections, same_objects
+from .parity import compare
 
 
 class Answering(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,12 +146,7 @@ def _apart(got: Tensors, want: Tensors) -> float:
 
 
 def _furthest(got: Array, want: Array) -> float:
-    if want.dtype.kind != "f" or got.shape != want.shape or not want.size:
-        return 0.0
-    a, b = got.astype(np.float64), want.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        return float(np.nan_to_num(np.where(same, 0.0, np.abs(a - b)), nan=np.inf).max())
+    return compare(got, want, Tolerance()).max_abs if want.dtype.kind == "f" else 0.0
 
 
 def _refused(bundle: Bundle, variant: str) -> str:

@@ -23,7 +23,7 @@ from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...errors import InputError, Unavailable
 from ...tensors import Tensors
-from ..base64_text import decode_base64
+from ..base64_text import PICTURES, decode_base64
 from ..body import off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
@@ -36,9 +36,6 @@ THRESHOLD = "score_threshold"
 """The bundle's option that a detection's `threshold` means."""
 TOP_K = 5
 """Labels in an answer where the caller does not say how many, as in transformers' pipeline."""
-
-# No JSON text starts like any of these.
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 
 
 class Parameters(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,7 +119,7 @@ def parse(body: bytes, content_type: str) -> tuple[bytes, dict[str, Any]]:
     if not body:
         raise InputError("the body is empty", hint="send the bytes of a picture")
     declared = "json" in content_type.lower()
-    if body.startswith(_PICTURES) or not (declared or body[:64].lstrip().startswith(b"{")):
+    if body.startswith(PICTURES) or not (declared or body[:64].lstrip().startswith(b"{")):
         return body, {}
     asked = _decode(body)
     if asked.inputs.startswith(("http://", "https://")):
