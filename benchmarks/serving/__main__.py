@@ -13,9 +13,11 @@ from .limit import Limit
 from .measure import Settings
 from .places import HERE, RESULTS, python_of
 from .report import write_report
-from .scenarios import conv, digits, overload, predict, scale, synthetic, tiny
+from .scenarios import conv, digits, overload, predict, scale, swap, synthetic, tiny
 
-SCENARIOS = {module.NAME: module for module in (digits, conv, synthetic, tiny, predict, overload, scale)}
+SCENARIOS = {
+    module.NAME: module for module in (digits, conv, synthetic, tiny, predict, overload, swap, scale)
+}
 
 
 def main() -> int:
@@ -33,6 +35,7 @@ def main() -> int:
     settings = Settings(
         arguments.rounds, arguments.seconds, noise=arguments.noise, patience=arguments.patience
     )
+    rounds = f"medians of {settings.rounds} rounds of {settings.seconds:g} s"
     with Limit() as limit:
         context = Context(
             limit, settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True)
@@ -43,7 +46,7 @@ def main() -> int:
             result.notes += context.failures
             only = f" --only '{arguments.only}'" if arguments.only else ""
             result.command = f"python -m benchmarks.serving {name}{only}"
-            result.settings = f"medians of {settings.rounds} rounds of {settings.seconds:g} s"
+            result.settings = result.settings or rounds
             path = result.save(arguments.out)
             print(result.markdown())
             print(path, file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 from .places import HERE
 from .result import Result
 
-ORDER = ("digits", "conv", "synthetic", "tiny", "predict", "overload", "scale")
+ORDER = ("digits", "conv", "synthetic", "tiny", "predict", "overload", "swap", "scale")
 TARGET = HERE.parent / "RESULTS.md"
 HEAD = """# Results
 

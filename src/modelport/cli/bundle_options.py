@@ -76,15 +76,10 @@ def pairs_of(texts: Iterable[str], **flags: float | None) -> dict[str, Any]:
     """NAME=VALUE texts, and what the flags stand for, by name.
 
     Raises:
-        click.UsageError: a text of another form, or an option that is given in two ways.
+        UsageError: a text of another form.
+        click.UsageError: an option that is given in two ways.
     """
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise click.UsageError(f"--option {text}: expected NAME=VALUE")
-        options[name] = value.strip()
+    options: dict[str, Any] = dict(named(texts, "--option NAME=VALUE"))
     for flag, number in flags.items():
         if number is None:
             continue
@@ -98,7 +93,7 @@ def options_of(bundle: Bundle, texts: Iterable[str], **flags: float | None) -> d
     """What `post` is given, by name, judged by the bundle.
 
     Raises:
-        click.UsageError: as `pairs_of`; the bundle has no such option, or not such a value.
+        UsageError, click.UsageError: as `pairs_of`; the bundle has no such option, or not such a value.
     """
     try:
         return dict(check_options(bundle.manifest, pairs_of(texts, **flags)))
@@ -118,7 +113,7 @@ def named(texts: Iterable[str], expected: str) -> dict[str, str]:
     """
     pairs = {}
     for text in texts:
-        name, equals, value = text.partition("=")
+        name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise UsageError(f"expected {expected}, got {text!r}")
         pairs[name] = value
