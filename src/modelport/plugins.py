@@ -78,7 +78,7 @@ def load(group: str, name: str) -> Any:
     """
     target = table(group).get(name)
     if target is None:
-        raise Unsupported(f"no {group[:-1]} named {name!r}; known: {', '.join(table(group))}")
+        raise Unsupported(f"no {_one(group)} named {name!r}; known: {', '.join(table(group))}")
     module, _, attribute = target.partition(":")
     try:
         found = importlib.import_module(module)
@@ -88,5 +88,10 @@ def load(group: str, name: str) -> Any:
         if name in BUILT_IN[group]:
             raise
         raise Unsupported(
-            f"the {group[:-1]} plugin {name!r} ({target}) does not load: {problem}"
+            f"the {_one(group)} plugin {name!r} ({target}) does not load: {problem}"
         ) from problem
+
+
+def _one(group: str) -> str:
+    """One of a group: a runtime, an importer, a pass."""
+    return group.removesuffix("es" if group == "passes" else "s")

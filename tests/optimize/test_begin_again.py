@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -71,6 +72,56 @@ def test_what_was_found_holds_for_the_same_programs_processor_and_data(
     one.unlink()
     assert question(start, data, None) not in (before, changed)
     assert question(start, one, None)  # what is not there is refused by its reader
+
+
+BOXES = {
+    "images": [{"id": 0, "file_name": "0.png"}],
+    "annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 1, 4, 4]}],
+    "categories": [{"id": 1, "name": "red"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "corrected"),
+    [
+        ("named/data.yaml", "path: ../there\nval: images\nnames: [red]\n", "labels/0.txt"),
+        ("named/list.txt", "../there/images/0.png\n", "labels/0.txt"),
+        ("there/annotations/boxes.json", json.dumps(BOXES), "images/0.png"),
+        ("named/table.csv", "file,label\n../there/images/0.png,red\n", "images/0.png"),
+    ],
+)
+def test_what_labelled_data_name_elsewhere_is_part_of_the_question(
+    name: str, text: str, corrected: str, start: Bundle, data: Path, tmp_path: Path
+) -> None:
+    task = "image-classification" if name.endswith(".csv") else "object-detection"
+    bundle = msgspec.structs.replace(start, manifest=msgspec.structs.replace(start.manifest, task=task))
+    picture, labels, place = (tmp_path / each for each in ("there/images/0.png", "there/labels/0.txt", name))
+    for path in (picture, labels, place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(next(data.rglob("*.png")).read_bytes())
+    labels.write_text("0 0.5 0.5 0.2 0.2\n")
+    place.write_text(text)
+    before = question(bundle, data, place)
+    assert question(bundle, data, place) == before
+    changed = tmp_path / "there" / corrected
+    changed.write_bytes(changed.read_bytes().replace(b"0.2 0.2", b"0.2 0.3") + b"\n")
+    assert question(bundle, data, place) != before
+    place.write_text("")  # no data: its reader says so
+    assert question(bundle, data, place)
+
+
+def test_what_was_found_holds_for_the_same_plugins(
+    start: Bundle, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Point:
+        class dist:
+            name, version = "theirs", "1.0"
+
+    before = question(start, data, None)
+    monkeypatch.setattr(starting, "entry_points", lambda group: [Point] * group.endswith("passes"))
+    first = question(start, data, None)
+    monkeypatch.setattr(Point.dist, "version", "1.1")
+    assert len({str(each) for each in (before, first, question(start, data, None))}) == 3
 
 
 def test_a_bundle_that_is_optimized_says_what_is_compared_with(

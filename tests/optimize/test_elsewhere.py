@@ -151,3 +151,39 @@ def test_without_time_no_machine_is_asked(start: Bundle) -> None:
     found = asked(Candidate("a", "a", start, ()), (), Clock(0, silent))
     assert not found.replays and not found.changes and found.portable == ()
     assert found.said  # each machine, and why it was not asked
+
+
+@pytest.mark.parametrize("name", ["fp16", "heads-last", "low-rank", "ort-offline", "start-photos-32x32"])
+def test_what_changes_elsewhere_is_for_this_class_whatever_it_is(
+    start: Bundle, tmp_path: Path, name: str
+) -> None:
+    made = different(start, tmp_path, name)
+    for changes, machine in ((False, ""), (True, machine_class())):
+        there = Elsewhere(changes=changes, portable=(), replays=(), said=())
+        best = msgspec.structs.replace(entry(name, 0.5, 0.4, 0.6, 50), status="chosen", elsewhere=there)
+        new = write_version(start, tmp_path / f"{changes}", [entry("start", 1, 1, 1, 100), best], made, name)
+        assert [(each.machine, each.chosen) for each in new.manifest.variants] == [(machine, True)]
+
+
+def test_other_arithmetic_has_no_verdict_of_its_network(
+    start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = False
+
+    def answered(candidate: Candidate, items: tuple[bytes, ...], clock: Clock, must: bool) -> Elsewhere:
+        return Elsewhere(changes=changes, portable=("x86_64-avx2",), replays=(), said=("there",))
+
+    monkeypatch.setattr(elsewhere, "asked", answered)
+    names = ("eight-plain-layout", "eight-threads-1", "eight")
+    measured = [entry("start", 1, 1, 1, 100)]
+    measured += [entry(name, 0.4 + place, 0.38 + place, 0.42 + place, 25) for place, name in enumerate(names)]
+    made = different(start, tmp_path, "eight")
+    for name, settings in zip(names, ({"optimization": "extended"}, {"threads": 1}), strict=False):
+        own = {"id": name, "settings": settings, "machine_bound": True}
+        made[name] = msgspec.structs.replace(made["eight"], **own)
+    found, best = settled_everywhere(measured, made, (), Clock(600, silent), True)
+    assert best == "eight-plain-layout"
+    assert [each.id for each in found if each.elsewhere is not None] == ["eight-threads-1", "eight"]
+    changes = True
+    found, best = settled_everywhere(measured, made, (), Clock(600, silent), True)
+    assert best == "start" and [each.status for each in found[1:]] == ["refused"] * 3

@@ -176,10 +176,10 @@ def test_work_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
     said = Judgement(
         by="agreement", metric="agreement", start=1, value=1, loss=0, low=0, high=0, verdict="passes", items=9
     )
-    assert found.judgement("a", lambda: said) == said
-    assert found.judgement("a", lambda: pytest.fail("it is there")) == said  # type: ignore[arg-type]
-    (tmp_path / "work" / "a.judgement.json").write_text('{"by": "agree')
-    assert found.judgement("a", lambda: said) == said
+    assert found.judgement("a", "of", lambda: said) == said
+    assert found.judgement("a", "of", lambda: pytest.fail("it is there")) == said  # type: ignore[arg-type]
+    (tmp_path / "work" / "of" / "a.judgement.json").write_text('{"by": "agree')
+    assert found.judgement("a", "of", lambda: said) == said
     found.forget()
     assert not (tmp_path / "work").exists()
     assert key_of("a", 1) == key_of("a", 1) != key_of("a", 2)

@@ -14,7 +14,7 @@ from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import NotApplicable
 from modelport.optimize.explain import fused
 from modelport.optimize.passes.fold import folded
-from modelport.optimize.passes.int8 import StaticInt8, ready
+from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.passes.offline import rewritten
 from modelport.optimize.passes.single import only
 from modelport.optimize.passes.swish import shown
@@ -73,7 +73,7 @@ def answer(network: onnx.ModelProto, batch: Array) -> Array:
 def test_folded_pixels_give_the_same_sums(kernel: int, pads: list[int], size: int) -> None:
     network = stem(size, kernel, pads)
     before = network.SerializeToString()
-    made, said = ready(network)
+    made, said = StaticInt8().ready(network)
     assert network.SerializeToString() == before
     onnx.checker.check_model(made)
     assert "at stride 2 is one of 12x" in said[0]
@@ -95,8 +95,8 @@ def test_what_cannot_be_folded_is_left_alone() -> None:
 
 @pytest.mark.parametrize("size", [16, 17])
 def test_eight_bits_are_folded_after_they_are_rounded(size: int) -> None:
-    network, calibration = stem(size, 3, [1] * 4), items(size)
-    made = StaticInt8().apply(network, calibration)
+    network, calibration, step = stem(size, 3, [1] * 4), items(size), StaticInt8()
+    made = step.apply(network, calibration)
     kinds = [node.op_type for node in made.network.graph.node]
     moved = ["Pad"] * (size % 2) + ["SpaceToDepth"]
     assert kinds[kinds.index(moved[0]) - 1] == "QuantizeLinear"
@@ -106,11 +106,11 @@ def test_eight_bits_are_folded_after_they_are_rounded(size: int) -> None:
     batch = np.stack([item["x"] for item in calibration.prepared])
     want = answer(network, batch)
     assert float(np.abs(answer(made.network, batch) - want).max()) < 0.05 * float(np.abs(want).max())
-    own, _ = ready(network)
+    own, _ = step.ready(network)
     alone = only(own, made.network, "stem")
     assert alone is not None
     assert float(np.abs(answer(alone, batch) - want).max()) < 0.05 * float(np.abs(want).max())
-    assert {layer.name for layer in layers(network, made.network, calibration)} == {"stem", "next"}
+    assert {layer.name for layer in layers(own, made.network, calibration)} == {"stem", "next"}
 
 
 @pytest.mark.parametrize("groups", [1, 4])

@@ -132,6 +132,20 @@ def test_a_third_party_has_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({step.id for step in found}) == len(found)
     portable = Plan()
     portable.portable = True
-    tried = [step.id for step in passes.catalogue(portable)]
+    tried = {step.id: step for step in passes.catalogue(portable)}
     assert not any("u8s8" in name and "reduced" not in name for name in tried)
-    assert {f"static-int8-{each}-u8s8-reduced" for each in ("minmax", "percentile", "entropy")} <= set(tried)
+    signed = {f"static-int8-{each}-u8s8-reduced" for each in ("minmax", "percentile", "entropy")}
+    signed.add("dynamic-int8-reduced")
+    assert signed <= tried.keys()
+    random = np.random.default_rng(0)
+    prepared = tuple({"x": random.random((3, 16, 16), np.float32)} for _ in range(8))
+    calibration = Calibration(tuple(map(str, range(8))), (b"",) * 8, prepared)
+    for name, step in tried.items():
+        try:
+            made = step.apply(colours(), calibration).network
+        except NotApplicable:
+            continue
+        tensors = [each for each in made.graph.initializer if each.data_type == TensorProto.INT8]
+        largest = max((int(np.abs(numpy_helper.to_array(each)).max()) for each in tensors), default=0)
+        assert largest <= 64, name  # two products with 255 fit into 16 bits
+        assert (name in signed) is (largest > 0)

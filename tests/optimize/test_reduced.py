@@ -20,6 +20,7 @@ from modelport.optimize.outcome import Entry
 from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.reduced import Reduced, reductions, sides
 from modelport.optimize.plan import Plan
+from modelport.optimize.recipe import key_of_making
 from modelport.optimize.repeat import repeat
 from modelport.optimize.run import optimize
 from modelport.optimize.search import Search
@@ -129,7 +130,8 @@ def test_the_fastest_network_on_the_smallest_photos_is_written_and_made_again(
         assert pipeline.decode(photo)["image"].shape == (SIDE // 4, SIDE // 4, 3)
 
     # Whoever goes on with the same question finds it as it was made.
-    kept = search.found.candidate(best.id, lambda folder: pytest.fail("it is there"))
+    key = key_of_making(Reduced((16, 16)), made["fp16"])
+    kept = search.found.candidate(best.id, key, lambda folder: pytest.fail("it is there"))
     assert kept.reduced == (16, 16)
 
 

@@ -26,12 +26,13 @@ from modelport.optimize.choose import gate_reason
 from modelport.optimize.clock import Told
 from modelport.optimize.enough import dear, few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
-from modelport.optimize.judge import Judgement, answers_needed, needed, same
+from modelport.optimize.judge import Judgement, needed, same
 from modelport.optimize.passes.unused import Unused
 from modelport.optimize.plan import Plan
 from modelport.optimize.repeat import Repeated, repeat
 from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import ALIKE, Search
+from modelport.optimize.shares import answers_needed
 from modelport.optimize.ways import computed_alike
 
 from .networks import pictures
@@ -253,11 +254,9 @@ def test_what_asking_once_takes_is_said_where_it_is_much() -> None:
 
 def test_few_labels_are_said_before_the_time_is_spent(start: Bundle, data: Path, tmp_path: Path) -> None:
     known = evaluate(start, data, replicates=0)
-    few = (
-        "24 labelled items can hardly show 0.5 points: where 2% of them change sides, as is usual in 8 bits, "
-    )
-    few += "the interval is ± 4.7 points wide; with so many changes about 2200 can, or take --gate estimate"
-    assert few_labels(known, 0.5).startswith(few) and few_labels(known, 5.0) == ""
+    few = "24 labelled items cannot show 0.5 points, only 10.1: about 540 can where none changes sides, "
+    few += "about 2200 can where 2% change sides, as is usual in 8 bits, or take --gate estimate"
+    assert few_labels(known, 0.5).startswith(few) and few_labels(known, 11.0) == ""
     assert "about" not in few_labels(known, 0.0)
     said: list[Told] = []
     search = Search(start, data, data, tmp_path, Plan(), said.append)

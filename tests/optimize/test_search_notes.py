@@ -86,7 +86,7 @@ def test_what_is_gone_on_from_is_said_also_where_it_is_nothing(
     assert (
         "an earlier search of the same had judged no candidate yet: nothing is gone on from" in second.notes
     )
-    second.found.judgement("some", lambda: agreeing(0, 24))
+    second.found.judgement("some", "of", lambda: agreeing(0, 24))
     second.found._left()
     third = Search(start, data, None, tmp_path, plan, silent)
     third.run()
@@ -95,7 +95,7 @@ def test_what_is_gone_on_from_is_said_also_where_it_is_nothing(
 
 def test_numbers_of_items_say_what_they_are_of_and_nobody_has_too_many(start: Bundle, data: Path) -> None:
     known = evaluate(start, data, replicates=0)
-    assert "with so many changes about 2200 can" in few_labels(known, 0.5)
+    assert "about 2200 can where 2% change sides" in few_labels(known, 0.5)
     assert "no data set that can be had shows so little" in few_labels(known, 0.0001)
     assert number_of(451.2) == "about 460" and number_of(5.5e10) == "" == number_of(None)
     one = msgspec.structs.replace(agreeing(0, 200), by="accuracy", loss=0.0, high=1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +11,7 @@ import msgspec
 import onnx
 
 from ..bundle.store import Bundle
-from ..errors import InputError, UsageError
+from ..errors import InputError, Unsupported, UsageError
 from ..importers.canonical import check, signature_of
 from ..runtimes.form import DEFAULT
 from ..runtimes.pipeline import Pipeline
@@ -22,6 +24,8 @@ from .rewriting import sort
 
 START = "start"
 """The id of the bundle that everything is compared with: its network as it is."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more can be written."""
 
 
 class NotApplicable(Exception):
@@ -35,7 +39,7 @@ class Candidate(msgspec.Struct, frozen=True):
     title: str
     bundle: Bundle
     passes: tuple[str, ...]
-    """What was done, one after the other, with its settings: `static-int8(calibrator=entropy)`."""
+    """The ids of the steps that made it of the START, one after the other."""
     notes: tuple[str, ...] = ()
     """What the passes say of it: which nodes went, which stayed float."""
     runtime: str = DEFAULT
@@ -93,7 +97,8 @@ class Pass(Protocol):
         """The changed network.
 
         Raises:
-            NotApplicable: there is nothing that it could change, or it does not take this network.
+            NotApplicable: there is nothing that it could change, or it does not take this network. What else
+            it raises is told in its entry as a failure.
         """
         ...
 
@@ -118,22 +123,29 @@ def network_of(bundle: Bundle) -> onnx.ModelProto:
     return onnx.load_model_from_string(bundle.graph("net"))
 
 
-def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> Candidate:
+def apply(
+    step: Pass, start: Bundle, calibration: Calibration, folder: Path, before: Sequence[str] = ()
+) -> Candidate:
     """A bundle in `folder` with the network that `step` makes of that of `start`.
 
+    Args:
+        before: the ids of the steps that made `start`.
+
     Raises:
-        NotApplicable: see `Pass.apply`; also where the network's inputs or outputs would change.
+        NotApplicable: see `Pass.apply`; also where the network's inputs or outputs would change, and where
+        the pass fails in a way of its own. Unsupported: as the pass says. OSError: the disk is full.
     """
-    made = step.apply(network_of(start), calibration)
-    sort(made.network.graph)
+    network = network_of(start)
     try:
-        check(made.network)
-    except InputError as problem:
-        raise NotApplicable(f"what it made is broken: {problem.message}") from problem
-    data = made.network.SerializeToString(deterministic=True)
+        made, files, changes = _made(step, start, network, calibration)
+    except (NotApplicable, Unsupported):
+        raise
+    except Exception as problem:  # a pass of a third party raises what it likes, and ours may have a bug
+        if disk_is_full(problem):
+            raise
+        lines = str(problem).strip().splitlines() or ["it says no more"]
+        raise NotApplicable(f"the pass failed: {type(problem).__name__}: {lines[0][:300]}") from problem
     version = f"{start.manifest.version}-{step.id}"[:64]
-    files, changes = _changes(start, made)
-    files[start.manifest.graphs.net.file] = data
     try:
         bundle = start.derive(folder / step.id, files, version=version, **changes)
     except UsageError as problem:
@@ -142,12 +154,32 @@ def apply(step: Pass, start: Bundle, calibration: Calibration, folder: Path) -> 
         step.id,
         step.title,
         bundle,
-        (step.id,),
+        (*before, step.id),
         made.notes,
         made.runtime,
         dict(made.settings),
         made.machine_bound,
     )
+
+
+def disk_is_full(problem: BaseException) -> bool:
+    """Whether it is the system's word that nothing more can be written, or comes of it."""
+    return any(isinstance(each, OSError) and each.errno in FULL for each in (problem, problem.__cause__))
+
+
+def _made(
+    step: Pass, start: Bundle, network: onnx.ModelProto, calibration: Calibration
+) -> tuple[Made, dict[str, bytes], dict[str, Any]]:
+    """What a pass makes of `network`; of the bundle the files and the manifest's fields that change."""
+    made = step.apply(network, calibration)
+    sort(made.network.graph)
+    try:
+        check(made.network)
+    except InputError as problem:
+        raise NotApplicable(f"what it made is broken: {problem.message}") from problem
+    files, changes = _changes(start, made)
+    files[start.manifest.graphs.net.file] = made.network.SerializeToString(deterministic=True)
+    return made, files, changes
 
 
 def _changes(start: Bundle, made: Made) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -1,4 +1,9 @@
-"""Which candidates are worth keeping, and which is the best: by figures with their intervals."""
+"""Which candidates are worth keeping, and which is the best: by figures with their intervals.
+
+Latency, its p95 and throughput are told apart by their intervals. Loss counts as it was seen, on the same
+items for all; the size is exact; memory and start-up are of two processes, and count where they differ by
+more than they do from one process of a form to the next.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +22,12 @@ SMALLER = 0.9
 """Of the START's size: what counts as smaller."""
 NOT_SLOWER = 1.05
 """Of the START's latency, the upper end of the interval: what is taken for its size alone."""
-FASTER = 1.02
-"""Of the START's throughput."""
+LIGHTER = 0.95
+"""Of another one's size: for less of a difference nobody keeps a form."""
+LESS_MEMORY = 0.9
+"""Of another one's peak: those of one process and the next differ by hundredths."""
+SOONER = 0.75
+"""Of another one's start: on a busy machine the quicker of two differs by tenths from the next two."""
 NEARLY = 0.95
 """Of a throughput: its rounds are three at most, and their bootstrap knows no others; less shows nothing."""
 DIGITS = 6
@@ -35,12 +44,20 @@ def settled(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
     """
     start = entries[0]
     assert start.figures is not None
-    kept = [entry for entry in entries[1:] if entry.status == "kept"]
-    best, how = _best(kept, start.figures)
+    right = [entry for entry in entries[1:] if entry.status == "kept"]
+    best, how = _best(right, start)
+    slower = [entry.id for entry in right if _is_slower(entry, start)]
+    able = [entry for entry in right if entry.id not in slower]
+    kept = _worth_having(able, start, best)
     found = [start]
     for entry in entries[1:]:
-        if entry.status == "kept":
-            entry = _placed(entry, kept, start.figures, best, how)
+        if entry.id in slower:
+            text = f"slower than the START: {_times(entry, start)}; {entry.explained}"
+            entry = _with(entry, "slower", text.rstrip("; "))
+        elif best is not None and entry.id == best.id:
+            entry = _with(entry, "chosen", f"{how}: {_times(entry, start)}")
+        elif entry.status == "kept":
+            entry = _placed(entry, kept, able, best)
         found.append(entry)
     return found, best.id if best else START
 
@@ -63,10 +80,21 @@ def fallback(entries: list[Entry], made: Mapping[str, Candidate], best: str) -> 
     if made[best].runtime == DEFAULT:
         plain = (each.id for each in able if not made[each.id].machine_bound)
         return next((name for name in plain if same_network(made[name], made[best])), "")
-    faster = [entry for entry in able if entry.figures is not None and entry.figures.ratio.high < 1]
-    faster = [entry for entry in faster if not made[entry.id].machine_bound] or faster
-    key = {entry.id: entry.figures.ratio.value for entry in faster if entry.figures is not None}
-    return min(key, key=lambda name: key[name], default="")
+    quick = [entry for entry in faster(entries) if entry in able]
+    quick = [entry for entry in quick if not made[entry.id].machine_bound] or quick
+    return min(quick, key=lambda entry: _figures(entry).ratio.value).id if quick else ""
+
+
+def faster(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that are surely faster than the START, and whose throughput is not surely less."""
+    start = next((entry for entry in entries if entry.id == START), None)
+    return [
+        entry
+        for entry in entries
+        if entry.figures is not None
+        and entry.figures.ratio.high < 1
+        and (start is None or not _surely_more(start, entry))
+    ]
 
 
 ORDER = ("start", "chosen", "kept", "tie", "dominated", "slower", "undecided", "refused", "skipped")
@@ -77,30 +105,37 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: ORDER.index(entry.status))
 
 
-def _best(kept: Sequence[Entry], start: Figures) -> tuple[Entry | None, str]:
-    """The best of the surely faster, else the smallest of the surely not slower; and what decided."""
-    faster = [entry for entry in kept if _figures(entry).ratio.high < 1]
-    if faster:
-        return _of_the_fastest(faster)
+def _best(right: Sequence[Entry], start: Entry) -> tuple[Entry | None, str]:
+    """The best of the surely faster, else the smallest of the surely not slower; and what decided.
+
+    None whose throughput is surely less than the START's.
+    """
+    quick = faster([start, *right])
+    if quick:
+        best, how = _of_the_fastest(quick)
+        less = sum(_figures(entry).ratio.high < 1 for entry in right) > len(quick)
+        return best, f"{how}, among those with no less throughput than the START" if less else how
     smaller = [
         entry
-        for entry in kept
-        if _figures(entry).ratio.high <= NOT_SLOWER
-        and _figures(entry).size_bytes < SMALLER * start.size_bytes
+        for entry in right
+        if not _surely_more(start, entry)
+        and _figures(entry).ratio.low <= 1
+        and _figures(entry).ratio.high <= NOT_SLOWER
+        and _figures(entry).size_bytes < SMALLER * _figures(start).size_bytes
     ]
     best_size = min(smaller, key=lambda entry: _figures(entry).size_bytes, default=None)
     return best_size, "smaller, and not slower"
 
 
-def _of_the_fastest(faster: Sequence[Entry]) -> tuple[Entry, str]:
+def _of_the_fastest(quick: Sequence[Entry]) -> tuple[Entry, str]:
     """Of those that none is surely faster than the one to take, and what decided.
 
-    What cannot be told apart decides nothing. Of those whose throughput may as well be the best one, it is
-    the one that loses least; of equals in that the one with the fewest steps that has nearly their best
-    throughput.
+    Latencies and throughputs that cannot be told apart decide nothing. Of those whose throughput may as well
+    be the best one, the loss as it was seen decides, be it by one item; of equals in that it is the one with
+    the fewest steps that has nearly their best throughput.
     """
-    bound = min(_figures(entry).ratio.high for entry in faster)
-    alike = [entry for entry in faster if _figures(entry).ratio.low <= bound]
+    bound = min(_figures(entry).ratio.high for entry in quick)
+    alike = [entry for entry in quick if _figures(entry).ratio.low <= bound]
     if len(alike) == 1:
         return alike[0], "the fastest that passes"
     most = max(alike, key=_rate)
@@ -125,53 +160,87 @@ def _of_the_fastest(faster: Sequence[Entry]) -> tuple[Entry, str]:
     return best, f"{said}, and it has the best throughput of those"
 
 
-def _placed(entry: Entry, kept: Sequence[Entry], start: Figures, best: Entry | None, how: str) -> Entry:
-    """With its status, and the reason; `how` says why the best is."""
+def _is_slower(entry: Entry, start: Entry) -> bool:
+    """Whether it is surely slower, without surely more throughput for it."""
+    return _figures(entry).ratio.low > 1 and not _surely_more(entry, start)
+
+
+def _worth_having(able: Sequence[Entry], start: Entry, best: Entry | None) -> list[Entry]:
+    """Those that have something before each of the others, the best and the START, which are there anyway.
+
+    Of several that have nothing before each other the one that loses least stays, then the fastest.
+    """
+    found = [start, *sorted(able, key=lambda entry: (_lost(entry), _figures(entry).ratio.value))]
+    for entry in found[:0:-1]:
+        others = [other for other in found if other is not entry]
+        if entry is not best and not all(_gains(entry, other) for other in others):
+            found.remove(entry)
+    return found
+
+
+def _placed(entry: Entry, kept: Sequence[Entry], able: Sequence[Entry], best: Entry | None) -> Entry:
+    """One that is neither the best nor slower, with its status and the reason.
+
+    Args:
+        kept: what is worth having, the START first.
+        able: of what the others were compared with as well.
+    """
+    times = _times(entry, kept[0])
+    if entry in kept:
+        said = f"{times}; beside {_named(best or kept[0])} {' and '.join(_gains(entry, best or kept[0]))}"
+        version = "; the version has it as well, for --variant" if best is not None else ""
+        return _with(entry, "kept", f"{said}{version}")
+    if best is not None and _ties(entry, best):
+        text = f"tie with {best.id}: the intervals of latency and throughput meet, and it loses no more"
+        return _with(entry, "tie", text)
+    others = (other for other in (*kept[1:], kept[0], *able) if other.id != entry.id)
+    better = next(other for other in others if not _gains(entry, other))
+    text = f"{_named(better)} is as good or better in all that is measured, as far as can be told: {times}"
+    return _with(entry, "dominated", text)
+
+
+def _times(entry: Entry, start: Entry) -> str:
+    """Its latency in words, and where it pays for that with its throughput."""
     own = _figures(entry)
-    times = f"{own.ratio.value:.2f} of the START's latency ({own.ratio.low:.2f} to {own.ratio.high:.2f})"
-    if best is not None and entry.id == best.id:
-        return _with(entry, "chosen", f"{how}: {times}")
-    if own.ratio.low > 1 and own.throughput < FASTER * start.throughput:
-        return _with(entry, "slower", f"slower than the START: {times}; {entry.explained}".rstrip("; "))
-    better = next((other for other in kept if other.id != entry.id and _dominates(other, entry)), None)
-    if better is not None:
-        return _with(entry, "dominated", f"{better.id} is at least as good in everything: {times}")
-    if best is not None and _overlap(own, _figures(best)):
-        return _with(entry, "tie", f"tie with {best.id}: the intervals meet")
-    return _with(entry, "kept", f"{times}{_worth(entry, best)}")
+    said = f"{own.ratio.value:.2f} of the START's latency ({own.ratio.low:.2f} to {own.ratio.high:.2f})"
+    if own.ratio.high < 1 and _surely_more(start, entry):
+        said += f", with less throughput than that: {own.throughput:.1f} items/s to {_rate(start):.1f}"
+    return said
 
 
-def _worth(entry: Entry, best: Entry | None) -> str:
-    """Why the version has one that is not the best: what it has before that one."""
-    if best is None:
-        return ""
-    own, other = _figures(entry), _figures(best)
-    gains = [
-        text
-        for text, there in (
-            ("it loses less", _lost(entry) < _lost(best)),
-            ("it is smaller", own.size_bytes < other.size_bytes),
-            ("it has more throughput", own.throughput > other.throughput),
-        )
-        if there
-    ]
-    said = f"; beside {best.id} {' and '.join(gains)}" if gains else ""
-    return f"{said}; the version has it as well, for --variant"
+def _named(entry: Entry) -> str:
+    return "the START" if entry.id == START else entry.id
 
 
-def _dominates(one: Entry, other: Entry) -> bool:
-    """Surely faster, and in nothing else worse."""
+def _gains(one: Entry, other: Entry) -> list[str]:
+    """What one has before another of all that is measured, as far as it can be told, in words."""
     a, b = _figures(one), _figures(other)
-    return (
-        a.ratio.high < b.ratio.low
-        and a.throughput >= b.throughput
-        and a.size_bytes <= b.size_bytes
-        and _loss(one) <= _loss(other)
-    )
+    gains = {
+        "it loses less": _lost(one) < _lost(other),
+        "it is faster": a.ratio.high < b.ratio.low,
+        "its slowest calls are faster": _below(a.p95_interval, b.p95_interval),
+        "it has more throughput": _surely_more(one, other),
+        "it is smaller": a.size_bytes < LIGHTER * b.size_bytes,
+        "it takes less memory": a.peak_bytes < LESS_MEMORY * b.peak_bytes,
+        "it starts sooner": a.start_seconds < SOONER * b.start_seconds,
+    }
+    return [text for text, there in gains.items() if there]
 
 
-def _overlap(one: Figures, other: Figures) -> bool:
-    return _meet(one.ratio, other.ratio)
+def _ties(entry: Entry, best: Entry) -> bool:
+    """Whether it cannot be told apart from the best in latency and throughput, and loses no more."""
+    alike = _meet(_throughput(entry), _throughput(best))
+    return _meet(_figures(entry).ratio, _figures(best).ratio) and alike and _lost(entry) <= _lost(best)
+
+
+def _surely_more(one: Entry, other: Entry) -> bool:
+    """Whether its throughput is."""
+    return _throughput(one).low > _throughput(other).high
+
+
+def _below(one: Interval | None, other: Interval | None) -> bool:
+    """Whether a figure surely is; not where the interval of one is not known."""
+    return one is not None and other is not None and one.high < other.low
 
 
 def _meet(one: Interval, other: Interval) -> bool:
@@ -210,6 +279,10 @@ def _with(entry: Entry, status: str, reason: str) -> Entry:
 
 def gate_reason(judgement: Judgement, margin: float) -> str:
     """What the gate says, in a sentence."""
+    if judgement.failed:
+        count = judgement.items + judgement.failed
+        said = f"fails on {judgement.failed} of {count} items that the START answers: {judgement.error}"
+        return f"{said}; the other items were not asked" if judgement.part else said
     if judgement.by == "agreement":
         said = _differing(judgement)
         end = f"at least {judgement.low:.2g}" if judgement.part else f"up to {judgement.high:.2g}"

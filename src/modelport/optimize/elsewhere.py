@@ -14,6 +14,7 @@ from .candidate import START, Candidate, same_network
 from .choose import fallback, settled
 from .clock import Clock
 from .outcome import Elsewhere, Entry
+from .ways import computed_alike
 
 ITEMS = 8
 """Of which so many are replayed as `replay` takes."""
@@ -33,8 +34,9 @@ def settled_everywhere(
 ) -> tuple[list[Entry], str]:
     """The entries with their status and the id of the best, after replaying answers on other machines.
 
-    Where the best needs another runtime than ONNX Runtime, which no emulated machine has, the fastest that
-    every installation runs is replayed.
+    A network is replayed without settings: that holds for each of its ways that compute alike. Where the
+    best needs another runtime than ONNX Runtime, which no emulated machine has, the fastest that every
+    installation runs is replayed.
 
     Args:
         entries: judged and measured, the START's first.
@@ -52,10 +54,11 @@ def settled_everywhere(
         if known is None or known.elsewhere is not None:
             return found, best
         there = asked(made[replayed], items, clock, must)
-        # Settings are no part of what is replayed: it holds for each of the network's ways.
         ways = {name for name in made if same_network(made[name], made[replayed])}
-        found = [_with(entry, there) if entry.id in ways else entry for entry in found]
-        entries = [_with(entry, there) if entry.id in ways else entry for entry in entries]
+        plain = msgspec.structs.replace(made[replayed], settings={})
+        alike = {name for name in ways if computed_alike(made[name], plain)}
+        found = [_with(entry, there) if entry.id in alike else entry for entry in found]
+        entries = [_with(entry, there) if entry.id in alike else entry for entry in entries]
         if not (must and there.changes):
             return found, best
         entries = [_refused(entry, there) if entry.id in ways else entry for entry in entries]
@@ -124,5 +127,5 @@ def _with(entry: Entry, there: Elsewhere) -> Entry:
 
 
 def _refused(entry: Entry, there: Elsewhere) -> Entry:
-    reason = f"its answers change on another machine: {'; '.join(there.said)}"
+    reason = f"its network's answers change on another machine: {'; '.join(there.said)}"
     return msgspec.structs.replace(entry, status="refused", reason=reason)

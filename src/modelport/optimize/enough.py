@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import ceil, sqrt
 
 from ..evaluate.values import Evaluation
-from .judge import Judgement, Z, answers_needed, needed
+from .judge import LESS_IS_BETTER, Judgement, needed
+from .shares import Z, answers_needed, unseen
 
 CHANGED = 0.02
 """The share of items that a good candidate in 8 bits has right and the START wrong, or the other way round:
@@ -32,23 +33,28 @@ def few_answers(count: int, margin: float, most: int) -> str:
 
 
 def few_labels(start: Evaluation, margin: float) -> str:
-    """What margin so many items can be expected to show, of a classifier; empty where that is enough.
+    """What margin so many items can be expected to show; empty where that is enough, and of errors.
 
-    Of n items of which a share d changes sides, as many for the better as for the worse, the loss has the
-    standard error sqrt(d / n).
+    Of n items of which none changes sides the loss may be `unseen`. Of a classifier's of which a share d
+    does, as many for the better as for the worse, it has the standard error sqrt(d / n).
     """
     count = len(start.outcomes)
-    if start.main != "accuracy" or not count:
+    if start.main in LESS_IS_BETTER or not count:
         return ""
-    shown = 100 * Z * sqrt(CHANGED / count)
-    if shown <= margin:
+    hidden, least = 100 * unseen(count), answers_needed(margin)
+    spread = 100 * Z * sqrt(CHANGED / count) if start.main == "accuracy" else 0.0
+    if max(hidden, spread) <= margin:
         return ""
-    least = number_of(CHANGED * (100 * Z / margin) ** 2 if margin > 0 else None)
-    more = f"with so many changes {least} can, " if least else "no data set that can be had shows so little: "
-    return (
-        f"{count} labelled items can hardly show {margin:g} points: where {CHANGED:.0%} of them change "
-        f"sides, as is usual in 8 bits, the interval is ± {shown:.1f} points wide; {more}{ESTIMATE}"
-    )
+    enough = {}
+    if least is not None and count < least:
+        enough["none changes sides"] = number_of(least)
+    if least is not None and spread > 0:
+        changing = CHANGED * (100 * Z / margin) ** 2
+        enough[f"{CHANGED:.0%} change sides, as is usual in 8 bits"] = number_of(max(least, changing))
+    cannot = "can hardly" if hidden <= margin else "cannot"
+    said = f"{count} labelled items {cannot} show {margin:g} points, only {max(hidden, spread):.1f}"
+    more = ", ".join(f"{number} can where {case}" for case, number in enough.items() if number)
+    return f"{said}: {more or 'no data set that can be had shows so little'}, {ESTIMATE}"
 
 
 def dear(seconds: float, budget: float) -> str:

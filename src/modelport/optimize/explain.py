@@ -14,7 +14,7 @@ from ..runtimes.form import DEFAULT, form_of
 from ..runtimes.machine import machine_class
 from ..runtimes.session import DEFAULTS, Settings
 from .bench.operators import profile
-from .bench.origins import shown
+from .bench.origins import Origins, shown
 from .bench.outcome import Operator
 from .candidate import Candidate, NotApplicable
 from .passes.offline import rewritten
@@ -104,15 +104,12 @@ def fused(network: bytes, settings: Settings = DEFAULTS) -> Fused:
     Raises:
         NotApplicable: it does not take it.
     """
-    graph = rewritten(onnx.load_model_from_string(network), settings).graph
+    model = onnx.load_model_from_string(network)
+    origins, graph = Origins(model.graph), rewritten(model, settings).graph
     kinds = Counter(node.op_type for node in graph.node)
     return Fused(
         integer=sum(kinds[kind] for kind in INTEGER),
-        floating=tuple(
-            (node.name or node.op_type).removesuffix("_nchwc")
-            for node in graph.node
-            if node.op_type in FLOATING
-        ),
+        floating=tuple(_layer(node, origins) for node in graph.node if node.op_type in FLOATING),
         pairs=sum(kinds[kind] for kind in CONVERSIONS),
         casts=_casts(graph),
         converted=tuple(
@@ -148,6 +145,11 @@ def fused_in_openvino(candidate: Candidate, item: bytes) -> Fused:
 
 def _kernel(node: Operator) -> str:
     return node.implementation.lower()
+
+
+def _layer(node: onnx.NodeProto, origins: Origins) -> str:
+    """The layer that a node stands for: ONNX Runtime calls one that it changed by the value that it makes."""
+    return next(iter(origins.of(node.name, node.op_type)), node.name or node.op_type)
 
 
 def _casts(graph: onnx.GraphProto) -> int:

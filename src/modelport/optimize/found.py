@@ -1,8 +1,9 @@
 """The work folder: what a search found out so far, so that one that was interrupted goes on where it was.
 
 A candidate is a bundle and beside it what is said of it, written last: a bundle alone was cut off, and is
-made again. Nothing here is ever changed in place. One process at a time is in a work folder: a second one
-with the same question has a folder of its own.
+made again. Each is in a folder that is called by the key of what it is of: names say less. Nothing here is
+ever changed in place. One process at a time is in a work folder: a second one with the same question has a
+folder of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 import weakref
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +26,7 @@ from ..bundle.store import Bundle
 from ..files import write_whole
 from .candidate import Candidate
 from .judge import Judgement
+from .sensitivity import Layer
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -38,8 +41,11 @@ class _Said(msgspec.Struct, frozen=True):
     variant: str = ""
 
 
+T = TypeVar("T")
 LOCK = ".lock"
 JUDGED = ".judgement.json"
+STALE = 30 * 24 * 3600.0
+"""Seconds after which nobody goes on with a search that was interrupted."""
 
 
 class Found:
@@ -54,7 +60,7 @@ class Found:
         self.begun = any(path.name != LOCK for path in self.folder.iterdir())
         """Whether an earlier run left anything."""
         self._left = weakref.finalize(self, os.close, lock)
-        self.before = len(list(self.folder.glob(f"*{JUDGED}")))
+        self.before = len(list(self.folder.glob(f"*/*{JUDGED}")))
         """Candidates that an earlier run judged."""
 
     @property
@@ -67,9 +73,14 @@ class Found:
         place = self.folder / name
         return Bundle.open(place) if place.is_dir() else make(place)
 
-    def candidate(self, name: str, make: Callable[[Path], Candidate]) -> Candidate:
-        """A candidate that is there, or is made now in the folder that `make` is given."""
-        kept, place = self.folder / f"{name}.json", self.folder / name
+    def candidate(self, name: str, of: str, make: Callable[[Path], Candidate]) -> Candidate:
+        """A candidate that is there, or is made now in the folder that `make` is given.
+
+        Args:
+            of: the key of the step and of what it works on, which may be others under the same name.
+        """
+        folder = self.folder / of
+        kept, place = folder / f"{name}.json", folder / name
         said = _decoded(kept, _Said)
         if said is not None and place.is_dir():
             return Candidate(
@@ -84,7 +95,8 @@ class Found:
                 said.variant,
             )
         shutil.rmtree(place, ignore_errors=True)
-        made = make(self.folder)
+        folder.mkdir(exist_ok=True)
+        made = make(folder)
         plain = _Said(
             made.title,
             made.passes,
@@ -97,12 +109,27 @@ class Found:
         write_whole(kept, msgspec.json.encode(plain))
         return made
 
-    def judgement(self, name: str, judge: Callable[[], Judgement]) -> Judgement:
-        """A judgement that is there, or is made now."""
-        kept = self.folder / f"{name}{JUDGED}"
-        known: Judgement | None = _decoded(kept, Judgement)
+    def judgement(self, name: str, of: str, judge: Callable[[], Judgement]) -> Judgement:
+        """A judgement that is there, or is made now.
+
+        Args:
+            of: the key of the network and the way of running it.
+        """
+        return self._known(self.folder / of / f"{name}{JUDGED}", Judgement, judge)
+
+    def ranking(self, name: str, of: str, rank: Callable[[], list[Layer]]) -> list[Layer]:
+        """A candidate's layers as they were ranked, or are now: their times differ from one run to the next.
+
+        Args:
+            of: the key of the network.
+        """
+        return self._known(self.folder / of / f"{name}.layers.json", list[Layer], rank)
+
+    def _known(self, kept: Path, kind: type[T], make: Callable[[], T]) -> T:
+        known: T | None = _decoded(kept, kind)
         if known is None:
-            known = judge()
+            known = make()
+            kept.parent.mkdir(exist_ok=True)
             write_whole(kept, msgspec.json.encode(known))
         return known
 
@@ -112,6 +139,19 @@ class Found:
         self._left()
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
+
+    def finish(self) -> None:
+        """Forget it, since the question was answered, and what else in the parent is of no use any more.
+
+        That is what is left of searches for the same, and what nobody touched for a month.
+        """
+        question, now = self.folder.name.partition("-")[0], time.time()
+        for place in self.folder.parent.iterdir():
+            with contextlib.suppress(OSError):  # gone meanwhile, or nothing of ours
+                same = place.name.partition("-")[0] == question
+                if place != self.folder and (same or now - place.stat().st_mtime > STALE):
+                    _drop(place)
+        self.forget()
 
 
 def _entered(folder: Path) -> tuple[Path, int]:
@@ -129,6 +169,16 @@ def _entered(folder: Path) -> tuple[Path, int]:
                     return place, lock
                 os.close(lock)
     raise AssertionError("count ends")
+
+
+def _drop(place: Path) -> None:
+    """Take a folder of a search away, unless a process is in it."""
+    lock = os.open(place / LOCK, os.O_RDWR)
+    try:
+        if _locked(lock):
+            shutil.rmtree(place, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _locked(file: int) -> bool:

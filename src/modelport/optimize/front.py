@@ -1,4 +1,4 @@
-"""The Pareto front as a picture: what is lost against latency, with intervals; a point for each candidate."""
+"""The Pareto front as a picture: what is lost against latency, with intervals, of all that was measured."""
 
 from __future__ import annotations
 

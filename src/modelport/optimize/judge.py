@@ -2,43 +2,41 @@
 
 Non-inferiority: a candidate passes where the interval of its change leaves no room for a loss beyond the
 margin; it fails where even the figure itself is beyond it; in between the items are too few to tell, and it
-is not taken. The interval is two-sided at 90 %, so that its lower end is the usual one-sided bound at 95 %.
+is not taken. The interval is two-sided at 90 %, so that its lower end is the usual one-sided bound at 95 %,
+and no narrower than what so few items can show. One that fails on items that the START answers is not right.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
-import numpy as np
 
-from ..client.many import in_order
-from ..engine.settings import usable_cores
-from ..errors import InputError, ModelportError
+from ..errors import InputError
 from ..evaluate.compare import Paired
-from ..evaluate.matching import overlaps
 from ..evaluate.run import evaluate
-from ..evaluate.values import Comparison, Evaluation, Resampling, read, write
-from ..tensors import Array
-from ..verify.emulated import same_bits
-from .candidate import Candidate, opened
+from ..evaluate.values import Change, Comparison, Evaluation, Resampling, read, write
+from .candidate import Candidate
+from .shares import answers_needed, unseen
 
 LEVEL = 0.90
 REPLICATES = 1000
 PART = 40
 """Items that are asked first."""
+SCREENED = 3 * PART
+"""Of fewer items all are asked at once."""
 SURE = 0.98
 """The interval's level there: one good candidate of a hundred is dropped too early."""
 ROUNDING = 1e-9
 """Points: one item of 200 is half a point, whatever binary fractions make of it."""
 LESS_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
-IOU = 0.5
-SCORE = 0.25
-Z = 1.6449
-"""Of the normal distribution: 95 % are below."""
+"""Errors. The other metrics are shares of the items, or of what is in them."""
+ANYTHING = 100.0
+"""Points that may be lost, or gained, where nothing is known: all."""
 
 Gate = Literal["interval", "estimate"]
 """What has to be within the margin: the whole interval of the loss, or only the loss that was seen."""
@@ -66,10 +64,19 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     only_candidate: int | None = None
     p_value: float | None = None
     """McNemar's: how probable such a split is by chance alone."""
+    failed: int = 0
+    """Items that the START answers and the candidate does not; the figures are of those that both answer."""
+    error: str = ""
+    """Why it does not answer the first of them."""
 
 
 class Judge(Protocol):
     """Holds candidates against the START."""
+
+    @property
+    def left_out(self) -> str:
+        """Which items are left out since the START does not answer them; empty where it answers all."""
+        ...
 
     def judge(self, candidate: Candidate) -> Judgement:
         """How the candidate's answers stand to the START's.
@@ -92,6 +99,9 @@ class ByLabels:
         kept: where the START's evaluation is, or is put.
         settings: of `evaluate`.
         margin: the loss that is accepted, in points.
+
+    Raises:
+        ModelportError: the START answers nothing, or nothing that a loss could be told from.
     """
 
     def __init__(
@@ -103,24 +113,28 @@ class ByLabels:
         if evaluation is None:
             evaluation = self._evaluated(start)
             write(evaluation, kept)
+        check_defined(evaluation)
         self._whole = Paired(evaluation, Resampling(REPLICATES, 0, LEVEL))
         self._part = Paired(evaluation, Resampling(REPLICATES, 0, SURE))
-        self._screened = len(evaluation.outcomes) >= 3 * PART
+        self._screened = len(evaluation.outcomes) >= SCREENED
 
     @property
     def start(self) -> Evaluation:
         """The START's own."""
         return self._whole.first
 
+    @property
+    def left_out(self) -> str:
+        """See `Judge`."""
+        return left_out_note([each.error for each in self.start.failed], self.start.items)
+
     def judge(self, candidate: Candidate) -> Judgement:
         """See `Judge`."""
         if self._screened:
-            seen = self._part.compare(self._evaluated(candidate, PART))
-            found = judgement_of(seen, self.start.main, self._margin, self._gate)
-            if found.low > self._margin + ROUNDING:
+            found = held(self._part, self._evaluated(candidate, PART), self._margin, self._gate)
+            if found.failed or found.low > self._margin + ROUNDING:
                 return msgspec.structs.replace(found, verdict="fails", part=True)
-        whole = self._whole.compare(self._evaluated(candidate))
-        return judgement_of(whole, self.start.main, self._margin, self._gate)
+        return held(self._whole, self._evaluated(candidate), self._margin, self._gate)
 
     def _evaluated(self, candidate: Candidate, limit: int | None = None) -> Evaluation:
         return evaluated(candidate, self._data, self._settings, limit)
@@ -149,10 +163,37 @@ def _read(kept: Path) -> Evaluation | None:
     return None  # it was cut off
 
 
+def check_defined(start: Evaluation) -> None:
+    """That there is a metric to lose.
+
+    Raises:
+        InputError: it is not defined on these items: no picture has a true box.
+    """
+    if start[start.main] is None:
+        raise InputError(
+            f"{start.data}: none of {len(start.outcomes)} items has a true box of the model's classes, so "
+            f"that there is no {start.main} to compare",
+            hint="give labelled pictures with objects in them, or leave --eval out: agreement is judged then",
+        )
+
+
 def judged(start: Evaluation, candidate: Evaluation, margin: float, gate: Gate = "interval") -> Judgement:
     """A candidate against the START on the same labelled items; see `judgement_of`."""
-    compared = Paired(start, Resampling(REPLICATES, 0, LEVEL)).compare(candidate)
-    return judgement_of(compared, start.main, margin, gate)
+    return held(Paired(start, Resampling(REPLICATES, 0, LEVEL)), candidate, margin, gate)
+
+
+def held(start: Paired, candidate: Evaluation, margin: float, gate: Gate) -> Judgement:
+    """A candidate against the START; one that fails on what the START answers is not right.
+
+    Args:
+        margin, gate: see `judgement_of`.
+    """
+    found = judgement_of(start.compare(candidate), start.first.main, margin, gate)
+    answered = {outcome.item for outcome in start.first.outcomes}
+    failed = [each for each in candidate.failed if each.item in answered]
+    if not failed:
+        return found
+    return msgspec.structs.replace(found, verdict="fails", failed=len(failed), error=failed[0].error)
 
 
 def judgement_of(compared: Comparison, metric: str, margin: float, gate: Gate) -> Judgement:
@@ -168,10 +209,9 @@ def judgement_of(compared: Comparison, metric: str, margin: float, gate: Gate) -
     scale = -100.0
     if metric in LESS_IS_BETTER:
         scale = 100.0 / before if before else 100.0
-    ends = sorted(
-        scale * (end if end is not None else after - before) + 0.0 for end in (change.low, change.high)
-    )
     loss = scale * (after - before) + 0.0  # no minus before a zero
+    least = 0.0 if metric in LESS_IS_BETTER else 100 * unseen(compared.items)
+    low, high = _ends(change, scale, loss, least)
     test = compared.mcnemar
     return Judgement(
         by="accuracy",
@@ -179,9 +219,9 @@ def judgement_of(compared: Comparison, metric: str, margin: float, gate: Gate) -
         start=before,
         value=after,
         loss=loss,
-        low=ends[0],
-        high=ends[1],
-        verdict=_verdict(loss, ends[1], margin, gate),
+        low=low,
+        high=high,
+        verdict=verdict_of(loss, high, margin, gate),
         items=compared.items,
         only_start=test.only_first if test else None,
         only_candidate=test.only_second if test else None,
@@ -189,91 +229,33 @@ def judgement_of(compared: Comparison, metric: str, margin: float, gate: Gate) -
     )
 
 
-class ByAgreement:
-    """Without labels: the share of items with the START's answer, which says nothing of who is right."""
+def _ends(change: Change, scale: float, loss: float, least: float) -> tuple[float, float]:
+    """The interval of a loss, in points: the bootstrap's, whose upper end is never less than `least`.
 
-    def __init__(self, start: Candidate, items: Sequence[bytes], margin: float, gate: Gate) -> None:
-        self._items, self._margin, self._gate = items, margin, gate
-        self._answers = list(_answers(start, items))
-
-    def judge(self, candidate: Candidate) -> Judgement:
-        """See `Judge`; it ends where the share is surely too small."""
-        shares: list[float] = []
-        for one, other in zip(self._answers, _answers(candidate, self._items), strict=False):
-            shares.append(alike(one, other))
-            if len(shares) == PART and 100 * (1 - _upper(sum(shares), PART)) > self._margin:
-                break
-        share, part = float(np.mean(shares)), len(shares) < len(self._items)
-        loss, high = 100 * (1 - share), 100 * (1 - _lower(sum(shares), len(shares)))
-        return Judgement(
-            by="agreement",
-            metric="agreement",
-            start=1.0,
-            value=share,
-            loss=loss,
-            low=100 * (1 - _upper(sum(shares), len(shares))),
-            high=high,
-            verdict="fails" if part else _verdict(loss, high, self._margin, self._gate),
-            items=len(shares),
-            part=part,
-        )
+    Where no item changes sides every draw is alike, and the bootstrap's interval is a point, of 8 items as of
+    8000; `unseen` says what they may hide. Errors need no such bound: a class hides what happens to its
+    scores, while other arithmetic moves the numbers of all items, so that numbers of which none moved show
+    that it is the same. Where there is no interval at all (one item), anything may be lost.
+    """
+    if change.low is None or change.high is None:
+        return -ANYTHING, max(ANYTHING, loss)
+    low, high = sorted(scale * end + 0.0 for end in (change.low, change.high))
+    return low, max(high, least)
 
 
-def _answers(candidate: Candidate, items: Sequence[bytes]) -> Iterator[dict[str, Array]]:
-    """All cores at work, an item on each."""
-    with opened(candidate) as pipeline:
+def left_out_note(faults: Sequence[str], items: int, use: str = "candidates are judged on") -> str:
+    """That the START itself does not answer some items, and why; empty where it answers all.
 
-        def answer(item: bytes) -> dict[str, Array] | ModelportError:
-            return pipeline.answer(pipeline.decode(item))
-
-        for found in in_order(answer, items, usable_cores(), raises=True):
-            assert isinstance(found, dict)  # what fails is raised
-            yield found
-
-
-def alike(one: dict[str, Array], other: dict[str, Array]) -> float:
-    """How much of an answer is the same: 1 the best class, a share of the objects, or all numbers closely."""
-    if "boxes" in one and "count" in one:
-        return _objects_alike(one, other)
-    if "indices" in one:
-        return float(one["indices"].ravel()[0] == other["indices"].ravel()[0])
-    return float(all(_close(one[name], other[name]) for name in one if name in other))
-
-
-def _close(one: Array, other: Array) -> bool:
-    if one.shape != other.shape or one.dtype.kind not in "fiub":
-        return bool(np.array_equal(one, other))
-    scale = float(np.abs(one[np.isfinite(one)]).max(initial=0.0)) if one.size else 0.0
-    return bool(np.allclose(one, other, rtol=1e-2, atol=1e-2 * scale, equal_nan=True))
-
-
-def _objects_alike(one: dict[str, Array], other: dict[str, Array]) -> float:
-    """Objects found by both (same class, half of the union shared) over those found by either."""
-    (kinds, boxes), (other_kinds, other_boxes) = _objects(one), _objects(other)
-    if not len(kinds) and not len(other_kinds):
-        return 1.0
-    able = (overlaps(boxes, other_boxes) >= IOU) & (kinds[:, None] == other_kinds)
-    both = 0
-    for row in able:
-        if row.any():
-            able[:, int(row.argmax())] = False
-            both += 1
-    return both / (len(kinds) + len(other_kinds) - both)
-
-
-def _objects(answer: dict[str, Array]) -> tuple[Array, Array]:
-    """The classes [n] and the boxes [n, 4] of the objects that somebody would be shown."""
-    count = int(np.ravel(answer["count"])[0])
-    shown = np.flatnonzero(answer["scores"].ravel()[:count] >= SCORE)
-    return answer["classes"].ravel()[shown], answer["boxes"].reshape(-1, 4)[shown]
-
-
-def same_answers(one: Candidate, other: Candidate, items: Sequence[bytes]) -> bool:
-    """Whether two candidates answer the same bits for each of these items; False where one does not run."""
-    try:
-        return all(map(same_bits, _answers(one, items), _answers(other, items)))
-    except ModelportError:
-        return False
+    Args:
+        faults: of each that it does not answer.
+        items: all of them.
+        use: what they are for.
+    """
+    if not faults:
+        return ""
+    are = "which is" if len(faults) == 1 else "which are"
+    some = f"{len(faults)} of {items} items that {use}"
+    return f"the bundle as it is fails on {some}, {are} left out: {faults[0]}"
 
 
 def same(items: int) -> Judgement:
@@ -291,48 +273,30 @@ def same(items: int) -> Judgement:
     )
 
 
-def answers_needed(margin: float) -> int | None:
-    """The fewest items of which not one may differ for agreement to be within the margin; None: no number.
-
-    Wilson's interval of n hits of n leaves room for z² / (n + z²).
-    """
-    return int(np.ceil(Z * Z * (100 / margin - 1))) if margin > 0 else None
-
-
 def needed(judgement: Judgement, margin: float) -> int | None:
     """About how many items would show that a candidate is within the margin; None where none would.
 
-    The interval shrinks with the root of the items; where no answer differs, with the items.
+    The interval shrinks with the root of the items; where nothing changes sides, with the items.
     """
-    if judgement.by == "agreement" and judgement.loss == 0:
-        return answers_needed(margin)
     room, width = margin - judgement.loss, judgement.high - judgement.loss
-    if room <= 0 or width <= 0:
+    share = judgement.metric not in LESS_IS_BETTER
+    least = answers_needed(margin) if share else 1
+    if room <= 0 or width <= 0 or least is None:
         return None
-    return int(np.ceil(judgement.items * (width / room) ** 2))
+    if share and _unchanged(judgement):
+        return least
+    return max(least, math.ceil(judgement.items * (width / room) ** 2))
 
 
-def _verdict(loss: float, worst: float, margin: float, gate: Gate) -> Verdict:
+def _unchanged(judgement: Judgement) -> bool:
+    """Whether nothing changes sides, so that the interval is what so few items may hide."""
+    hidden = 100 * unseen(judgement.items) + ROUNDING
+    return judgement.loss == 0 and judgement.high <= hidden and not judgement.only_start
+
+
+def verdict_of(loss: float, worst: float, margin: float, gate: Gate) -> Verdict:
+    """What the gate says of a loss and of the upper end of its interval."""
     margin += ROUNDING
     if worst <= margin or (gate == "estimate" and loss <= margin):
         return "passes"
     return "undecided" if loss <= margin else "fails"
-
-
-def _lower(hits: float, of: int) -> float:
-    """Wilson's lower bound of a share at one-sided 95 %."""
-    middle, spread = _wilson(hits, of)
-    return middle - spread
-
-
-def _upper(hits: float, of: int) -> float:
-    middle, spread = _wilson(hits, of)
-    return middle + spread
-
-
-def _wilson(hits: float, of: int) -> tuple[float, float]:
-    """The middle of a share's interval at two-sided 90 %, and half its width."""
-    z, share = Z, hits / of
-    middle = share + z * z / (2 * of)
-    spread = z * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
-    return middle / (1 + z * z / of), spread / (1 + z * z / of)

@@ -1,7 +1,8 @@
 """What candidates cost end to end: decode, pre, network, post; by turns, so that noise hits all alike.
 
 A round asks every candidate the same items, in an order that is drawn anew. Ratios to the START are made
-round by round, and their interval by the bootstrap over rounds: what both share goes out.
+round by round, and their interval by the bootstrap over rounds: what both share goes out. A candidate that
+fails is left out from there on, with the reason; where the START fails, there is nothing to compare with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,12 +21,13 @@ import msgspec
 import numpy as np
 
 from ..engine.settings import usable_cores
-from ..errors import ModelFailed
+from ..errors import ModelFailed, ModelportError
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly
 from ..tensors import Array
-from .candidate import Candidate, opened
-from .intervals import Interval, interval
+from .bench.memory import COPIES, SHARE, free_memory
+from .candidate import START, Candidate, opened
+from .intervals import Interval, interval, percentile
 from .stages import settle
 
 ITEMS = 4
@@ -34,6 +36,8 @@ ROUNDS, LEAST_ROUNDS = 15, 3
 BATCHES = (1, 4, 16)
 TURNS = 8
 """Runs of one core at batch 1 in a round; fewer at larger ones."""
+STARTS = 2
+"""Starts of each candidate: what else the machine does makes one slower, and never quicker."""
 SECONDS = 120.0
 """The longest that a start may take."""
 
@@ -52,11 +56,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     peak_bytes: int
     """The most memory of a process that answers with it."""
     start_seconds: float
-    """From the process's start to the first answer."""
+    """From the process's start to the first answer, the least of `STARTS`."""
     size_bytes: int
     """Of the network's file."""
     throughput_interval: Interval | None = None
     """That of `throughput`, by the bootstrap over rounds; None in reports of earlier versions."""
+    p95_interval: Interval | None = None
+    """That of `p95_ms`, by the bootstrap over rounds; None in reports of earlier versions."""
 
     @property
     def throughput_notes(self) -> list[str]:
@@ -74,6 +80,23 @@ class Latency(msgspec.Struct, frozen=True):
     rounds: tuple[tuple[float, ...], ...]
 
 
+@contextlib.contextmanager
+def guarded(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """Where a candidate fails here, the reason is kept in `failed`, and the others go on.
+
+    Raises:
+        ModelFailed: the START failed, which all are compared with.
+    """
+    try:
+        yield
+    except ModelportError as problem:
+        if name == START:
+            raise ModelFailed(
+                f"the bundle as it is, which all is compared with, failed while it was measured: {problem}"
+            ) from problem
+        failed[name] = f"it failed while it was measured: {problem}"
+
+
 def latencies(
     candidates: Mapping[str, Candidate],
     items: Sequence[bytes],
@@ -81,8 +104,8 @@ def latencies(
     rounds: int = ROUNDS,
     seconds: float = float("inf"),
     tick: Callable[[], None] = lambda: None,
-) -> dict[str, Latency]:
-    """Every candidate's times, measured by turns.
+) -> tuple[dict[str, Latency], dict[str, str]]:
+    """Every candidate's times, measured by turns; and of those that failed the reason alone.
 
     Args:
         candidates: by id.
@@ -90,25 +113,30 @@ def latencies(
         rounds: each asks every candidate `ITEMS` items.
         seconds: after these no further round begins, if there were `LEAST_ROUNDS`.
         tick: called after each turn.
+
+    Raises:
+        ModelFailed: the START failed.
     """
     random = np.random.default_rng(0)
     taken = evenly(items, ITEMS)
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in candidates}
+    failed: dict[str, str] = {}
+    pipelines: dict[str, Pipeline] = {}
     begun = time.monotonic()
     with contextlib.ExitStack() as entered:
-        pipelines = {
-            name: _settled(entered, candidate, usable_cores(), taken)
-            for name, candidate in candidates.items()
-        }
+        for name, candidate in candidates.items():
+            with guarded(name, failed):
+                pipelines[name] = _settled(entered, candidate, usable_cores(), taken)
         for turn in range(rounds + 1):
             if turn > LEAST_ROUNDS and time.monotonic() - begun > seconds:
                 break
-            for name in random.permutation(sorted(pipelines)):
-                times = tuple(_seconds(pipelines[name], item) for item in taken)
+            for name in map(str, random.permutation(sorted(pipelines.keys() - failed.keys()))):
+                with guarded(name, failed):
+                    times = tuple(_seconds(pipelines[name], item) for item in taken)
+                    if turn:  # the first round warms up
+                        found[name].append(times)
                 tick()
-                if turn:  # the first round warms up
-                    found[name].append(times)
-    return {name: Latency(tuple(times)) for name, times in found.items()}
+    return {name: Latency(tuple(times)) for name, times in found.items() if name not in failed}, failed
 
 
 def ratio(latency: Latency, start: Latency, seed: int = 0) -> Interval:
@@ -125,32 +153,89 @@ def throughputs(
     rounds: int = 3,
     seconds: float = float("inf"),
     tick: Callable[[], None] = lambda: None,
-) -> dict[str, tuple[Interval, int]]:
+) -> tuple[dict[str, tuple[Interval, int]], dict[str, str]]:
     """Items a second with a network of one thread on every core, at the best of `BATCHES`; and that batch.
 
-    Medians of rounds in which all candidates take turns. After `seconds` no further round begins, if there
-    was one.
+    Medians of rounds in which all candidates take turns, and of those that failed the reason alone. After
+    `seconds` no further round begins, if there was one. Where there is no room for all of them side by side,
+    they are measured in groups, each beside the START, whose throughput in the first one the others are
+    brought to.
+
+    Raises:
+        ModelFailed: the START failed.
     """
+    found: dict[str, tuple[Interval, int]] = {}
+    failed: dict[str, str] = {}
+    groups = in_groups(candidates, usable_cores(), free_memory())
+    for group in groups:
+        rates = _rates(group, evenly(items, TURNS), rounds, seconds / len(groups), tick, failed)
+        best = {name: max(own, key=lambda batch: np.median(own[batch])) for name, own in rates.items()}
+        scale = 1.0
+        if START in found:
+            scale = found[START][0].value / float(np.median(rates[START][best[START]]))
+        own = {name: (interval(scale * np.array(rates[name][batch])), batch) for name, batch in best.items()}
+        found = own | found
+    return {name: found[name] for name in candidates if name in found}, failed
+
+
+def in_groups(
+    candidates: Mapping[str, Candidate], cores: int, free: int | None
+) -> list[dict[str, Candidate]]:
+    """Candidates of which a copy for each core has room side by side, the START in every group.
+
+    Args:
+        free: bytes; None where that is not known, and all are in one group.
+    """
+    start = {name: each for name, each in candidates.items() if name == START}
+    room = float("inf") if free is None else SHARE * free - cores * sum(map(_loaded_bytes, start.values()))
+    groups: list[dict[str, Candidate]] = [{}]
+    for name, own in candidates.items():
+        if name == START:
+            continue
+        if groups[-1] and cores * sum(map(_loaded_bytes, (*groups[-1].values(), own))) > room:
+            groups.append({})
+        groups[-1][name] = own
+    return [start | group for group in groups]
+
+
+def _loaded_bytes(candidate: Candidate) -> int:
+    return COPIES * _size(candidate)
+
+
+def _size(candidate: Candidate) -> int:
+    """Bytes of the network's file."""
+    manifest = candidate.bundle.manifest
+    return manifest.files[manifest.graphs.net.file].size
+
+
+def _rates(
+    candidates: Mapping[str, Candidate],
+    items: Sequence[bytes],
+    rounds: int,
+    seconds: float,
+    tick: Callable[[], None],
+    failed: dict[str, str],
+) -> dict[str, dict[int, list[float]]]:
+    """Items a second by candidate and batch, one value a round; those that fail are told in `failed`."""
     cores, begun = usable_cores(), time.monotonic()
     rates: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in candidates}
-    taken = evenly(items, TURNS)
+    pipelines: dict[str, list[Pipeline]] = {}
     with contextlib.ExitStack() as entered:
         pool = entered.enter_context(ThreadPoolExecutor(cores))
-        pipelines = {
-            name: [_settled(entered, candidate, 1, taken) for _ in range(cores)]
-            for name, candidate in candidates.items()
-        }
-        for own in pipelines.values():
-            _rate(pool, own, taken, 1)  # warms up
-        for turn in range(rounds):
-            if turn and time.monotonic() - begun > seconds:
+        for name, candidate in candidates.items():
+            with guarded(name, failed):
+                pipelines[name] = [_settled(entered, candidate, 1, items) for _ in range(cores)]
+        for turn in range(rounds + 1):
+            if turn > 1 and time.monotonic() - begun > seconds:
                 break
             for batch in BATCHES:
-                for name, own in pipelines.items():
-                    rates[name][batch].append(_rate(pool, own, taken, batch))
+                for name in [each for each in pipelines if each not in failed]:
+                    with guarded(name, failed):
+                        rate = _rate(pool, pipelines[name], items, batch)
+                        if turn:  # the first round warms up: OpenVINO compiles for every shape that is new
+                            rates[name][batch].append(rate)
                     tick()
-    best = {name: max(found, key=lambda batch: np.median(found[batch])) for name, found in rates.items()}
-    return {name: (interval(np.array(rates[name][batch])), batch) for name, batch in best.items()}
+    return {name: own for name, own in rates.items() if name not in failed}
 
 
 def _rate(
@@ -168,12 +253,11 @@ def _rate(
 
 
 def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
-    """Seconds from a new process to its first answer, and the most memory that it had.
+    """Seconds from a new process to its first answer, the least of `STARTS`, and the most memory that it had.
 
     Raises:
-        ModelFailed: the process ended with an error.
+        ModelFailed: the process ended with an error, or had no answer within `SECONDS`.
     """
-    bundle = candidate.bundle
     how = json.dumps(
         {
             "variant": candidate.variant,
@@ -186,13 +270,21 @@ def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
         place.write_bytes(item)
         # -P: a file of the folder that this runs in is not to be taken for a module.
         program = [sys.executable, "-P", "-m", "modelport.optimize.startup"]
-        command = [*program, str(bundle.path), str(place), how]
-        begun = time.perf_counter()
+        command = [*program, str(candidate.bundle.path), str(place), how]
+        found = [_started(command, candidate.bundle.manifest.version) for _ in range(STARTS)]
+    return min(seconds for seconds, _ in found), max(peak for _, peak in found)
+
+
+def _started(command: Sequence[str], version: str) -> tuple[float, int]:
+    begun = time.perf_counter()
+    try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
-        seconds = time.perf_counter() - begun
+    except subprocess.TimeoutExpired:
+        raise ModelFailed(f"{version} gave no answer within {SECONDS:g} s of its start") from None
+    seconds = time.perf_counter() - begun
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason was given"]
-        raise ModelFailed(f"{bundle.manifest.version} does not start: {last[-1]}")
+        raise ModelFailed(f"{version} does not start: {last[-1]}")
     return seconds, int(json.loads(done.stdout)["peak_bytes"])
 
 
@@ -208,21 +300,25 @@ def figures(
     best: tuple[Interval, int],
     item: bytes,
 ) -> Figures:
-    """All that one candidate costs; its latency and its throughput were measured beside the others."""
-    times = np.array(latency.rounds).ravel() * 1e3
+    """All that one candidate costs; its latency and its throughput were measured beside the others.
+
+    Raises:
+        ModelFailed: it does not start.
+    """
+    p95 = percentile(np.array(latency.rounds) * 1e3, 95)
     rate, batch = best
     seconds, peak = start_up(candidate, item)
-    manifest = candidate.bundle.manifest
     return Figures(
         p50_ms=p50_ms(latency),
-        p95_ms=round(float(np.percentile(times, 95)), 3),
+        p95_ms=round(p95.value, 3),
+        p95_interval=p95,
         ratio=ratio(latency, start),
         throughput=round(rate.value, 2),
         throughput_interval=rate,
         batch=batch,
         peak_bytes=peak,
         start_seconds=round(seconds, 3),
-        size_bytes=manifest.files[manifest.graphs.net.file].size,
+        size_bytes=_size(candidate),
     )
 
 

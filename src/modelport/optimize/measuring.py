@@ -17,8 +17,8 @@ SHARE_OF_LATENCY = 0.45
 """Of the time that is left for measuring when every candidate has been started once."""
 OPEN = 4
 """Undecided candidates that are measured, those that lose least."""
-STARTING = 2.0
-"""Seconds that a candidate takes to be started and opened, more or less."""
+STARTING = 3.0
+"""Seconds that a candidate takes to be started as often as is measured, and opened, more or less."""
 
 
 def chosen(entries: Sequence[Entry]) -> list[str]:
@@ -37,7 +37,7 @@ def seconds_needed(entries: Sequence[Entry], an_item: float) -> tuple[float, flo
     at_once = sum(max(1, measure.TURNS // batch) * batch for batch in measure.BATCHES) * cores
     least, most = (
         rounds * measure.ITEMS + turns * at_once
-        for rounds, turns in ((1 + measure.LEAST_ROUNDS, 1), (1 + measure.ROUNDS, 3))
+        for rounds, turns in ((1 + measure.LEAST_ROUNDS, 1 + 1), (1 + measure.ROUNDS, 1 + 3))
     )
     starting = (1 + count) * STARTING
     return starting + count * least * an_item, starting + count * most * an_item
@@ -48,9 +48,14 @@ def measured(
 ) -> tuple[list[Entry], list[str]]:
     """The START's entry and the others, those that pass, or may, with their figures; and what disturbed it.
 
+    One that fails while it is measured is refused, and the others go on.
+
     Args:
         made: by id, the START too.
         items: encoded.
+
+    Raises:
+        ModelFailed: the START failed.
     """
     candidates = {name: made[name] for name in (START, *chosen(entries))}
 
@@ -59,21 +64,35 @@ def measured(
 
     tick()
     begun = clock.spent
-    measure.start_up(made[START], items[0])
+    with measure.guarded(START, {}):
+        measure.start_up(made[START], items[0])
     left = max(0.0, clock.left_to_measure - len(candidates) * (clock.spent - begun))
     before, begun = look(), clock.spent
-    times = measure.latencies(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
-    rates = measure.throughputs(candidates, items, seconds=SHARE_OF_LATENCY * left, tick=tick)
+    seconds = SHARE_OF_LATENCY * left
+    times, failed = measure.latencies(candidates, items, seconds=seconds, tick=tick)
+    able = {name: candidates[name] for name in times}
+    rates, late = measure.throughputs(able, items, seconds=seconds, tick=tick)
+    failed |= late
     notes = disturbed(before, look(), clock.spent - begun, usable_cores())
-    figures = {
-        name: measure.figures(candidate, times[name], times[START], rates[name], items[0])
-        for name, candidate in candidates.items()
-    }
+    figures: dict[str, measure.Figures] = {}
+    for name in rates:
+        with measure.guarded(name, failed):
+            figures[name] = measure.figures(
+                candidates[name], times[name], times[START], rates[name], items[0]
+            )
     start = Entry(id=START, title="as it is", status="start", reason="what all is compared with")
     with_figures = [
         msgspec.structs.replace(entry, figures=figures.get(entry.id)) for entry in (start, *entries)
     ]
-    return with_figures, notes
+    return [_refused(entry, failed) for entry in with_figures], notes
+
+
+def _refused(entry: Entry, failed: Mapping[str, str]) -> Entry:
+    """The entry as it is, unless it is of a candidate that failed."""
+    if entry.id not in failed:
+        return entry
+    changed: Entry = msgspec.structs.replace(entry, status="refused", reason=failed[entry.id])
+    return changed
 
 
 def loss(entry: Entry) -> float:

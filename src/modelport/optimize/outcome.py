@@ -20,12 +20,13 @@ Status = Literal["start", "chosen", "kept", "tie", "dominated", "slower", "refus
 MEANINGS: dict[Status, str] = {
     "start": "the bundle as it is, which all are compared with",
     "chosen": "what the new version takes on machines of this class",
-    "kept": "right, and in the new version as well, where there is one",
-    "tie": "right, and not to be told apart from the chosen one",
-    "dominated": "another one is at least as good in everything, or as fast",
-    "slower": "right, and slower than the bundle as it is",
+    "kept": "right, and better than the others in something; in the new version as well, where there is one",
+    "tie": "right, in latency and throughput not to be told apart from the chosen one, and it loses no more",
+    "dominated": "another one is as good or better in all that is measured, as far as can be told; or it was "
+    "no faster at a quick look, and nothing else of it was measured",
+    "slower": "right, and slower than the bundle as it is, without more throughput",
     "undecided": "too few items to show that it is right",
-    "refused": "it loses more than it may, or does not run",
+    "refused": "it loses more than it may, does not run, or failed while it was measured",
     "skipped": "not tried",
 }
 """What each status says, for people."""
@@ -110,7 +111,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the best candidate; `start` where none is better."""
     loss_level: float = LEVEL
     """Of the interval of every `judgement`: its upper end is the one-sided bound at 95 % that the margin is
-    held against. Of one that was asked a part of the labelled items (`part`) it is 0.98."""
+    held against. Of one that was asked a part of the items (`part`) it is 0.98."""
     latency_level: float = TIMES
     """Of the intervals of latency and throughput."""
     written: str = ""
@@ -144,7 +145,7 @@ def metric_of(report: Report) -> str:
 
 def other_level(judgement: Judgement) -> str:
     """The level of the interval of the loss, where it is another than those of the report; else empty."""
-    return f"{100 * SURE:g} %" if judgement.part and judgement.by == "accuracy" else ""
+    return f"{100 * SURE:g} %" if judgement.part else ""
 
 
 def by_reason(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

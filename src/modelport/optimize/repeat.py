@@ -11,19 +11,23 @@ from typing import Any, Literal
 import msgspec
 
 from ..bundle.store import Bundle
-from ..errors import InputError, NotFound, UsageError, did_you_mean
+from ..errors import InputError, ModelFailed, NotFound, UsageError, did_you_mean
+from ..sampling import evenly
 from . import measure
-from .candidate import START, Candidate, Pass, apply
+from .agreement import same_answers
+from .bases import EXACT
+from .candidate import START, Candidate, Pass
 from .clock import Tell, silent
-from .judge import Judgement
+from .judge import Judgement, same
 from .measure import Figures
 from .outcome import SCHEMA, Entry, Recipe, Report
 from .passes.layout import Layout
 from .passes.reduced import Reduced
 from .passes.runtime import OnRuntime
 from .plan import Plan
-from .search import Search
-from .ways import Way, in_way
+from .recipe import made_by
+from .search import ALIKE, Search
+from .ways import Way, computed_alike, in_way
 
 MAX_BYTES = 64 << 20
 
@@ -100,7 +104,8 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
 
     Raises:
         NotFound: no such candidate, bundle or data. InputError: the bundle is another one now, or the
-        candidate was never made. UsageError: no name, and nothing was chosen.
+        candidate was never made. UsageError: no name, and nothing was chosen. ModelFailed: it fails while it
+        is measured.
     """
     entries = {entry.id: entry for entry in report.entries}
     name = _chosen(report) if name is None else name
@@ -123,10 +128,12 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
     with tempfile.TemporaryDirectory(prefix="modelport-repeat-") as folder:
         search = Search(bundle, Path(asked.data), labelled, Path(folder), plan, tell)
         candidate = _made(search, entries, name)
-        judgement = search.judge.judge(candidate) if name != START else None
+        judgement = _judged(search, entries, name) if name != START else None
         search.clock.say(f"{candidate.title}: measuring it beside the START")
         both, items = {START: search.start, name: candidate}, search.calibration.items
-        times, rates = measure.latencies(both, items), measure.throughputs(both, items)
+        (times, failed), (rates, late) = measure.latencies(both, items), measure.throughputs(both, items)
+        if reason := (failed | late).get(name):
+            raise ModelFailed(f"{name} cannot be measured: {reason}")
         figures = measure.figures(candidate, times[name], times[START], rates[name], items[0])
     then = entries[START].figures if START in entries else None
     return Repeated(
@@ -182,9 +189,21 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     if isinstance(step, OnRuntime | Reduced):
         return in_way(step, base, search.found, search.calibration)
     search.clock.say(f"{step.title}: making it")
-    return search.found.candidate(
-        name, lambda folder: apply(step, base.bundle, search.calibrated(base), folder)
-    )
+    return made_by(step, base, search.calibrated, search.found)
+
+
+def _judged(search: Search, entries: dict[str, Entry], name: str) -> Judgement:
+    """As the search judges it: what computes the same as what it was made of is judged as that is."""
+    recipe, items = _check_made(entries, name), evenly(search.calibration.items, ALIKE)
+    if recipe is None:
+        return same(len(items))
+    candidate, base = _made(search, entries, name), _made(search, entries, recipe.base)
+    step = _pass_of(search, recipe)
+    if isinstance(step, OnRuntime | Reduced):
+        alike = computed_alike(candidate, base)
+    else:
+        alike = isinstance(step, EXACT) and same_answers(base, candidate, items)
+    return _judged(search, entries, recipe.base) if alike else search.judge.judge(candidate)
 
 
 def _pass_of(search: Search, recipe: Recipe) -> Pass | Way:
@@ -192,6 +211,9 @@ def _pass_of(search: Search, recipe: Recipe) -> Pass | Way:
     kinds |= {kind.name: kind for kind in (OnRuntime, Layout, Reduced)}
     if recipe.step not in kinds:
         raise InputError(f"this version has no pass {recipe.step!r}")
+    if not recipe.fields:
+        plain: Pass = kinds[recipe.step]()
+        return plain
     try:
         found: Pass | Way = msgspec.convert(recipe.fields, kinds[recipe.step])
     except msgspec.ValidationError as problem:

@@ -56,8 +56,8 @@ _FIGURES = {
     "its time over that of the bundle as it is in the same round, with its 95 % interval. It is not p50 over "
     "p50: those are of all rounds together, with what the machine did meanwhile in them",
     "items/s": "of as many calls at a time as there are cores, at the batch where they are most",
-    "start s": "from a new process to its first answer",
-    "memory MB": "the most that this process had",
+    "start s": "from a new process to its first answer, the quicker of two starts",
+    "memory MB": "the most that these processes had",
     "loss": "in points, hundredths of the metric (of errors such as rmse, hundredths of that of the bundle "
     "as it is), with its 90 % interval: the upper end is the one-sided bound at 95 % that the margin is held "
     "against. <code>modelport evaluate --against</code> gives the same change as a fraction with a 95 % "
@@ -76,7 +76,7 @@ def write_report(folder: Path, report: Report) -> None:
         drawn = front(report)
         (folder / "front.png").write_bytes(drawn)
         source = f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
-        picture = f'<img src="{source}" alt="accuracy lost against latency, a point for each candidate">'
+        picture = f'<img src="{source}" alt="accuracy lost against latency, a point for each measured one">'
         picture += "".join(f"<p>{escape(line)}</p>" for line in _undrawn(report.entries))
     except Unsupported as problem:
         picture = f"<p>{escape(str(problem))}</p>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from ..errors import InputError, ModelportError, Unavailable, Unsupported, Usage
 from ..runtimes.machine import machine_class
 from ..sampling import evenly
 from .bench.plan import versions_of
-from .candidate import START, Candidate, opened
+from .candidate import FULL, START, Candidate, opened
 from .choose import in_order, machine_note
 from .clock import Tell, silent
 from .elsewhere import note_of, settled_everywhere
@@ -40,7 +39,6 @@ WORK = ".optimize"
 ASKED, LITTLE = 4, 0.2
 """Items that the network's share of a call is measured on, and the share that is called little."""
 AGAIN = "run the same again: it goes on where it was"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EVALUATION = (("--split", "split"), ("--column", "target"), ("--map", "renamed"))
 """Options of the command line, and what `evaluate` calls them."""
 
@@ -98,7 +96,7 @@ def optimize(
             for place in missing:
                 place.rmdir()
         raise
-    search.found.forget()
+    search.found.finish()
     return report
 
 
@@ -122,19 +120,25 @@ def _ended(problem: OSError, folder: Path, missing: Sequence[Path] = ()) -> Mode
 def _written(
     start: Bundle, folder: Path, given: str | None, report: Report, made: Mapping[str, Candidate]
 ) -> Report:
-    """The report as it was written, and before it the new version where there is something better."""
+    """The report as it was written, and with it the new version where there is something better.
+
+    The version is made in the report's folder and put in its place at the end, so that there is none without
+    a report.
+    """
     target = _taken(folder, start.manifest.version, given)
     place = _report_folder(target)
     entries = [_repeatable(entry, Path(os.path.abspath(place))) for entry in report.entries]
     report = msgspec.structs.replace(report, entries=tuple(entries), folder=f"{folder.name}/{place.name}")
     try:
         if report.chosen != START:
-            new = write_version(start, target, entries, made, report.chosen)
+            new = write_version(start, place / target.name, entries, made, report.chosen)
             notes = [*report.notes, beside(new, set(made), report.chosen)]
             report = msgspec.structs.replace(
                 report, written=f"{folder.name}/{target.name}", notes=tuple(filter(None, notes))
             )
         write_report(place, report)
+        if report.written:
+            (place / target.name).rename(target)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise

@@ -16,9 +16,10 @@ import msgspec
 from ..bundle.store import Bundle
 from ..errors import ModelportError, Unsupported
 from ..sampling import evenly
+from .agreement import ByAgreement, answered, same_answers
 from .bases import DETECTION, EXACT, bases_of, fitted
 from .calibration import Calibration, read_calibration
-from .candidate import START, Candidate, NotApplicable, Pass, apply, identity, network_of
+from .candidate import START, Candidate, NotApplicable, Pass, identity
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .elsewhere import seconds_kept
@@ -26,19 +27,18 @@ from .enough import dear, few_answers, few_labels, seen_few
 from .explain import explained
 from .found import Found, key_of
 from .items import read_items
-from .judge import PART, ByAgreement, ByLabels, Judge, Judgement, evaluated, same, same_answers
-from .measuring import loss, measured, seconds_needed
-from .mixed import fewest, most
+from .judge import PART, ByLabels, Judge, Judgement, check_defined, evaluated, same
+from .measuring import measured, seconds_needed
+from .mixed import fewest, most, nearest, ranked
 from .outcome import Entry, Recipe, Status
 from .passes import catalogue
 from .passes.half import Half
-from .passes.int8 import StaticInt8
 from .passes.reduced import Reduced, reductions
 from .passes.runtime import OnRuntime
 from .plan import Plan
-from .sensitivity import layers
+from .recipe import key_of_network, made_by, recipe_of
 from .start import begun_from, gone_on, plain, question, same_items
-from .ways import Way, computed_alike, fastest, hardly, in_way, medians, refused, ways, without
+from .ways import Way, computed_alike, fastest, hardly, in_way, refused, shares, ways, without
 
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
@@ -68,13 +68,14 @@ class Search:
         self.data, self.labelled = data, labelled
         self.clock = Clock(plan.seconds, tell, seconds_kept(plan.seconds, plan.portable))
         how = (plan.margin, plan.gate, plan.evaluation)
-        self.found = Found(work / key_of(*question(bundle, data, labelled), *how))
+        asked = question(bundle, data, labelled, plan.evaluation.get("split"))
+        self.found = Found(work / key_of(*asked, *how))
         self.start = Candidate(
             START, "as it is", self.found.bundle(START, lambda place: plain(bundle, place)), ()
         )
         self.clock.say(f"{bundle.manifest.name} {bundle.manifest.version}: reading the items")
         with self._in_vain():
-            self.calibration: Calibration = read_calibration(self.start.bundle, data)
+            self.calibration: Calibration = answered(read_calibration(self.start.bundle, data), self.start)
         for note in self.calibration.notes:
             self.clock.say(note, lasting=True)
         self.notes: list[str] = []
@@ -153,7 +154,9 @@ class Search:
                 self._note(few_answers(len(self._answered), self.plan.margin, AGREEING))
         elif not self.found.evaluation.is_file():
             self.clock.say("reading the labelled data")
-            evaluated(self.start, self.labelled, self.plan.evaluation, PART)
+            part = evaluated(self.start, self.labelled, self.plan.evaluation, PART)
+            if part[part.main] is None:
+                check_defined(evaluated(self.start, self.labelled, self.plan.evaluation))
 
     def _note(self, text: str) -> None:
         """Say what is to be known of the search itself; nothing where there is nothing."""
@@ -184,9 +187,7 @@ class Search:
             return self._skipped(step, f"not tried: {self.clock.late}", recipe)
         self.clock.say(f"{step.title}: making it")
         try:
-            candidate = self.found.candidate(
-                step.id, lambda folder: apply(step, base.bundle, self.calibrated(base), folder)
-            )
+            candidate = made_by(step, base, self.calibrated, self.found)
         except NotApplicable as problem:
             return self._skipped(step, str(problem), recipe)
         except Unsupported as problem:
@@ -201,8 +202,11 @@ class Search:
         if twin != candidate.id:
             return self._skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
         try:
-            judgement = known or self.found.judgement(candidate.id, lambda: self._judged(candidate))
+            key = key_of_network(candidate)
+            judgement = known or self.found.judgement(candidate.id, key, lambda: self._judged(candidate))
         except ModelportError as problem:
+            if self._judge is None:
+                raise  # it is the START that cannot be asked
             return self._entry(candidate, recipe, "refused", f"it does not run: {problem}")
         self.made[candidate.id] = candidate
         if judgement.verdict == "undecided" and judgement.by == "accuracy" and not self._few:
@@ -255,6 +259,7 @@ class Search:
                 if gate == "interval":
                     self._few = few_labels(by.start, margin)
                     self._note(self._few)
+            self._note(self._judge.left_out)
             took = self.clock.spent - begun
             self.clock.once(took)
             self._note_dear(took)
@@ -262,28 +267,26 @@ class Search:
 
     def _mix(self, steps: list[Pass], base: Candidate) -> None:
         """The best 8-bit candidate that does not pass, with layers put back to float until it does."""
-        static = [step for step in steps if isinstance(step, StaticInt8) and step.id in self.made]
-        by_id = {entry.id: entry for entry in self.entries}
-        if not static or any(by_id[step.id].status == "kept" for step in static):
+        step = nearest(steps, self.entries, self.made)
+        if step is None:
             return
         if self.over:
             self._note(f"no layers were put back to float: {self.clock.late}")
             return
-        step = min(static, key=lambda each: loss(by_id[each.id]))
         self.clock.say(f"{step.title}: which layers lose the answers")
-        ranked = layers(
-            network_of(base.bundle),
-            network_of(self.made[step.id].bundle),
-            self.calibrated(base),
-            self.clock.left / 4,
-        )
+        quantized, items = self.made[step.id], self.calibrated(base)
+        try:
+            layers = ranked(step, base, quantized, items, self.found, self.clock.left / 4)
+        except NotApplicable as problem:
+            self._note(f"no layers were put back to float: {problem}")
+            return
 
         def passes(count: int) -> bool:
-            kept = tuple(sorted(layer.name for layer in ranked[:count]))
+            kept = tuple(sorted(layer.name for layer in layers[:count]))
             self.clock.expect(1)
             return self.tried(msgspec.structs.replace(step, kept=kept), base).status == "kept"
 
-        fewest(most(ranked), passes)
+        fewest(most(layers), passes)
 
     def _smaller_photos(self) -> list[Reduced]:
         """At which fractions of their sides photos may be decoded for the START; the smallest first."""
@@ -304,6 +307,7 @@ class Search:
             base: whose other ways were looked at.
         """
         if self.over:
+            self._note(f"no other runtimes, settings or smaller photos were tried: {self.clock.late}")
             return
         right = [self.start] + [self.made[entry.id] for entry in self.entries if entry.status == "kept"]
         for source in self._fastest([each for each in right if not each.reduced]) if photos else ():
@@ -324,7 +328,7 @@ class Search:
 
     def _looked_at(self, source: Candidate, steps: Sequence[Way]) -> None:
         """Those of a network's other ways that are faster at a quick look are judged."""
-        by_id: dict[str, Candidate] = {source.id: source}
+        by_id: dict[str, Candidate] = {}
         able: dict[str, Recipe] = {}
         for step in steps:
             recipe = recipe_of(step, source)
@@ -341,13 +345,15 @@ class Search:
         if not able:
             return
         begun = self.clock.spent
-        quick = medians(by_id, self.calibration.items)
+        quick = shares(source, list(by_id.values()), self.calibration.items)
         self.clock.once(self.clock.spent - begun)
         self.clock.expect(len(able))
         for name, recipe in able.items():
-            candidate, share = by_id[name], quick[name] / quick[source.id]
-            if share > GAIN:
-                reason = f"no faster than {source.id} at a quick look: {share:.2f} of its latency"
+            candidate, share = by_id[name], quick[name]
+            if isinstance(share, str):
+                self.entries.append(self._entry(candidate, recipe, "refused", share))
+            elif share > GAIN:
+                reason = f"at a quick look, by latency alone, no faster than {source.id}: {share:.2f} of it"
                 self.entries.append(self._entry(candidate, recipe, "dominated", reason))
             else:
                 alike = computed_alike(candidate, source)
@@ -381,11 +387,6 @@ class Search:
 
     def _skipped(self, step: Pass | Way | Candidate, reason: str, recipe: Recipe) -> Entry:
         return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
-
-
-def recipe_of(step: Pass | Way, source: Candidate) -> Recipe:
-    """What makes of `source` what `step` makes of it."""
-    return Recipe(step.name, msgspec.to_builtins(step), source.id)
 
 
 def _harmless(judgement: Judgement) -> bool:

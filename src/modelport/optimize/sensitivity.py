@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 import onnx
 
-from ..errors import BundleError
+from ..errors import ModelportError
 from ..runtimes.onnxruntime import OnnxRuntime
 from ..runtimes.session import Settings
 from ..sampling import evenly
 from .bench.profilers import OnnxProfiled
 from .calibration import Calibration
-from .passes.int8 import ready
 from .passes.single import only
 from .rewriting import copied
 from .tail import LAYERS, behind
@@ -50,15 +49,16 @@ def layers(
     calibration: Calibration,
     seconds: float = float("inf"),
 ) -> list[Layer]:
-    """Every layer that is quantized, the one most worth its time in float first.
+    """Every layer that is quantized and can be tried alone, the one most worth its time in float first.
 
     The deviation is that of what goes into the arithmetic behind the last layers, where there is any: boxes
     in pixels would hide the scores.
 
     Args:
+        network: in float, as the pass quantized it (`StaticInt8.ready`).
         seconds: fewer items are asked where all would take longer, at least `LEAST_ITEMS`.
     """
-    own = _up_to_tail(ready(network)[0])
+    own = _up_to_tail(network)
     count = sum(node.op_type in LAYERS for node in own.graph.node)
     items = evenly(calibration.prepared, ITEMS)
     batches = [{name: array[None] for name, array in item.items()} for item in items]
@@ -77,7 +77,7 @@ def layers(
             continue
         try:
             got = _outputs(alone, batches)
-        except BundleError:
+        except ModelportError:
             continue  # this ONNX Runtime has no such product by itself
         found.append(Layer(node.name, _deviation(got, wanted), times.get(node.name, 0.0)))
     return sorted(found, key=lambda layer: -layer.worth)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from hashlib import sha256
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ..bundle.store import Bundle
+from ..errors import ModelportError
+from ..evaluate.data.item import Boxes
+from ..evaluate.data.read import read_data
 from ..runtimes.machine import choose_variant, machine_class
 from .bench.plan import versions_of
 from .candidate import START
@@ -66,14 +71,59 @@ def same_items(data: Path, labelled: Path | None) -> str:
     )
 
 
-def question(bundle: Bundle, data: Path, labelled: Path | None) -> tuple[object, ...]:
-    """What an answer that was found before has to be of to hold still: bundle, data, programs, processor."""
+def question(
+    bundle: Bundle, data: Path, labelled: Path | None, split: str | None = None
+) -> tuple[object, ...]:
+    """What an answer that was found before has to be of to hold still: bundle, data, programs, processor.
+
+    Args:
+        split: the part of the labelled data.
+    """
     return (
         bundle.digest,
         *(place and (place.resolve(), stamp(place)) for place in (data, labelled)),
+        labelled and listed_stamp(bundle, labelled, split),
         sorted(versions_of(TOOLS).items()),
+        sorted(_of_plugins()),
         machine_class(),
     )
+
+
+def _of_plugins() -> set[tuple[str, str]]:
+    """Packages of third parties that bring passes or runtimes, with their versions."""
+    points = [point for group in ("passes", "runtimes") for point in entry_points(group=f"modelport.{group}")]
+    return {(point.dist.name, point.dist.version) for point in points if point.dist is not None}
+
+
+def listed_stamp(bundle: Bundle, labelled: Path, split: str | None) -> str:
+    """Digest of the pictures that labelled data list, wherever they lie, and of what is known of each.
+
+    Empty of other items, which are in the file or folder itself, and where it cannot be read: `evaluate` says
+    why.
+    """
+    manifest = bundle.manifest
+    if manifest.decode.kind != "image":
+        return ""
+    try:
+        known = read_data(labelled, manifest.task, split=split, name=manifest.name, decode=manifest.decode)
+    except (ModelportError, OSError):
+        return ""
+    found = sha256(repr(known.names).encode())
+    for item in known.items:
+        truth = item.truth
+        if isinstance(truth, Boxes):
+            truth = [array.tolist() for array in (truth.boxes, truth.classes, truth.crowd)]
+        found.update(f"{item.name}\0{truth!r}\0{_status(item.source)}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
+def _status(source: object) -> str:
+    """Size and time of a file; empty of anything else, and where it is not there."""
+    with contextlib.suppress(OSError):
+        if isinstance(source, Path):
+            status = source.stat()
+            return f"{status.st_size} {status.st_mtime_ns}"
+    return ""
 
 
 def stamp(place: Path) -> str:

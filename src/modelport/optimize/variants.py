@@ -15,11 +15,21 @@ from ..emulation.machine import SATURATES
 from ..runtimes.machine import ANY, machine_class
 from .candidate import START, Candidate
 from .card import card_of
-from .choose import fallback
+from .choose import fallback, faster
 from .outcome import Elsewhere, Entry
 from .start import without_variants
 
-PORTABLE = (START, "fp16", "simplify", "unused", "static-shapes", "heads", "frame", "low-rank")
+PORTABLE = (
+    START,
+    "fp16",
+    "simplify",
+    "unused",
+    "static-shapes",
+    "heads",
+    "frame",
+    "low-rank",
+    "ort-offline",
+)
 """Passes whose answers do not hang on how a processor multiplies 8-bit numbers."""
 
 
@@ -107,8 +117,10 @@ def _variant(
 
 
 def _bound(entry: Entry, candidate: Candidate) -> bool:
-    """Whether it is for this class of machine alone."""
-    return candidate.machine_bound or not (_proven(entry.elsewhere) or entry.id.startswith(PORTABLE))
+    """Whether it is for this class of machine alone: what is known to change elsewhere always is."""
+    if candidate.machine_bound or (entry.elsewhere is not None and entry.elsewhere.changes):
+        return True
+    return not (_proven(entry.elsewhere) or entry.id.startswith(PORTABLE))
 
 
 def _anywhere(entries: list[Entry], made: Mapping[str, Candidate], taken: set[str]) -> set[str]:
@@ -118,10 +130,10 @@ def _anywhere(entries: list[Entry], made: Mapping[str, Candidate], taken: set[st
         return set()
     ratios = {
         entry.id: entry.figures.ratio
-        for entry in entries
+        for entry in faster(entries)
         if entry.status in ("kept", "tie", "dominated") and entry.figures is not None
     }
-    free = [name for name in ratios if not _bound(by_id[name], made[name]) and ratios[name].high < 1]
+    free = [name for name in ratios if not _bound(by_id[name], made[name])]
     return {min(free, key=lambda name: ratios[name].value)} if free else set()
 
 

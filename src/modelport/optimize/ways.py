@@ -21,6 +21,7 @@ from .found import Found
 from .passes.layout import Layout
 from .passes.reduced import Reduced, decoded
 from .passes.runtime import OnRuntime
+from .recipe import key_of_making
 
 SWITCHES: tuple[Settings, ...] = ({"spinning": False}, {"arena": False}, {"threads": 1})
 """Of ONNX Runtime, one at a time: they change no answer."""
@@ -101,20 +102,38 @@ def in_way(step: Way, source: Candidate, found: Found, calibration: Calibration)
     if isinstance(step, OnRuntime):
         return step.of(source)
     note = decoded(source.bundle, calibration, step)
-    made = found.candidate(step.of(source).id, lambda folder: step.written(source, folder))
+    key = key_of_making(step, source)
+    made = found.candidate(step.of(source).id, key, lambda folder: step.written(source, folder))
     return msgspec.structs.replace(made, notes=(*source.notes, note))
 
 
 def fastest(candidates: Sequence[Candidate], items: tuple[bytes, ...]) -> list[Candidate]:
-    """The candidates from the fastest on, at a quick look; each network once."""
-    quick = medians({each.id: each for each in candidates}, items)
+    """The candidates from the fastest on, at a quick look; each network once, and none that fails there."""
+    quick, _ = _medians({each.id: each for each in candidates}, items)
+    able = [each for each in candidates if each.id in quick]
     found: dict[object, Candidate] = {}
-    for each in sorted(candidates, key=lambda each: quick[each.id]):
+    for each in sorted(able, key=lambda each: quick[each.id]):
         found.setdefault(computing(each), each)
     return list(found.values())
 
 
-def medians(candidates: Mapping[str, Candidate], items: tuple[bytes, ...]) -> dict[str, float]:
-    """Seconds of one item, at a quick look by turns."""
-    times = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
-    return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}
+def shares(
+    source: Candidate, others: Sequence[Candidate], items: tuple[bytes, ...]
+) -> dict[str, float | str]:
+    """Of each of the others the share of the source's latency at a quick look, or why there is none.
+
+    Raises:
+        ModelFailed: the START failed.
+    """
+    quick, failed = _medians({each.id: each for each in (source, *others)}, items)
+    if source.id in failed:
+        return {each.id: f"not compared with {source.id}: {failed[source.id]}" for each in others}
+    return {each.id: failed.get(each.id) or quick[each.id] / quick[source.id] for each in others}
+
+
+def _medians(
+    candidates: Mapping[str, Candidate], items: tuple[bytes, ...]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of one item, at a quick look by turns; and why others have none."""
+    times, failed = measure.latencies(candidates, items, rounds=QUICK_ROUNDS)
+    return {name: float(np.median(np.array(found.rounds))) for name, found in times.items()}, failed

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import msgspec
+import onnx
 
 from ... import plugins
-from ..candidate import Pass
+from ..calibration import Calibration
+from ..candidate import Made, NotApplicable, Pass
 from .half import Half
 from .int8 import DynamicInt8, StaticInt8
 from .low_rank import LowRank
@@ -36,12 +40,35 @@ def catalogue(plan: Asked, *, detector: bool = False) -> Iterator[Pass]:
         yield StaticInt8(calibrator="percentile", runtime="openvino")
         yield StaticInt8(reduced=True)
     yield StaticInt8(weights="u8", per_channel=False)
-    yield DynamicInt8()
+    yield DynamicInt8(reduced=plan.portable)
     yield WeightOnly(bits=8)
     yield WeightOnly(bits=4)
     yield LowRank()
     yield Half()
     yield Offline()
     for name in plugins.table("passes"):
+        yield _of_third_party(name)
+
+
+class NotLoaded(msgspec.Struct, frozen=True):
+    """In the place of a third party's pass that does not load."""
+
+    name: ClassVar[str] = "not-loaded"
+    id: str
+    reason: str
+
+    @property
+    def title(self) -> str:
+        return f"the pass {self.id}"
+
+    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        raise NotApplicable(self.reason)
+
+
+def _of_third_party(name: str) -> Pass:
+    try:
         made: Pass = plugins.load("passes", name)()
-        yield made
+    except Exception as problem:  # noqa: BLE001  # it raises what it likes, and its entry tells
+        cause = problem.__cause__ or problem
+        return NotLoaded(name, f"this plugin does not load: {type(cause).__name__}: {cause}")
+    return made

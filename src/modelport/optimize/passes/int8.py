@@ -45,11 +45,21 @@ BETWEEN = (
 
 
 class DynamicInt8(msgspec.Struct, frozen=True):
-    """Weights of matrix products in 8 bits; the other side's ranges are found as it runs."""
+    """Weights of matrix products in 8 bits; the other side's ranges are found as it runs.
+
+    `reduced`: 7-bit weights, with which no two products overflow 16 bits, see `StaticInt8`.
+    """
 
     name: ClassVar[str] = "dynamic-int8"
-    id: ClassVar[str] = name
-    title: ClassVar[str] = "dynamic int8"
+    reduced: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-reduced" if self.reduced else self.name
+
+    @property
+    def title(self) -> str:
+        return "dynamic int8" + (", 7-bit weights" if self.reduced else "")
 
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -62,7 +72,13 @@ class DynamicInt8(msgspec.Struct, frozen=True):
             )
 
         def run(source: Path, target: Path) -> None:
-            quantize_dynamic(source, target, weight_type=QuantType.QInt8, op_types_to_quantize=list(_MATRIX))
+            quantize_dynamic(
+                source,
+                target,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=list(_MATRIX),
+                reduce_range=self.reduced,
+            )
 
         made = _through_files(network, run)
         return Made(made, (_said(network, made),))
@@ -111,7 +127,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
         if not any(kinds[kind] for kind in LAYERS):
             raise NotApplicable(f"it has none of {', '.join(LAYERS)}")
         check_here(self.runtime)
-        own, folds = ready(network, self.kept) if self.runtime == DEFAULT else (named(network), [])
+        own, folds = self.ready(network)
         last = heads(own) if self.heads else ()
         if self.heads and not last:
             raise NotApplicable("one layer is the last: it has no heads")
@@ -122,6 +138,14 @@ class StaticInt8(msgspec.Struct, frozen=True):
         quantized_first(made)
         bound = self.runtime != DEFAULT
         return Made(made, (_said(network, made), *folds), self.runtime, machine_bound=bound)
+
+    def ready(self, network: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+        """A copy in float as it is quantized, and what was done.
+
+        Every node has a name, and for ONNX Runtime pictures are folded, where the layer does not stay float.
+        """
+        own = named(network)
+        return own, folded(own, self.kept) if self.runtime == DEFAULT else []
 
     def _write(self, source: Path, target: Path, floats: Sequence[str], calibration: Calibration) -> None:
         from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
@@ -181,16 +205,6 @@ def _kinds() -> list[str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
-
-
-def ready(network: onnx.ModelProto, kept: Sequence[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
-    """A copy in which every node has a name and pictures are folded; and what was done.
-
-    Args:
-        kept: nodes that stay float, and as they are.
-    """
-    own = named(network)
-    return own, folded(own, kept)
 
 
 def _through_files(network: onnx.ModelProto, run: Any) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ def only(network: onnx.ModelProto, quantized: onnx.ModelProto, layer: str) -> on
     """`network` with the layer computed from what `quantized` gives it; None where it does not quantize it.
 
     Args:
-        network: in float, as `int8.ready` gives it; nodes named as in `quantized`.
+        network: in float, as `StaticInt8.ready` gives it; nodes named as in `quantized`.
         quantized: the same network in QDQ form.
         layer: a node's name.
     """
