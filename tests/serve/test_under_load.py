@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -94,51 +97,98 @@ async def test_a_killed_executor_is_nobodys_error(tmp_path: Path) -> None:
         await asyncio.gather(*callers)
 
 
+def workers_of(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [each for each in psutil.Process(server.pid).children() if each.is_running()]
+
+
+def ports_at(worker: psutil.Process) -> set[int]:
+    """The callers' ports of the connections that a worker has."""
+    return {each.raddr.port for each in worker.net_connections("tcp") if each.raddr}
+
+
+async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, colour: str) -> bool:
+    """Whether a picture of a colour is answered on this connection with that."""
+    picture = PICTURES[colour]
+    writer.write(
+        b"POST /predict/colours HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(picture)
+    )
+    writer.write(picture)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
+    answer = json.loads(await reader.readexactly(length))
+    return head.startswith(b"HTTP/1.1 200 ") and answer["answer"][0]["label"] == colour
+
+
+class Callers:
+    """Each with one connection at a time, and another where that is cut."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self.ports: set[int] = set()
+        """On this side, of every connection there was."""
+        self.cut: Counter[int] = Counter()
+        self._address = "127.0.0.1", urlsplit(url).port
+        self._answered = 0
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.ensure_future(self._ask(LABELS[number % 3])) for number in range(count)]
+
+    async def _ask(self, colour: str) -> None:
+        while not self._stop.is_set():
+            port = 0
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection(*self._address)
+                with contextlib.closing(writer):
+                    port = writer.get_extra_info("sockname")[1]
+                    self.ports.add(port)
+                    while not self._stop.is_set():
+                        assert await asked(reader, writer, colour)
+                        self._answered += 1
+                    return
+            self.cut[port] += 1
+
+    async def more(self, count: int) -> None:
+        """Wait for so many answers."""
+        least = self._answered + count
+
+        async def enough() -> bool:
+            assert not any(each.done() for each in self._tasks)
+            return self._answered > least
+
+        await eventually(enough)
+
+    async def end(self) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+
+
 async def test_a_killed_worker_takes_its_own_connections_and_comes_back(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path)
     with served(repo, "--workers", "2", "--executors", "1") as (url, server):
-
-        async def workers() -> list[psutil.Process]:
-            return [each for each in psutil.Process(server.pid).children() if each.is_running()]
-
-        first = await workers()
+        first = workers_of(server)
         assert len(first) == 2
-        counts: Counter[str] = Counter()
-        stop = asyncio.Event()
-
-        async def caller(number: int) -> None:
-            colour = LABELS[number % 3]
-            async with AsyncClient(url, retries=0) as client:
-                while not stop.is_set():
-                    try:
-                        assert (await client.predict("colours", PICTURES[colour])).top.label == colour
-                        counts["answered"] += 1
-                    except Unavailable:
-                        counts["cut"] += 1
-
-        callers = [asyncio.ensure_future(caller(number)) for number in range(16)]
-
-        async def warm() -> bool:
-            return counts["answered"] > 100
-
-        await eventually(warm)
+        callers = Callers(url, 16)
+        await callers.more(200)
+        dead, spared = ports_at(first[0]), ports_at(first[1])
+        assert dead and spared and dead | spared == callers.ports and not callers.cut
         first[0].kill()
 
+        async def gone() -> bool:
+            return first[0] not in workers_of(server)
+
+        await eventually(gone)
+        await callers.more(50)
+        # Its connections, and those that came to it while it died.
+        lost = callers.cut.total()
+        assert all(callers.cut[port] == 1 for port in dead) and not callers.cut.keys() & spared
+
         async def back() -> bool:
-            now = await workers()
-            return len(now) == 2 and {p.pid for p in now} != {p.pid for p in first}
+            return len(workers_of(server)) == 2
 
         await eventually(back)
-        at = counts["answered"]
-
-        async def going() -> bool:
-            return counts["answered"] > at + 100
-
-        await eventually(going)
-        stop.set()
-        await asyncio.gather(*callers)
-        # Each connection of the dead worker is cut once; while one worker is being started the other answers.
-        assert counts["cut"] <= 16 + 16
+        await callers.more(200)
+        assert spared <= ports_at(first[1])
+        await callers.end()
+        # Nobody else's, neither while a worker was missing nor when there was one in its place.
+        assert callers.cut.total() == lost
 
         async def both_counted() -> bool:
             async with httpx.AsyncClient(base_url=url) as http:
@@ -148,7 +198,57 @@ async def test_a_killed_worker_takes_its_own_connections_and_comes_back(tmp_path
         await eventually(both_counted)
 
 
-async def test_under_overload_some_are_refused_at_once_and_the_others_answered(tmp_path: Path) -> None:
+async def test_workers_that_are_told_to_stop_answer_what_they_took(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    with served(repo, "--workers", "2", "--executors", "1") as (url, server), contextlib.ExitStack() as later:
+        port = urlsplit(url).port
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        colours = [LABELS[number % 3] for number in range(40)]
+        assert all([await asked(*each, "red") for each in connections])
+        workers = workers_of(server)
+        assert all(ports_at(each) for each in workers)
+        executors = [executor for worker in workers for executor in worker.children()]
+        assert len(executors) == 2
+        for each in executors:
+            each.suspend()
+            later.callback(each.resume)
+        asking = [
+            asyncio.ensure_future(asked(*each, colour))
+            for each, colour in zip(connections, colours, strict=True)
+        ]
+        # Each worker says how many wait, after it has read what came before; others are with the executors.
+        waiting: list[float] = []
+
+        async def taken() -> bool:
+            await asyncio.sleep(0.2)
+            async with httpx.AsyncClient(base_url=url) as http:
+                lines = (await http.get("/metrics")).text.splitlines()
+            waiting.extend(
+                float(line.split()[-1]) for line in lines if line.startswith("modelport_waiting_rows{")
+            )
+            return waiting[-1] > 0 and len(waiting) > 3 and len(set(waiting[-3:])) == 1
+
+        await eventually(taken)
+        server.send_signal(signal.SIGTERM)
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                return True
+            writer.close()
+            return False
+
+        await eventually(refused)
+        assert server.poll() is None and not any(each.done() for each in asking)
+        later.close()
+        assert all(await asyncio.gather(*asking))
+        for _, writer in connections:
+            writer.close()
+        assert await asyncio.to_thread(server.wait, 30) == 0
+
+
+async def test_under_overload_some_are_answered_and_the_others_hear_why_not(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path)
     with served(repo, "--slo", "80ms", "--executors", "1") as (url, _):
         rows = np.zeros((2000, 3, 8, 8), np.float32)

@@ -33,6 +33,11 @@ class Asking(Protocol):
     """How it was answered; of several items, the one that took longest."""
 
     @property
+    def place(self) -> float | None:
+        """Where it stands in [0, 1) among those who are drawn for a canary; None: wherever chance has it."""
+        ...
+
+    @property
     def address(self) -> str:
         """Where it comes from."""
         ...
@@ -50,14 +55,18 @@ class Caller:
         headers: of its request.
         address: where it comes from.
         deadline: when it stops waiting.
+        place: for one that asks again and again, so that it stays with one version.
     """
 
-    __slots__ = ("address", "chosen", "deadline", "get", "told")
+    __slots__ = ("address", "chosen", "deadline", "get", "place", "told")
 
-    def __init__(self, headers: Headers, address: str, deadline: float = math.inf) -> None:
+    def __init__(
+        self, headers: Headers, address: str, deadline: float = math.inf, *, place: float | None = None
+    ) -> None:
         self.get = headers.get
         self.address = address
         self.deadline = deadline
+        self.place = place
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None
         self.told: Told | None = None
 

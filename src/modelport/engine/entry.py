@@ -10,7 +10,7 @@ import msgspec
 
 from ..bundle.layout import version_key
 from ..bundle.store import Bundle
-from ..errors import BundleError
+from ..errors import BundleError, NotFound
 from .disk import Broken, Files, files_in
 from .model import LiveModel
 
@@ -108,6 +108,26 @@ def check_whole(
                 f"{name!r} version {each.version} is no bundle: {each.reason}",
                 hint="put it there again, whole, or load another version; what answered before still does",
             )
+
+
+def named(versions: Mapping[str, Entry], name: str, version: str | None) -> Entry:
+    """The version that is to be loaded by name, marked as wanted; None: the newest that is on the disk.
+
+    Raises:
+        NotFound: there is none such.
+    """
+    there = {each.version: each for each in versions.values() if not each.removed}
+    chosen = version or next(reversed(there), "")
+    if chosen not in there:
+        which = f"version {chosen!r}" if chosen else "version on the disk"
+        raise NotFound(f"model {name!r} has no {which}", hint=f"it has {', '.join(there) or 'none'}")
+    entry = there[chosen]
+    entry.reason, entry.failed = "", False
+    entry.wanted = True if version else None
+    for each in there.values():
+        if version is None and each.wanted is False:
+            each.wanted = None
+    return entry
 
 
 def _renewed(old: Entry | None, bundle: Bundle) -> Entry:

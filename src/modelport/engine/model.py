@@ -335,7 +335,7 @@ class LiveModel:
 
     async def close(self) -> None:
         """Finish everything that was taken, then end the executors."""
-        if self.healthy:
+        if await self._pool.back():
             await self._scheduler.drained()
         self._closing = True
         self._scheduler.fail_all(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))

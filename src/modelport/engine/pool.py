@@ -17,6 +17,7 @@ from .arena import Arena
 from .process import ExecutorProcess
 from .scheduler import Scheduler
 from .settings import EngineSettings, usable_cores
+from .tasks import logged
 from .wire import Job, Ready, Reply
 
 log = logging.getLogger("modelport.engine")
@@ -25,6 +26,8 @@ _BACK_OFF = (0.1, 30.0)
 """Seconds before a dead executor is started again: the first time, and at most."""
 _HEALTHY_SECONDS = 60.0
 """An executor that lived so long died by accident: the back-off starts anew."""
+_BACK_SECONDS = 10.0
+"""How long the end of a version is put off while no executor of it answers."""
 _LOADING_PAUSES = (0.5, 2.0)
 """Seconds before an executor that died while its version loads is started again; then it is given up."""
 _NICE = 10
@@ -92,7 +95,7 @@ class ExecutorPool:
             await asyncio.gather(*starting, return_exceptions=True)
             raise
         for each in starting[1:]:
-            each.add_done_callback(_logged)
+            self._keep(self._until_there(each))
         self.counted = True
         self._count()
         if warned := warning(ready.costs, self._settings.slo):
@@ -108,6 +111,15 @@ class ExecutorPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(each.close() for each in list(self._processes)))
+
+    async def back(self) -> bool:
+        """Whether an executor answers; where requests wait for one to come back, waits for it a while."""
+        end = time.monotonic() + _BACK_SECONDS
+        while not any(each.ready for each in self._scheduler.executors):
+            if not self._scheduler.in_flight() or time.monotonic() > end:
+                return False
+            await asyncio.sleep(0.02)
+        return True
 
     def pids(self) -> list[int]:
         """Their process ids."""
@@ -229,6 +241,14 @@ class ExecutorPool:
         log.error("an executor of model %s ended (pid %d)", self._bundle.manifest.name, process.pid)
         self._keep(self._restart())
 
+    async def _until_there(self, starting: asyncio.Future[Ready]) -> None:
+        """Where an executor beside the first does not start, go on trying."""
+        try:
+            await starting
+        except (ModelportError, OSError) as problem:
+            log.error("an executor of model %s did not start: %s", self._bundle.manifest.name, problem)
+            await self._restart()
+
     async def _restart(self) -> None:
         while not self._closing:
             first, most = _BACK_OFF
@@ -271,10 +291,4 @@ class ExecutorPool:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_logged)
-
-
-def _logged(task: asyncio.Future[Any]) -> None:
-    """Exceptions of tasks that nobody awaits are at least read and told."""
-    if not task.cancelled() and (problem := task.exception()) is not None:
-        log.error("%s: %s", type(problem).__name__, problem)
+        task.add_done_callback(logged)

@@ -16,10 +16,11 @@ from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, check_whole, renewed, unfinished
+from .entry import Entries, Entry, check_whole, named, renewed, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
+from .tasks import Operations, to_the_end
 
 log = logging.getLogger("modelport.engine")
 
@@ -63,6 +64,7 @@ class Repository:
         """Called with a version that answers no more."""
         self.tell_others: Callable[[str, str, str | None], Awaitable[None]] = _nobody
         """Called with what was done by name here, where other processes serve the same models."""
+        self.operations = Operations()
         self._keep = keep
         self._entries: Entries = {}
         self._defaults: dict[str, str] = {}
@@ -81,29 +83,38 @@ class Repository:
 
     async def open(self) -> None:
         """Load what the policy wants; a version that does not load is kept with its reason."""
-        await self.rescan(swap=False)
+        await self._scan(swap=False)
 
-    async def rescan(self, *, swap: bool = True) -> None:
+    @to_the_end
+    async def rescan(self) -> None:
         """Look at the folder again: load what is new and wanted, unload what is not wanted any more."""
+        await self._scan(swap=True)
+
+    async def _scan(self, *, swap: bool) -> None:
         async with self._lock:
             # Before the bundles: what comes between the two is then seen as a change.
             self._seen = await self._fingerprint()
             await self._read()
-            # Every model for itself: a slow one does not keep the others waiting.
-            await asyncio.gather(*(self._apply(name, swap=swap) for name in self.names()))
+            # Every model for itself: a slow one, or one that breaks this, does not keep the others waiting.
+            work = [self._apply(name, swap=swap) for name in self.names()]
+            for done in await asyncio.gather(*work, return_exceptions=True):
+                if done is not None:
+                    raise done
 
     async def changed(self) -> bool:
         """Whether the folder is another one than when it was read."""
         return self._seen != await self._fingerprint()
 
     async def close(self) -> None:
-        """Finish what every model has taken and end its executors."""
+        """Finish what every model has taken and end its executors; what still loads is cut off."""
+        await self.operations.cancel()
         async with self._lock:
             for entry in self.entries():
                 self._retire(entry)
             await self._retiring.finished()
         self.arena.close()
 
+    @to_the_end
     async def load(self, name: str, version: str | None = None, *, tell: bool = True) -> None:
         """Load a version (the newest, by default), from the disk as it is now; it then stays loaded.
 
@@ -114,19 +125,8 @@ class Repository:
         async with self._lock:
             await self._read()
             check_whole(self.broken, self._entries.get(name, {}), name, version)
-            versions = {each.version: each for each in self._versions(name).values() if not each.removed}
-            chosen = version or next(reversed(versions), "")
-            if chosen not in versions:
-                which = f"version {chosen!r}" if chosen else "version on the disk"
-                known = ", ".join(versions) or "none"
-                raise NotFound(f"model {name!r} has no {which}", hint=f"it has {known}")
-            entry = versions[chosen]
-            entry.reason = ""
-            entry.wanted = True if version else None
-            for each in versions.values():
-                if version is None and each.wanted is False:
-                    each.wanted = None
-            entry.failed = False
+            entry = named(self._versions(name), name, version)
+            chosen = entry.version
             if entry.replacement is not None:
                 entry.replacement.failed = False
             elif entry.model is None:
@@ -139,6 +139,7 @@ class Repository:
         if tell:
             await self.tell_others("load", name, version)
 
+    @to_the_end
     async def unload(self, name: str, version: str | None = None, *, tell: bool = True) -> None:
         """Unload a version, or all of them; it stays unloaded until it is asked for by name.
 
@@ -150,10 +151,11 @@ class Repository:
             for entry in entries:
                 entry.wanted = False
                 self._retire(entry, "unloaded")
-            await self._retiring.finished()
+        await self._retiring.finished()
         if tell:
             await self.tell_others("unload", name, version)
 
+    @to_the_end
     async def set_default(self, name: str, version: str | None, *, tell: bool = True) -> None:
         """Let a bare name mean `version`, until it is unloaded; None: the newest again.
 
@@ -316,8 +318,8 @@ class Repository:
         return other
 
     async def _load(self, entry: Entry, *, swap: bool) -> None:
-        entry.state = "LOADING"
         files = await asyncio.to_thread(files_in, entry.bundle.path)
+        entry.state = "LOADING"
         try:
             model = await LiveModel.open(
                 entry.bundle,
@@ -332,6 +334,10 @@ class Repository:
             entry.state, entry.failed, entry.files = "UNAVAILABLE", True, files
             log.error("model %s version %s did not load: %s", entry.name, entry.version, problem)
             return
+        except BaseException:
+            # It was cut off, or something is broken here: that says nothing of the bundle.
+            entry.state = "UNAVAILABLE"
+            raise
         entry.failed = entry.superseded = False
         entry.model, entry.state, entry.reason = model, "READY", ""
         log.info("model %s version %s answers, by %s", entry.name, entry.version, model.runs)

@@ -36,5 +36,5 @@ class Retiring:
         return any(model.metrics is metrics for model in self._models.values())
 
     async def finished(self) -> None:
-        """Wait for all; raises what closing one of them did."""
-        await asyncio.gather(*self._models)
+        """Wait for all; raises what closing one of them did. Who stops waiting stops none of them."""
+        await asyncio.shield(asyncio.gather(*self._models))

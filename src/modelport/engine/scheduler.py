@@ -134,7 +134,7 @@ class Scheduler:
         for submission in self._queue.discard(lambda _: True):
             self._backlog -= submission.estimate
             submission.settle(problem)
-        self._check_drained()
+        self._dispatch()
 
     def _dispatch(self) -> None:
         """Hand out batches while there are rows and an executor for them."""
@@ -157,8 +157,10 @@ class Scheduler:
             batch = self._pop(limit, lane)
             if batch:
                 self._start(executor, lane, batch)
-        self.metrics.waiting = len(queue)
-        if len(queue) and self._tick is None:
+        waiting = self.metrics.waiting = len(queue)
+        if not waiting and not self._running:
+            self._idle()
+        elif waiting and self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._on_tick)
 
     def _limit(self, lane: Lane, waiting: int, free: int) -> int:
@@ -260,6 +262,7 @@ class Scheduler:
         if not isinstance(record, Record):
             if callable(record):
                 record(reply)
+            self._dispatch()
             return
         batch, rows = record.batch, record.rows
         self._running -= rows
@@ -277,7 +280,6 @@ class Scheduler:
             self._returning_dispatch()
         self._tell(batch, reply.groups, payload, now)
         self._dispatch()
-        self._check_drained()
 
     def _returning_dispatch(self) -> None:
         """Keep the executor busy while the callers are told; but not where it pays to wait for them."""
@@ -346,7 +348,6 @@ class Scheduler:
                         submission, rows=submission.rows, lane=submission.lane, deadline=submission.deadline
                     )
         self._dispatch()
-        self._check_drained()
 
     def _on_tick(self) -> None:
         """While something waits: drop what nobody waits for, and end executors that hang."""
@@ -357,7 +358,6 @@ class Scheduler:
         for submission in self._queue.discard(lambda each: each.cancelled):
             self._drop(submission)
         self._dispatch()
-        self._check_drained()
 
     def resume(self) -> None:
         """An executor came: give it work."""
@@ -379,10 +379,11 @@ class Scheduler:
             self.metrics.refused("deadline")
             submission.settle(DeadlineExceeded("the deadline passed while the request waited"))
 
-    def _check_drained(self) -> None:
-        if not len(self._queue) and not self._running:
-            self._backlog = 0.0
-            self._idling = True
-            for each in self._drained:
+    def _idle(self) -> None:
+        """Nothing waits and nothing runs: tell those who wait for that."""
+        self._backlog = 0.0
+        self._idling = True
+        for each in self._drained:
+            if not each.done():
                 each.set_result(None)
-            self._drained.clear()
+        self._drained.clear()

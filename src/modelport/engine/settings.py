@@ -16,7 +16,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     runtime: str | None = None
     """What runs networks; None for the runtime of the variant that is chosen, or ONNX Runtime."""
     timeout: float = 30.0
-    """Seconds within which a request that says nothing else is answered or refused."""
+    """Seconds that a request has which says nothing else: it is refused at once where it would take longer,
+    and then where it still waits. One whose run has begun is answered when that ends: see `run_limit`."""
     slo: float = 0.0
     """Seconds within which answers are promised: a run takes at most half of it where that can be had. 0 for
     no such promise."""

@@ -107,7 +107,9 @@ class Traffic:
         """Whether a model has a plan; where it has none, `route` need not be asked."""
         return name in self._live
 
-    def route(self, name: str, headers: Headers, client: str | None) -> tuple[str | None, str | None]:
+    def route(
+        self, name: str, headers: Headers, client: str | None, place: float | None = None
+    ) -> tuple[str | None, str | None]:
         """The version that answers and the one to ask too; (None, None): the newest version, and nobody.
 
         A version that is not ready is passed over: the stable one answers for the canary, and the newest
@@ -116,13 +118,14 @@ class Traffic:
         Args:
             headers: anything with `.get(lower-case name)`.
             client: the address the request comes from.
+            place: in [0, 1), instead of chance, of one that the plan keeps by no key.
         """
         live = self._live.get(name)
         if live is None:
             return None, None
         plan, draw, ready = live.plan, self._draw, self.versions.ready
         key = sticky_key(plan.canary, headers, client)
-        version = choose(plan, key=key, headers=headers, draw=draw())
+        version = choose(plan, key=key, headers=headers, draw=draw() if place is None else place)
         if not ready(name, version):
             version = plan.stable
             if not ready(name, version):

@@ -20,3 +20,6 @@ async def watch(repository: Repository, every: float) -> None:
                 await repository.rescan()
         except (ModelportError, OSError) as problem:
             log.error("the repository cannot be read: %s", problem)
+        except Exception:
+            # Whatever it was, the next look may find it gone; nobody would see that watching had ended.
+            log.exception("while the repository was looked at")

@@ -2,12 +2,17 @@
 
 Each listens on a socket in a folder that only this user can enter. A question is one line of JSON, its
 answer msgpack (JSON has no infinity); nothing of it comes from the network.
+
+What one is told by name (load, unload, a default version) it tells the others. One that starts asks what they
+were told, and does that, and what it is told meanwhile, before it listens to callers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,10 @@ from ..monitor.metrics import Metrics
 
 log = logging.getLogger("modelport.serve")
 
-_SECONDS = 60.0
-"""For an answer: loading a model takes its time."""
+_SECONDS = 600.0
+"""For doing what another was told: loading a model takes its time, and a process that starts loads all."""
+_ASKING_SECONDS = 2.0
+"""For a question that needs no work."""
 _LINE = 64 << 20
 
 
@@ -30,25 +37,62 @@ class _Question(msgspec.Struct):
     version: str | None = None
 
 
+class _Standing(msgspec.Struct):
+    """What was told by name and holds."""
+
+    wanted: list[tuple[str, str, bool]]
+    """Model, version, and whether it was loaded (or unloaded)."""
+    defaults: dict[str, str]
+    """The version that a model's bare name was made to mean."""
+
+
 class Siblings:
     """This process among `count`, number `number`.
 
     Args:
         folder: where the sockets are.
+        patience: seconds that another process has for what it is told.
     """
 
-    def __init__(self, folder: Path, number: int, count: int) -> None:
+    def __init__(self, folder: Path, number: int, count: int, *, patience: float = _SECONDS) -> None:
         self._own = folder / f"{number}.sock"
-        self._others = [folder / f"{other}.sock" for other in range(count) if other != number]
+        self._others = {other: folder / f"{other}.sock" for other in range(count) if other != number}
+        self._patience = patience
         self._repository: Repository | None = None
         self._server: asyncio.Server | None = None
+        self._defaults: dict[str, str] = {}
+        self._caught_up = asyncio.Event()
 
     async def open(self, repository: Repository) -> None:
-        """Answer the others from now on, and tell them what this process is told."""
+        """Answer the others from now on, tell them what this process is told, and learn what they were.
+
+        Args:
+            repository: has looked at its folder, and loaded nothing yet.
+        """
         self._repository = repository
         repository.tell_others = self._tell
         self._own.unlink(missing_ok=True)
+        # Before the others are asked: what they are told after that comes here, and waits for `catch_up`.
         self._server = await asyncio.start_unix_server(self._answer, str(self._own), limit=_LINE)
+        for answer in await self._ask_all(_Question("standing")):
+            if answer is not None:
+                standing = msgspec.convert(answer, _Standing)
+                self._defaults = standing.defaults
+                for name, version, wanted in standing.wanted:
+                    if name in repository and version in repository.versions(name):
+                        repository.entry(name, version).wanted = wanted
+                return
+
+    async def catch_up(self) -> None:
+        """Do what is left of what the others were told, now that the models are loaded."""
+        assert self._repository is not None
+        for name, version in list(self._defaults.items()):
+            try:
+                await _set_default(self._repository, name, version)
+            except ModelportError as problem:
+                del self._defaults[name]
+                log.error("the default version of %s is not set again: %s", name, problem)
+        self._caught_up.set()
 
     def close(self) -> None:
         """Answer no more."""
@@ -58,46 +102,129 @@ class Siblings:
     async def collect(self) -> Metrics:
         """The counts of all processes as one; those that do not answer in time are left out."""
         assert self._repository is not None
-        answers = await asyncio.gather(*(self._ask(each, _Question("dump"), 2.0) for each in self._others))
+        answers = await self._ask_all(_Question("dump"))
         dumps = [self._repository.metrics.dump(), *(each for each in answers if each is not None)]
         return Metrics.merge(dumps)
 
-    async def _tell(self, what: str, name: str, version: str | None) -> None:
-        question = _Question(what, name, version)
-        await asyncio.gather(*(self._ask(each, question, _SECONDS) for each in self._others))
+    # -- asking --------------------------------------------------------------------------------------------
 
-    async def _ask(self, path: Path, question: _Question, seconds: float) -> Any:
+    async def _tell(self, what: str, name: str, version: str | None) -> None:
+        """Have the others do what was done here.
+
+        Raises:
+            ModelportError: one of them did not.
+        """
+        self._note(what, name, version)
+        question = _Question(what, name, version)
+        said = await asyncio.gather(*(self._told(each, question) for each in self._others))
+        problems = [each for each in said if each]
+        if problems:
+            raise ModelportError(
+                f"done by the worker that was asked, and not by all: {'; '.join(problems)}. Ask again: until "
+                "all have done it, the answer depends on the worker that takes the connection"
+            )
+
+    async def _told(self, number: int, question: _Question) -> str:
+        """What kept another one from doing it; empty where it is done."""
         try:
-            async with asyncio.timeout(seconds):
-                reader, writer = await asyncio.open_unix_connection(str(path), limit=_LINE)
+            answer = await self._ask(number, question, self._patience)
+        except TimeoutError:
+            return f"worker {number} has not answered for {self._patience:g} s"
+        # One that is not there learns it when it starts.
+        return "" if answer is None else f"worker {number}: {answer}"
+
+    async def _ask_all(self, question: _Question) -> list[Any]:
+        async def asked(number: int) -> Any:
+            try:
+                return await self._ask(number, question, _ASKING_SECONDS)
+            except TimeoutError:
+                log.warning("worker %d does not answer", number)
+                return None
+
+        return await asyncio.gather(*map(asked, self._others))
+
+    async def _ask(self, number: int, question: _Question, seconds: float) -> Any:
+        """Another one's answer; None also where there is nobody, or it ended before it answered.
+
+        Raises:
+            TimeoutError: it is there, and does not answer.
+        """
+        async with asyncio.timeout(seconds):
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._others[number]), limit=_LINE)
                 try:
                     writer.write(msgspec.json.encode(question) + b"\n")
-                    answer = msgspec.msgpack.decode(await reader.read())
+                    data = await reader.read()
                 finally:
                     writer.close()
-        except (OSError, TimeoutError, msgspec.DecodeError, ValueError) as problem:
-            log.warning("another worker does not answer: %s", type(problem).__name__)
-            return None
-        return answer
+                return msgspec.msgpack.decode(data)
+            except (OSError, msgspec.DecodeError):
+                return None
+
+    # -- asked ---------------------------------------------------------------------------------------------
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(ConnectionError):  # who asked may wait no more
+            answer = await self._said(await reader.readline())
+            writer.write(msgspec.msgpack.encode(answer))
+            await writer.drain()
+
+    async def _said(self, line: bytes) -> Any:
+        """The answer to a question; of what was to be done the text that says why it is not."""
+        try:
+            return await self._done(msgspec.json.decode(line, type=_Question))
+        except ModelportError as problem:
+            log.error("as another worker was told: %s", problem)
+            return problem.message
+        except Exception:
+            log.exception("a question from another worker")
+            return "it failed, and its log says why"
+
+    async def _done(self, question: _Question) -> Any:
+        """The answer to a question; None where it was to do something, and that is done."""
         repository = self._repository
         assert repository is not None
-        found: Any = None
-        try:
-            question = msgspec.json.decode(await reader.readline(), type=_Question)
-            if question.do == "dump":
-                found = repository.metrics.dump()
-            elif question.do == "load":
-                await repository.load(question.name, question.version, tell=False)
-            elif question.do == "unload":
-                await repository.unload(question.name, question.version, tell=False)
-            elif question.do == "set_default":
-                await repository.set_default(question.name, question.version, tell=False)
-        except ModelportError as problem:
-            log.error("%s, as another worker was told: %s", question.do, problem)
-        except msgspec.DecodeError:
-            log.error("a question from another worker that is none")
-        writer.write(msgspec.msgpack.encode(found))
-        await writer.drain()
-        writer.close()
+        if question.do == "dump":
+            return repository.metrics.dump()
+        if question.do == "standing":
+            return self._standing(repository) if self._caught_up.is_set() else None
+        doing: dict[str, Callable[..., Awaitable[None]]] = {
+            "load": repository.load,
+            "unload": repository.unload,
+            "set_default": repository.set_default,
+        }
+        await self._caught_up.wait()
+        await doing[question.do](question.name, question.version, tell=False)
+        self._note(question.do, question.name, question.version)
+        return None
+
+    # -- what was told -------------------------------------------------------------------------------------
+
+    def _note(self, what: str, name: str, version: str | None) -> None:
+        """Remember a default version for as long as the repository goes by it: until it is unloaded."""
+        if what == "set_default" and version is not None:
+            self._defaults[name] = version
+        elif what == "set_default" or (what == "unload" and version in (None, self._defaults.get(name))):
+            self._defaults.pop(name, None)
+
+    def _standing(self, repository: Repository) -> _Standing:
+        wanted = [
+            (entry.name, entry.version, entry.wanted)
+            for entry in repository.entries()
+            if entry.wanted is not None
+        ]
+        return _Standing(wanted, self._defaults)
+
+
+async def _set_default(repository: Repository, name: str, version: str) -> None:
+    """Set a default version that the others have, and keep it loaded for that reason alone, as they do.
+
+    Raises:
+        ModelportError: there is no such version, or it does not load.
+    """
+    entry = repository.entry(name, version)
+    wanted = entry.wanted
+    if entry.model is None:
+        await repository.load(name, version, tell=False)
+    await repository.set_default(name, version, tell=False)
+    repository.entry(name, version).wanted = wanted

@@ -5,6 +5,7 @@ Between `Traffic`, which decides, and the engine, which asks: for every dialect 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from ..engine.caller import caller
@@ -12,9 +13,13 @@ from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.submission import Result, Submission
 from ..engine.traffic import Traffic
-from ..errors import ModelportError
+from ..errors import ModelportError, NotFound
+from ..rollout.compare import Comparison, compare
 
 log = logging.getLogger("modelport.rollout")
+
+_LARGE = 16 << 10
+"""Bytes of an answer: to compare a larger one may take a millisecond and more."""
 
 
 class Steering:
@@ -28,7 +33,7 @@ class Steering:
         repository.on_ready = self.watch
 
     def choose(self, name: str) -> str | None:
-        """The version that a bare name means for the request at hand; drawn once for a request."""
+        """The version that a bare name means for the request at hand; chosen once for a request."""
         if name not in self._traffic:
             return None
         asking = caller.get()
@@ -38,7 +43,7 @@ class Steering:
             asking.chosen = {}
         chosen = asking.chosen.get(name)
         if chosen is None:
-            chosen = asking.chosen[name] = self._traffic.route(name, asking, asking.address)
+            chosen = asking.chosen[name] = self._traffic.route(name, asking, asking.address, asking.place)
         return chosen[0]
 
     def wanted(self, name: str) -> list[str]:
@@ -71,11 +76,13 @@ class Steering:
         submission.watch = seen
 
     def _shadowed(self, submission: Submission, name: str, version: str) -> _Pair | None:
-        """Ask the shadow version the same, where that is loaded."""
-        entry = self._repository.entry(name, version)
-        if entry.model is None:
+        """Ask the shadow version the same, where that is loaded by now."""
+        try:
+            shadow = self._repository.entry(name, version).model
+        except NotFound:
             return None
-        shadow = entry.model
+        if shadow is None:
+            return None
         pair = _Pair(self._traffic, name)
         lane = shadow.lane(submission.lane.kind, submission.lane.tensors)
         # Bytes of its own: the caller's memory is gone when the caller has its answer.
@@ -123,9 +130,24 @@ class _Pair:
         answer, shadow = self._answer, self._shadow
         if answer is None or shadow is None:
             return
-        if isinstance(shadow, Result):
+        if isinstance(shadow, Result) and _size(answer) > _LARGE:
+            # The loop has other callers to look after meanwhile.
+            working = asyncio.get_running_loop().run_in_executor(None, _compared, answer, shadow)
+            working.add_done_callback(
+                lambda done: self._traffic.record(self._name, done.result(), answer.seconds, shadow.seconds)
+            )
+        elif isinstance(shadow, Result):
             self._traffic.compared(
                 self._name, answer.arrays(), shadow.arrays(), answer.seconds, shadow.seconds
             )
         elif isinstance(shadow, ModelportError) and shadow.http_status in (400, 500):
-            self._traffic.compared(self._name, answer.arrays(), None, answer.seconds, 0.0)
+            self._traffic.record(self._name, None, answer.seconds, 0.0)
+
+
+def _size(result: Result) -> int:
+    """Bytes of an answer."""
+    return sum(head.size for head in result.heads) * result.rows // result.run.rows
+
+
+def _compared(answer: Result, shadow: Result) -> Comparison:
+    return compare(answer.arrays(), shadow.arrays())

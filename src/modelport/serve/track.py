@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import secrets
 import time
 
@@ -106,7 +107,8 @@ def _sessions(request: Request) -> Sessions:
 def _started(request: Request) -> TrackSession:
     repository: Repository = request.app.state.repository
     exchange: Exchange | None = request.scope.get("state", {}).get("exchange")
-    asking = Caller(exchange, exchange.address) if exchange is not None else None
+    # A session that no key of the plan keeps with one version keeps to it by its place.
+    asking = Caller(exchange, exchange.address, place=random.random()) if exchange is not None else None
     name, version = request.path_params["name"], request.query_params.get("version")
     principal: Principal | None = request.scope.get("state", {}).get("principal")
     may_ask = principal.may_ask if principal is not None else lambda name: True

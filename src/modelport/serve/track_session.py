@@ -19,7 +19,7 @@ from ..engine.model import LiveModel
 from ..engine.repository import Repository
 from ..engine.told import Told
 from ..engine.wire import Options
-from ..errors import Forbidden, InputError, NotFound, Unavailable, UsageError, did_you_mean
+from ..errors import Forbidden, InputError, UsageError, did_you_mean
 from ..tensors import Array
 from ..track.appearance import cut_out, unit, vector_output
 from ..track.association import Following
@@ -126,11 +126,14 @@ class TrackSession:
         return self._wishes.order or "newest"
 
     def model(self) -> LiveModel:
-        """The model that answers now: a version that was swapped in takes over with the next picture.
+        """The model that answers now: a version that was swapped in takes over with the next picture, and so
+        does the one that a rollout means by then.
 
         Raises:
             NotFound, Unavailable: there is none. InputError: it finds no objects.
         """
+        if self._asking is not None:
+            self._asking.chosen = None
         found = self._live(self.name, self._version)
         if found.bundle.manifest.task != "object-detection":
             raise InputError(f"{self.name} finds no objects; only object detectors are tracked")
@@ -140,14 +143,7 @@ class TrackSession:
     def _live(self, name: str, version: str | None) -> LiveModel:
         if self._asking is not None:
             caller.set(self._asking)
-        try:
-            return self._repository.model(name, version)
-        except (NotFound, Unavailable):
-            if self._asking is None or not self._asking.chosen:
-                raise
-            # A rollout chose a version for this session that is no more.
-            self._asking.chosen = None
-            return self._repository.model(name, version)
+        return self._repository.model(name, version)
 
     @property
     def told(self) -> Told | None:

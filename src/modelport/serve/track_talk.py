@@ -102,7 +102,7 @@ class Talk:
                 self._socket.close(POLICY, "the key is not valid any more")
         finally:
             self._working = False
-            self._socket.server.buffered -= len(picture)
+            self._socket.server.memory.held -= len(picture)
         self._say(answer)
 
     def _came(self, message: bytes | str) -> None:
@@ -132,13 +132,13 @@ class Talk:
         number, seconds = self._session.arrived()
         if self._next_seconds is not None:
             seconds, self._next_seconds = self._next_seconds, None
-        if server.buffered + len(picture) > server.limits.max_buffered or len(self._waiting) >= MAX_WAITING:
+        if server.memory.held + len(picture) > server.memory.limit or len(self._waiting) >= MAX_WAITING:
             self._socket.close(TRY_LATER, "too many pictures at once")
             return
         if self._session.order == "newest":
             self._session.dropped += len(self._waiting)
             self._drop_all()
-        server.buffered += len(picture)
+        server.memory.held += len(picture)
         self._waiting.append((picture, number, seconds))
         self._hold()
         self._woken.set()
@@ -149,7 +149,7 @@ class Talk:
 
     def _drop_all(self) -> None:
         for picture, _, _ in self._waiting:
-            self._socket.server.buffered -= len(picture)
+            self._socket.server.memory.held -= len(picture)
         self._waiting.clear()
 
     def _ready(self) -> dict[str, Any]:

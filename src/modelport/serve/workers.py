@@ -31,6 +31,8 @@ from .siblings import Siblings
 log = logging.getLogger("modelport.serve")
 
 _BACK_OFF = (0.2, 30.0)
+"""Seconds before a worker that ended is started again: they double each time, up to the second."""
+_DOUBLINGS = 16
 _HEALTHY_SECONDS = 60.0
 
 
@@ -50,6 +52,12 @@ class Spec(msgspec.Struct, frozen=True):
     settings: ServeSettings
     folder: str
     number: int
+
+
+def pause(failures: int) -> float:
+    """Seconds before a worker is started again that ended so many times in a row, soon after its start."""
+    least, most = _BACK_OFF
+    return min(most, least * 2.0 ** min(failures, _DOUBLINGS))
 
 
 def supervise(
@@ -122,8 +130,7 @@ class _Supervisor:
                 self._stopping.set()
                 return
             failures = 0 if time.monotonic() - began > _HEALTHY_SECONDS else failures + 1
-            least, most = _BACK_OFF
-            wait = min(most, least * 2**failures)
+            wait = pause(failures)
             log.error("worker %d ended with %d; it is started again in %.1f s", number, code, wait)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait)
