@@ -42,7 +42,7 @@ class Port:
         async with asyncio.timeout(PATIENCE):
             while self.server.connections or self.server.busy:
                 await asyncio.sleep(0.002)
-        assert self.server.buffered == 0 and self.arena.in_use() == 0
+        assert self.server.memory.held == 0 and not self.server.memory.coming and self.arena.in_use() == 0
         assert not self.problems, self.problems
 
     address: tuple[str, int]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from math import inf
 from typing import Any
 
 import msgspec
@@ -110,7 +111,11 @@ class BinaryTensors:
             data = [body[first:last] for first, last in pairwise(ends)]
             starts = [exchange.slot_start + first for first in ends[:-1]]
         now = time.monotonic()
-        deadline = min(exchange.deadline, now + (head.timeout or model.settings.timeout))
+        deadline = exchange.deadline
+        if head.timeout is not None:
+            deadline = min(deadline, now + head.timeout)
+        elif deadline == inf:
+            deadline = now + model.settings.timeout
         submission = _Asked(plan, model, exchange, data, now, deadline, starts)
         exchange.submission = submission
         model.enqueue(submission)

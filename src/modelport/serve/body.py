@@ -13,20 +13,20 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from ..errors import InputError, TooLarge
+from ..errors import InputError, QueueFull, TooLarge
 from ..tensors import check_json
+from .aside import aside
 from .base64_text import decode_base64
-from .compress import UNPACK_INLINE, coding_of, decompress
+from .compress import MAX_RATIO, UNPACK_INLINE, coding_of, decompress
+from .exchange import Exchange
 from .form import MAX_PARTS, boundary_of, too_many_parts
+from .memory import BodyMemory
 
 # Of a malformed form it writes a line each time, in the caller's own words; the caller is told already.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 T = TypeVar("T")
-
-LOOP_BYTES = 64 << 10
-"""Bytes that are parsed on the event loop; more are parsed in a thread."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -59,10 +59,12 @@ async def read_body(request: Request, limit: int) -> bytes:
         TooLarge: announced or found to be longer, as it came or unpacked; what is over the limit is
             never kept.
         InputError: damaged compression. UnsupportedMedia: a Content-Encoding other than gzip and deflate.
+        QueueFull: unpacked, all bodies together would be too much.
     """
     encoding = content_encoding(request.headers)
     coding_of(encoding)  # refused before the body is read
-    return await unpacked(await read_wire(request, limit), encoding, limit)
+    exchange: Exchange | None = getattr(request.state, "exchange", None)
+    return await unpacked(await read_wire(request, limit), encoding, limit, exchange)
 
 
 async def read_wire(request: Request, limit: int) -> bytes:
@@ -89,17 +91,51 @@ def content_encoding(headers: Headers) -> str:
     return ", ".join(headers.getlist("content-encoding"))
 
 
-async def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+async def unpacked(body: bytes, encoding: str, limit: int, exchange: Exchange | None = None) -> bytes:
     """`body` decompressed, in a thread where that may take long; `encoding` as `decompress` takes it.
+
+    Args:
+        exchange: the request whose body it is; what it unpacks to is counted until that is answered.
 
     Raises:
         TooLarge, InputError, UnsupportedMedia: as `decompress`.
+        QueueFull: all bodies together would be too much.
     """
     if coding_of(encoding) is None:
         return body
     if len(body) <= UNPACK_INLINE:
-        return decompress(body, encoding, limit)
-    return await asyncio.to_thread(decompress, body, encoding, limit)
+        data = decompress(body, encoding, limit)
+    elif exchange is None:
+        data = await asyncio.to_thread(decompress, body, encoding, limit)
+    else:
+        data = await _unpacked_in_turn(body, encoding, limit, exchange.server.memory)
+    if exchange is not None:
+        exchange.hold(len(data))
+    return data
+
+
+async def _unpacked_in_turn(body: bytes, encoding: str, limit: int, memory: BodyMemory) -> bytes:
+    """`body` decompressed in a thread; the most that it may become is counted while it does.
+
+    A thread cannot be stopped, so that its turn and what it takes end with it and not with its caller.
+    """
+    most = min(limit, MAX_RATIO * len(body))
+    await memory.unpacking.acquire()
+    try:
+        memory.take(most)
+    except QueueFull:
+        memory.unpacking.release()
+        raise
+    work = asyncio.ensure_future(asyncio.to_thread(decompress, body, encoding, limit))
+
+    def done(work: asyncio.Future[bytes]) -> None:
+        memory.give_back(most)
+        memory.unpacking.release()
+        if not work.cancelled():
+            work.exception()  # whoever asked may be gone
+
+    work.add_done_callback(done)
+    return await asyncio.shield(work)
 
 
 async def encoded_item(body: bytes, headers: Headers, *, picture: bool, fields: bool = False) -> Item:
@@ -126,8 +162,8 @@ async def encoded_item(body: bytes, headers: Headers, *, picture: bool, fields: 
 
 
 async def off_loop(work: Callable[[bytes], T], data: bytes) -> T:
-    """`work(data)`, in a thread where it takes long, so that nobody else waits for it."""
-    return await asyncio.to_thread(work, data) if len(data) > LOOP_BYTES else work(data)
+    """`work(data)`, in a thread where it takes long (`aside`)."""
+    return await aside(lambda: work(data), len(data))
 
 
 def _picture(body: bytes, fields: bool) -> Item:

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 
 from ..errors import InputError, TooLarge, UnsupportedMedia
 
+MAX_RATIO = 1032
+"""Bytes that deflate makes of one, at most."""
 UNPACK_INLINE = 1 << 10
-"""Compressed bytes that are unpacked on the event loop; deflate makes at most 1032 bytes of one."""
+"""Compressed bytes that are unpacked on the event loop."""
 PACK_INLINE = 32 << 10
 """Bytes that are compressed on the event loop."""
 MIN_BYTES = 1 << 10

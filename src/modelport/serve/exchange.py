@@ -58,12 +58,12 @@ class Exchange:
         "gone",
         "head",
         "headers",
+        "held",
         "keep_alive",
         "method",
         "path",
         "principal",
         "replied",
-        "reserved",
         "routed",
         "slot",
         "slot_start",
@@ -79,7 +79,8 @@ class Exchange:
         self.path = head.path
         self.headers = head.headers
         """By lower-case name; several fields of one name are joined by commas."""
-        self.reserved = 0
+        self.held = 0
+        """Bytes that are counted for its body until it is answered."""
         self.principal: Principal | None = None
         """Who asks, where the guard has been asked already."""
         self.deadline = math.inf
@@ -103,6 +104,8 @@ class Exchange:
         """The route that answers, as traces name it: `/predict/{name}`; empty on the short way."""
         self.extra = b""
         """Header lines that whoever is before the answer adds to it."""
+
+    place: float | None = None
 
     @property
     def client(self) -> tuple[str, int]:
@@ -129,6 +132,16 @@ class Exchange:
         value = self.headers.get(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
+    def hold(self, size: int) -> None:
+        """Count `size` more bytes that its body takes (unpacked, say) until it is answered.
+
+        Raises:
+            QueueFull: all bodies together are too much.
+        """
+        if not self.replied:
+            self.server.memory.take(size)
+            self.held += size
+
     def take_body(self) -> bytes:
         """The body as bytes of its own; its slot is free then."""
         body = bytes(self.body)
@@ -145,14 +158,15 @@ class Exchange:
 
     def reply(self, status: int, body: bytes, headers: bytes = JSON) -> None:
         """Answer; `headers` are whole lines. Nothing happens where the caller is gone."""
-        head = b"HTTP/1.1 %d %s\r\n%s%s%s%sContent-Length: %d\r\n\r\n" % (
+        head = b"HTTP/1.1 %d %s\r\n%s%s%s%s%s\r\n" % (
             status,
             REASONS.get(status, b"Unknown"),
             headers,
             SAFE,
             self.extra,
             CLOSE if self.closes else b"",
-            len(body),
+            # RFC 9110, 8.6: a 204 has none.
+            b"" if status == 204 else b"Content-Length: %d\r\n" % len(body),
         )
         self.send([head] if self.method == b"HEAD" else [head, body], status)
 

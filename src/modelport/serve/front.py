@@ -13,9 +13,10 @@ from ..engine.told import Told
 from ..errors import Forbidden, ModelportError
 from .bridge import Bridge
 from .exchange import Exchange
-from .guard.guard import Guard
+from .guard.guard import Guard, Needs
 from .guard.origin import allowed_host, cors_headers, preflight
 from .logs import MAX_PATH, AccessLog, clean, is_probe
+from .refusal import refusal
 from .settings import ServeSettings
 from .short import ShortPath, deadline_of, route_of, shortly
 from .short_replies import refuse
@@ -37,6 +38,8 @@ class Front:
         guard: Guard,
     ) -> None:
         self.bridge = Bridge(app, address, "https" if settings.tls_cert else "http")
+        self._guard = guard
+        self._needs: Needs = "infer" if repository else "admin"
         self._bound = address[0]
         self._names = settings.allow_hosts
         self._origins = settings.cors_origins
@@ -70,6 +73,21 @@ class Front:
             refuse(exchange, problem)
             return
         self.bridge(exchange)
+
+    def admits(self, exchange: Exchange) -> tuple[int, str, bytes] | None:
+        """Why a large body is not even read: its caller shows no key where one is needed; None if it is read.
+
+        Returns:
+            Status, words, and lines of header.
+        """
+        try:
+            method, path = exchange.method.decode("latin-1"), exchange.path.decode("latin-1")
+            self._guard.check_known(exchange, self._needs, method=method, path=path)
+        except ModelportError as problem:
+            status, words, headers = refusal(problem, f"{method} {path}")
+            shared = cors_headers(exchange.get("origin"), self._origins)
+            return status, words, _lines([*headers.items(), *shared])
+        return None
 
     def _check_host(self, host: bytes) -> None:
         """Raises Forbidden for a name that is not this server's; one that is, is remembered."""

@@ -125,14 +125,17 @@ class Connection(Receiver):
     def _take(self, exchange: Exchange, body: bytes | memoryview) -> None:
         """Have a request answered, now or after those before it."""
         exchange.body = body
-        exchange.reserved, self._reserved = self._reserved, 0
+        exchange.held, self._held = self._held, 0
         self._served = True
         server = self.server
         server.busy += 1
         if self._current is None:
+            if exchange.held:
+                server.memory.coming.pop(self, None)
             self._current = exchange
             server.dispatch(exchange)
             return
+        # What waits for its turn may wait for a caller who does not read: it gives way as what still comes.
         self._waiting.append(exchange)
         if len(self._waiting) >= server.limits.max_pipelined and self._transport is not None:
             self._paused = True
@@ -156,7 +159,7 @@ class Connection(Receiver):
         elif parts:
             transport.write(b"".join(parts))
         server.busy -= 1
-        server.buffered -= exchange.reserved
+        server.memory.held -= exchange.held
         self._current = None
         if server.finished is not None:
             server.finished(exchange)
@@ -190,7 +193,7 @@ class Connection(Receiver):
         server.connections.add(protocol)
         self._transport = self._current = None
         server.busy -= 1
-        server.buffered -= exchange.reserved
+        server.memory.held -= exchange.held
         transport.write(head)
         transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
         if server.finished is not None:
@@ -200,6 +203,8 @@ class Connection(Receiver):
     def _next(self) -> None:
         """Answer the next of the requests that came before the reply to the one before them."""
         self._current = self._waiting.popleft()
+        if not self._waiting and not self._held:
+            self.server.memory.coming.pop(self, None)
         if self._paused and len(self._waiting) <= self.server.limits.max_pipelined // 2:
             self._paused = False
             self._resume()
@@ -260,6 +265,15 @@ class Connection(Receiver):
         self._current = exchange
         exchange.reply(status, body, JSON + headers)
 
+    def give_way(self) -> None:
+        """Refuse what is on its way and what waits for its turn: all bodies together are too much."""
+        self._drop_waiting()
+        if self._current is not None:
+            self._current.keep_alive = False
+        elif self._ignoring:
+            self._finish()
+        super().give_way()
+
     def _forget_message(self) -> None:
         """Give back what a request holds that will not be whole."""
         if self._slot is not None:
@@ -267,16 +281,19 @@ class Connection(Receiver):
             self._slot = None
         self._direct = self._in_message = self._in_head = self._expects = False
         self._head_bytes = 0
-        self.server.buffered -= self._reserved
-        self._reserved = 0
+        self.server.memory.held -= self._held
+        self._held = 0
+        if not self._waiting:
+            self.server.memory.coming.pop(self, None)
 
     def _drop_waiting(self) -> None:
         """Nobody gets the replies to these."""
         for exchange in self._waiting:
             self.server.busy -= 1
-            self.server.buffered -= exchange.reserved
+            self.server.memory.held -= exchange.held
             exchange.hang_up()
         self._waiting.clear()
+        self.server.memory.coming.pop(self, None)
 
     def _finish(self) -> None:
         """Close when what was written has been sent; a caller that still sends gets to read it first."""

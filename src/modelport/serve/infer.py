@@ -8,14 +8,18 @@ nothing of HTTP or gRPC.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 from ..bundle.rules import NETWORK_SUFFIX as NET
+from ..engine.caller import caller
 from ..engine.entry import Entry
 from ..engine.model import LiveModel, stack
 from ..engine.repository import Repository
 from ..engine.wire import Options
 from ..errors import InputError, NotFound, UnsupportedMedia
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, object_array
+from .aside import aside
 from .base64_text import is_base64_of_picture
 from .oip import InferRequest
 from .options import of_parameters
@@ -56,6 +60,20 @@ def _unknown(name: str, version: str | None, problem: NotFound) -> NotFound:
     return NotFound(f"Request for unknown model: {name!r}{where} is not found", hint=problem.hint)
 
 
+def due(timeout: float | None) -> float:
+    """When the answer to the request at hand must be there, on time.monotonic's clock.
+
+    It is the earlier of what the caller says in the request and beside it (the header, `grpc-timeout`);
+    math.inf where neither is said, and the server's own then counts.
+
+    Args:
+        timeout: what the request says, in seconds from now.
+    """
+    asking = caller.get()
+    deadline = math.inf if asking is None else asking.deadline
+    return deadline if timeout is None else min(deadline, time.monotonic() + timeout)
+
+
 async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float) -> dict[str, Array]:
     """Answer a request: every output by name, in the order that the model has them.
 
@@ -67,12 +85,12 @@ async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float)
         InputError: the inputs are not what the model takes. Unavailable: it cannot answer in time.
     """
     if net:
-        return await model.infer(_as_text(asked.inputs), deadline=deadline)
+        return await model.infer(await _as_text(asked.inputs), deadline=deadline)
     options = of_parameters(model, asked.parameters)
     if is_record(model.bundle.manifest):
         return await answer_tensors(model, asked.inputs, deadline=deadline, options=options)
     if model.bundle.manifest.decode.kind == "tensors":
-        return await model.answer_rows(_as_text(asked.inputs), deadline=deadline, options=options)
+        return await model.answer_rows(await _as_text(asked.inputs), deadline=deadline, options=options)
     return await _whole(model, asked.inputs, deadline, options)
 
 
@@ -142,9 +160,10 @@ def raw_specs(model: LiveModel, net: bool) -> tuple[TensorSpec, ...]:
     return (TensorSpec("image", "string", ("batch",)),)
 
 
-def _as_text(inputs: Tensors) -> dict[str, Array]:
+async def _as_text(inputs: Tensors) -> dict[str, Array]:
     """BYTES come off the wire as bytes; the runtime's strings are text."""
-    return {name: _decode_strings(array, name) for name, array in inputs.items()}
+    size = sum(array.nbytes for array in inputs.values() if array.dtype.kind == "O")
+    return await aside(lambda: {name: _decode_strings(array, name) for name, array in inputs.items()}, size)
 
 
 def _decode_strings(array: Array, name: str) -> Array:

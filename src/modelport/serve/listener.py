@@ -10,11 +10,16 @@ from typing import Protocol
 from ..engine.arena import Arena
 from .exchange import Exchange, Head
 from .limits import Limits
+from .memory import BodyMemory
 
 log = logging.getLogger("modelport.serve")
 
 _MAX_HEAD = 2048
 _MAX_HEADS = 1024
+
+
+Refused = tuple[int, str, bytes]
+"""Status, words, and lines of header."""
 
 
 class Connected(Protocol):
@@ -33,7 +38,11 @@ class Server:
     """What all connections share: the handler, the limits, the clock that ticks once a second."""
 
     def __init__(
-        self, handle: Callable[[Exchange], None], limits: Limits, arena: Arena | None = None
+        self,
+        handle: Callable[[Exchange], None],
+        limits: Limits,
+        arena: Arena | None = None,
+        memory: BodyMemory | None = None,
     ) -> None:
         self.handle = handle
         self.limits = limits
@@ -44,14 +53,16 @@ class Server:
         """Called after each reply, for logs and traces."""
         self.refused: Callable[[str], None] = lambda reason: None
         """Called with the reason where a request is refused before it is whole."""
+        self.admits: Callable[[Exchange], Refused | None] = lambda exchange: None
+        """Asked with the head of a large body before that is read: why it is not read, or None."""
         self.heads: dict[bytes, Head] = {}
         """Heads of requests that were parsed, by their bytes: clients send the same one again and again."""
         self.scratch = memoryview(bytearray(256 << 10))
         self.clock: Callable[[], float] = time.monotonic
         self.now = time.monotonic()
         self.busy = 0
-        self.buffered = 0
-        """Bytes of bodies that are on their way or being answered."""
+        self.memory = memory or BodyMemory(limits.max_buffered)
+        """Shared by all ports of the process."""
 
     def learn(self, text: bytes, head: Head) -> None:
         """Remember what a head means."""

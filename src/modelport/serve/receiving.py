@@ -15,6 +15,7 @@ import httptools
 from ..engine.arena import MIN_SLOT, Slot
 from .exchange import Exchange, Head
 from .listener import Connected, Server
+from .memory import TOO_MANY
 
 _ALIGNMENT = 64
 _OFFERS = frozenset([b"upgrade", b"connection", b"http2-settings"])
@@ -44,7 +45,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._mark = 0
         self._mark_at = 0.0
         """Where the body was when its pace was last judged, and when that was."""
-        self._reserved = 0
+        self._held = 0
+        """Bytes of the body at hand that have come."""
         self._first = b""
         self._reset()
 
@@ -100,7 +102,7 @@ class Receiver(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._direct:
             self._position += nbytes
-            if self._position == self._slot_start + self._size:
+            if self._hold(nbytes) and self._position == self._slot_start + self._size:
                 self._direct = False
                 if self._head is None:
                     # The parser has not seen this body, and is in the middle of it for ever.
@@ -152,11 +154,10 @@ class Receiver(asyncio.BufferedProtocol):
         size = head.size
         rest = len(data) - end
         if rest == size < MIN_SLOT:
-            if not self._reserve(size):
-                return True
-            self._take(Exchange(self, head), data[end:])
+            if not size or self._hold(size):
+                self._take(Exchange(self, head), data[end:])
             return True
-        if rest > size or size < MIN_SLOT or self.server.arena is None or not self._reserve(size):
+        if rest > size or size < MIN_SLOT or self.server.arena is None:
             return False
         self._size = size
         self._take_slot(size, head.headers.get(b"inference-header-content-length"))
@@ -167,7 +168,7 @@ class Receiver(asyncio.BufferedProtocol):
         self._head = head
         self._in_message = self._direct = True
         self._mark, self._mark_at = self._position, self.server.now
-        if rest == size:
+        if rest and self._hold(rest) and rest == size:
             self._direct = False
             self.on_message_complete()
         return True
@@ -228,8 +229,11 @@ class Receiver(asyncio.BufferedProtocol):
             self.server.refused("too_large")
             self._refuse(413, f"the body is {size} bytes; at most {limits.max_body} are read")
             return
-        if not self._reserve(size):
-            return
+        if size >= MIN_SLOT or b"transfer-encoding" in headers:
+            refused = self.server.admits(Exchange(self, Head(self._method, self._target, headers, size)))
+            if refused is not None:
+                self._refuse(*refused)
+                return
         if size >= MIN_SLOT and self.server.arena is not None:
             self._take_slot(size, headers.get(b"inference-header-content-length"))
         if size or b"transfer-encoding" in headers:
@@ -240,7 +244,7 @@ class Receiver(asyncio.BufferedProtocol):
                 self._invite()
 
     def on_body(self, body: bytes) -> None:
-        if self._ignoring:
+        if self._ignoring or not self._hold(len(body)):
             return
         if self._slot is not None:
             self._slot.view[self._position : self._position + len(body)] = body
@@ -248,8 +252,6 @@ class Receiver(asyncio.BufferedProtocol):
             return
         self._parts.append(body)
         self._position += len(body)
-        if self._position > self._reserved and not self._reserve(self._position):
-            return
         if self._position > self.server.limits.max_body:
             self.server.refused("too_large")
             self._refuse(413, f"the body is over {self.server.limits.max_body} bytes")
@@ -330,16 +332,19 @@ class Receiver(asyncio.BufferedProtocol):
         self._first = b""
         return head
 
-    def _reserve(self, size: int) -> bool:
-        """Count this body among those that are held; a refusal where all of them together are too much."""
-        server = self.server
-        server.buffered += size - self._reserved
-        self._reserved = size
-        if server.buffered <= server.limits.max_buffered:
-            return True
-        server.refused("queue_full")
-        self._refuse(503, "too many large bodies at once", b"Retry-After: 1\r\n")
-        return False
+    def _hold(self, size: int) -> bool:
+        """Count `size` more bytes that have come; false where this body had to give way."""
+        memory = self.server.memory
+        if not self._held:
+            memory.coming[self] = None
+        self._held += size
+        memory.held += size
+        return memory.held <= memory.limit or (memory.fits() and not self._ignoring)
+
+    def give_way(self) -> None:
+        """Refuse what is on its way: all bodies together are too much."""
+        self.server.refused("queue_full")
+        self._refuse(503, TOO_MANY, b"Retry-After: 1\r\n")
 
     def _take_slot(self, size: int, header_length: bytes | None) -> None:
         """Where the body goes so that the tensor behind its JSON begins on a cache line."""

@@ -31,6 +31,7 @@ from .http1 import Connection
 from .limits import Limits
 from .listener import Server
 from .logs import AccessLog
+from .memory import BodyMemory
 from .settings import ServeSettings
 from .siblings import Siblings
 from .steer import Steering
@@ -189,6 +190,8 @@ class Serving:
         self.metrics = Metrics()
         self.guard.refused = self.metrics.refused
         self.stopping = asyncio.Event()
+        self._limits = _within_descriptors(self.settings.limits)
+        self._memory = BodyMemory(self._limits.max_buffered)
         self._servers: list[Server] = []
         self._listeners: list[Any] = []
         self._grpc_server: Any = None
@@ -212,9 +215,12 @@ class Serving:
         upkeep = Upkeep(repository, traffic, sweep=self._sweep, every=settings.watch)
         try:
             async with AsyncExitStack() as listening:
-                if self._siblings is None:
-                    # What there is, so that who asks too early is told that it is loading, and not unknown.
-                    await repository.look()
+                # What there is: who asks too early is told that it is loading, and not unknown; and what the
+                # workers beside this one were told is of models that are known.
+                await repository.look()
+                if self._siblings is not None:
+                    await self._siblings.open(repository)
+                else:
                     await listening.enter_async_context(self._listening(sock, repository, traffic, upkeep))
                     names = repository.names()
                     what = f"model {names[0]}" if len(names) == 1 else f"{len(names)} models"
@@ -223,7 +229,7 @@ class Serving:
                     _quiet_collector()
                     traffic.tick(time.time())
                     if self._siblings is not None:
-                        await self._siblings.open(repository)
+                        await self._siblings.catch_up()
                         # Not before it answers: the workers beside it do, and get the callers meanwhile.
                         await listening.enter_async_context(
                             self._listening(sock, repository, traffic, upkeep)
@@ -258,7 +264,8 @@ class Serving:
             await asyncio.gather(opening, return_exceptions=True)
             return False
         await opening
-        if not any(entry.model for entry in repository.entries()):
+        # What is not wanted was unloaded by name, of the workers beside this one.
+        if not any(entry.model or entry.wanted is False for entry in repository.entries()):
             raise BundleError(
                 "no model could be loaded", hint="the lines above say why; modelport verify says more"
             )
@@ -304,7 +311,8 @@ class Serving:
     async def _listen(
         self, sock: socket.socket, front: Front, repository: Repository, finished: Finished | None = None
     ) -> None:
-        server = Server(front, _within_descriptors(self.settings.limits), repository.arena)
+        server = Server(front, self._limits, repository.arena, self._memory)
+        server.admits = front.admits
         self._fronts.append(front)
         server.finished = finished
         server.refused = self.metrics.refused
@@ -332,6 +340,8 @@ class Serving:
             tls=tls,
             guard=self.guard,
             max_message=settings.limits.max_body,
+            max_connections=self._limits.max_connections,
+            memory=self._memory,
             reuse_port=settings.workers > 1,
             finished=(
                 lambda caller, path, status, seconds: finished.record(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Any
 
 from starlette.requests import Request
@@ -15,8 +13,9 @@ from ..engine.entry import Entry
 from ..engine.repository import Repository
 from ..errors import InputError, Unavailable
 from . import describe, v2_settings
-from .body import decode_json, read_body
-from .infer import find, raw_specs, run
+from .aside import aside
+from .body import decode_json, off_loop, read_body
+from .infer import due, find, raw_specs, run
 from .oip import encode_response, parse_request, raw_request
 from .predict import json_response
 
@@ -47,7 +46,7 @@ async def model_list(request: Request) -> Response:
 
 async def index(request: Request) -> Response:
     """POST /v2/repository/index; the body may be empty or say {"ready": true}."""
-    asked = _optional(await read_body(request, request.app.state.max_body))
+    asked = await _optional(request)
     only_ready = asked.get("ready", False)
     if not isinstance(only_ready, bool):
         raise InputError("ready is true or false", at="$.ready")
@@ -59,7 +58,7 @@ async def index(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     """POST /v2/repository/models/{name}/load: from the repository's folder as it is now."""
-    asked = _optional(await read_body(request, request.app.state.max_body))
+    asked = await _optional(request)
     version = _version_of(asked, {"version"})
     await _repository(request).load(request.path_params["name"].removesuffix(NET), version)
     return Response()
@@ -67,7 +66,7 @@ async def load(request: Request) -> Response:
 
 async def unload(request: Request) -> Response:
     """POST /v2/repository/models/{name}/unload: every version of it."""
-    asked = _optional(await read_body(request, request.app.state.max_body))
+    asked = await _optional(request)
     version = _version_of(asked, {"version", "unload_dependents"})
     await _repository(request).unload(request.path_params["name"].removesuffix(NET), version)
     return Response()
@@ -114,16 +113,26 @@ async def infer(request: Request) -> Response:
     if header_length == "0":
         asked = raw_request(body, raw_specs(model, net))
     else:
-        asked = parse_request(body, header_length)
-    deadline = time.monotonic() + asked.timeout if asked.timeout else math.inf
-    outputs = await run(model, asked, net, deadline)
+        asked = await aside(lambda: parse_request(body, header_length), _read_bytes(body, header_length))
+    outputs = await run(model, asked, net, due(asked.timeout))
     labels = () if not net else model.bundle.labels()
-    data, length = encode_response(
-        outputs, asked, model=request.path_params["name"], version=entry.version, labels=labels
+    name = request.path_params["name"]
+    data, length = await aside(
+        lambda: encode_response(outputs, asked, model=name, version=entry.version, labels=labels),
+        sum(array.nbytes for array in outputs.values()),
     )
     if length is None:
         return Response(data, media_type="application/json")
     return Response(data, 200, {HEADER_LENGTH: str(length)}, media_type="application/octet-stream")
+
+
+def _read_bytes(body: bytes, header_length: str | None) -> int:
+    """The bytes of an inference request that are gone through to read it: numbers in binary are not."""
+    if header_length is None or len(header_length) > 9 or not header_length.isdecimal():
+        return len(body)
+    end = int(header_length)
+    texts = b"BYTES" in body[:end] or b"\\" in body[:end]  # a name may be written with escapes
+    return len(body) if texts else end
 
 
 def _find(request: Request) -> tuple[Entry, bool]:
@@ -152,9 +161,10 @@ def _version_of(asked: dict[str, Any], known: set[str]) -> str | None:
     return version
 
 
-def _optional(body: bytes) -> dict[str, Any]:
-    """A JSON object, or an empty one where there is no body."""
-    return decode_json(body) if body.strip() else {}
+async def _optional(request: Request) -> dict[str, Any]:
+    """The body's JSON object, or an empty one where there is no body."""
+    body = await read_body(request, request.app.state.max_body)
+    return await off_loop(decode_json, body) if body.strip() else {}
 
 
 _MODEL = "/v2/models/{name}"

@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from ..engine.repository import Repository
 from . import describe
-from .body import decode_json, read_body
+from .body import decode_json, off_loop, read_body
 from .infer import find
 from .predict import json_response
 
@@ -48,7 +48,7 @@ async def shared_memory(request: Request) -> Response:
 async def _settings(request: Request) -> dict[str, object]:
     if request.method != "POST":
         return {}
-    return decode_json(await read_body(request, request.app.state.max_body))
+    return await off_loop(decode_json, await read_body(request, request.app.state.max_body))
 
 
 ROUTES: list[BaseRoute] = [

@@ -94,6 +94,7 @@ def test_a_page_that_is_allowed_may_ask_and_no_other(friendly: Target) -> None:
     asked = {"access_control_request_method": "POST", "access_control_request_headers": "authorization"}
     reply = friendly.one(head("OPTIONS", "/predict/colours", **mine, **asked), method="OPTIONS")
     assert reply.status == 204 and "authorization" in reply.headers["access-control-allow-headers"]
+    assert "content-length" not in reply.headers  # RFC 9110, 8.6
     for other in (
         "https://app.example.evil",
         "https://evil-app.example",

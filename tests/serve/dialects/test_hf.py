@@ -15,7 +15,7 @@ import pytest
 
 import modelport
 from modelport.errors import Unavailable
-from modelport.serve.body import LOOP_BYTES
+from modelport.serve.aside import LOOP_BYTES
 from modelport.serve.dialects import hf
 
 from ...colours import LABELS, RECIPE, pack_colours, picture, served, write_network

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from ...engine.repository import Repository
 from ...engine.wire import Options
 from ...errors import InputError, NotFound, did_you_mean
 from ...tensors import Array, Tensors, TensorSpec, array_of_json, check_json, object_array
+from ..aside import aside
 from ..base64_text import decode_base64
 from ..infer import MAX_ITEMS
 from ..rows import answer_columnar, answer_records, is_record
@@ -35,6 +36,8 @@ DETECTION = "object-detection"
 """The task whose answers are boxes with labels."""
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_RANK = 16
+_ARRAY = 64
+"""What an array costs beside its bytes, in bytes that are written as JSON."""
 _BYTES = "_bytes"
 """An output of text whose name ends so is sent as `{"b64": …}`."""
 
@@ -76,18 +79,22 @@ def decode_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def json_reply(value: Any, answers: Iterable[Tensors], *, indent: int = 0) -> Response:
-    """`value`, which was made of `answers`, as JSON; not-a-number and infinities as NaN and Infinity.
+async def json_reply(value: Callable[[], Any], answers: Sequence[Tensors], *, indent: int = 0) -> Response:
+    """What `value` makes of `answers`, as JSON; not-a-number and infinities as NaN and Infinity.
 
     Args:
         indent: spaces a level; 0 for one line.
     """
+    size = sum(array.nbytes + _ARRAY for answer in answers for array in answer.values())
+    data = await aside(lambda: _encoded(value(), answers, indent), size)
+    return Response(data, media_type="application/json")
+
+
+def _encoded(value: Any, answers: Sequence[Tensors], indent: int) -> bytes:
     if all(np.isfinite(a).all() for answer in answers for a in answer.values() if a.dtype.kind == "f"):
         data = msgspec.json.encode(value)
-        data = msgspec.json.format(data, indent=indent) if indent else data
-    else:
-        data = json.dumps(value, indent=indent or None, ensure_ascii=False).encode()
-    return Response(data, media_type="application/json")
+        return msgspec.json.format(data, indent=indent) if indent else data
+    return json.dumps(value, indent=indent or None, ensure_ascii=False).encode()
 
 
 def kind_of(value: Any) -> str:
@@ -269,12 +276,13 @@ async def answer_items(
 
 
 async def answer_rows(
-    model: LiveModel, net: bool, rows: Any, *, at: str, options: Options | None = None
+    model: LiveModel, net: bool, rows: Any, *, at: str, size: int, options: Options | None = None
 ) -> list[dict[str, Array]]:
     """JSON rows answered, each without a batch axis.
 
     Args:
         net: the network alone.
+        size: bytes of the body that they came in.
         at: where the rows are in the request.
         options: as `answer_items` takes them; the network alone knows none.
 
@@ -289,18 +297,22 @@ async def answer_rows(
     if is_picture(manifest, net):
         if len(rows) > MAX_ITEMS:  # before anything is decoded
             raise InputError(f"{len(rows)} items; expected 1 to {MAX_ITEMS}", at=at)
-        items = [picture_of(row, f"{at}[{number}]") for number, row in enumerate(rows)]
+        items = await aside(
+            lambda: [picture_of(row, f"{at}[{number}]") for number, row in enumerate(rows)], size
+        )
         return await answer_items(model, items, at=at, options=options)
-    return rows_of(await answer_batch(model, net, batch_of_rows(rows, row_specs(manifest, net), at), options))
+    batch = await aside(lambda: batch_of_rows(rows, row_specs(manifest, net), at), size)
+    outputs = await answer_batch(model, net, batch, options)
+    return await aside(lambda: rows_of(outputs), size)
 
 
 async def answer_columns(
-    model: LiveModel, net: bool, columns: Any, *, at: str, options: Options | None = None
+    model: LiveModel, net: bool, columns: Any, *, at: str, size: int, options: Options | None = None
 ) -> dict[str, Array]:
     """JSON columns answered, with a batch axis in front of every output.
 
     Args:
-        options: as `answer_rows` takes them.
+        size, options: as `answer_rows` takes them.
 
     Raises:
         InputError: columns that do not fit.
@@ -309,8 +321,10 @@ async def answer_columns(
     if is_record(manifest, net):
         return await answer_columnar(model, columns, at=at, options=options)
     if is_picture(manifest, net):
-        return stack(await answer_items(model, pictures_of(columns, at), at=at, options=options))
-    return await answer_batch(model, net, batch_of_columns(columns, row_specs(manifest, net), at), options)
+        items = await aside(lambda: pictures_of(columns, at), size)
+        return stack(await answer_items(model, items, at=at, options=options))
+    batch = await aside(lambda: batch_of_columns(columns, row_specs(manifest, net), at), size)
+    return await answer_batch(model, net, batch, options)
 
 
 async def answer_batch(

@@ -6,6 +6,7 @@ A server with one model (or a home) answers `/invocations`; of several, `/invoca
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +18,8 @@ from ...engine.model import LiveModel
 from ...engine.wire import Options
 from ...errors import InputError, ModelportError, UnsupportedMedia
 from ...tensors import Array, Tensors
-from ..body import read_body
+from ..aside import aside
+from ..body import off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
 from ..refusal import refusal
@@ -90,18 +92,20 @@ async def invocations(request: Request) -> Response:
     kind = _media_type(request)
     body = await read_body(request, request.app.state.max_body)
     query = of_query(request.scope["query_string"]) if model.bundle.manifest.options else {}
+    size = len(body)
     if kind == "text/csv":
         top_k: int | None = None
         options = None if net else chosen(model, query)
-        answers = await _table(model, net, of_csv(body), "$", options)
+        answers = await _table(model, net, lambda: of_csv(body), "$", size, options)
     else:
-        asked = decode_object(body)
+        asked = await off_loop(decode_object, body)
         params = _params(asked.get("params"), model, net)
         top_k = _top_k(params.pop("top_k", None))
         options = None if net else chosen(model, query, params)
-        answers = await _asked(model, net, asked, options)
-    predictions = [_prediction(model, net, answer, top_k) for answer in answers]
-    return json_reply({"predictions": predictions}, answers)
+        answers = await _asked(model, net, asked, size, options)
+    return await json_reply(
+        lambda: {"predictions": [_prediction(model, net, answer, top_k) for answer in answers]}, answers
+    )
 
 
 def _media_type(request: Request) -> str:
@@ -126,7 +130,7 @@ def _media_type(request: Request) -> str:
 
 
 async def _asked(
-    model: LiveModel, net: bool, asked: dict[str, Any], options: Options | None
+    model: LiveModel, net: bool, asked: dict[str, Any], size: int, options: Options | None
 ) -> list[dict[str, Array]]:
     given = [form for form in FORMATS if form in asked]
     unknown = [key for key in asked if key not in (*FORMATS, "params")]
@@ -136,28 +140,33 @@ async def _asked(
     (form,) = given
     value, at = asked[form], f"$.{form}"
     if form == "dataframe_split":
-        return await _table(model, net, of_split(value, at), at, options)
+        return await _table(model, net, lambda: of_split(value, at), at, size, options)
     if form == "dataframe_records":
-        return await _table(model, net, of_records(value, at), at, options)
+        return await _table(model, net, lambda: of_records(value, at), at, size, options)
     if form == "instances":
-        return await answer_rows(model, net, value, at=at, options=options)
+        return await answer_rows(model, net, value, at=at, size=size, options=options)
     if is_picture(model.bundle.manifest, net):
-        return await answer_items(model, pictures_of(value, at), at=at, options=options)
-    return rows_of(await answer_columns(model, net, value, at=at, options=options))
+        items = await aside(lambda: pictures_of(value, at), size)
+        return await answer_items(model, items, at=at, options=options)
+    outputs = await answer_columns(model, net, value, at=at, size=size, options=options)
+    return await aside(lambda: rows_of(outputs), size)
 
 
 async def _table(
-    model: LiveModel, net: bool, table: Table, at: str, options: Options | None
+    model: LiveModel, net: bool, read: Callable[[], Table], at: str, size: int, options: Options | None
 ) -> list[dict[str, Array]]:
+    """The answers to the rows of a table, which `read` makes of a body of `size` bytes."""
     manifest = model.bundle.manifest
+    table = await aside(read, size)
     if is_record(manifest, net):
         if not table.rows:
             raise InputError("no rows", at=at)
-        records = records_of_table(table, manifest)
+        records = await aside(lambda: records_of_table(table, manifest), size)
         return await answer_records(model, records, at=at, text=table.text, options=options)
     picture = is_picture(manifest, net)
-    rows = rows_of_table(table, row_specs(manifest, net), picture=picture, at=at)
-    return await answer_rows(model, net, rows, at=at, options=options)
+    specs = row_specs(manifest, net)
+    rows = await aside(lambda: rows_of_table(table, specs, picture=picture, at=at), size)
+    return await answer_rows(model, net, rows, at=at, size=size, options=options)
 
 
 def _params(params: Any, model: LiveModel, net: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ...engine.model import LiveModel
 from ...engine.wire import Options
 from ...errors import InputError, NotFound
 from ...tensors import Tensors, TensorSpec
-from ..body import read_body
+from ..body import off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
 from ..rows import is_record, item_specs
@@ -61,33 +61,29 @@ STATES = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNLOADING": "UNLOADING", 
 async def predict(request: Request) -> Response:
     """POST …:predict: rows (`instances`) to `predictions`, or columns (`inputs`) to `outputs`."""
     model, net = _live(request)
-    asked = await _asked(request)
+    asked, size = await _asked(request)
     if len(asked.keys() & {"instances", "inputs"}) != 1:
         raise InputError("expected either `instances` (rows) or `inputs` (columns)", at="$")
     options = _options(model, net, request)
     if "instances" in asked:
-        answers = await answer_rows(model, net, asked["instances"], at="$.instances", options=options)
-        return json_reply({"predictions": [values_of(answer) for answer in answers]}, answers)
-    outputs = await answer_columns(model, net, asked["inputs"], at="$.inputs", options=options)
-    return json_reply({"outputs": values_of(outputs)}, [outputs])
+        rows = asked["instances"]
+        answers = await answer_rows(model, net, rows, at="$.instances", size=size, options=options)
+        return await json_reply(lambda: {"predictions": [values_of(answer) for answer in answers]}, answers)
+    columns = asked["inputs"]
+    outputs = await answer_columns(model, net, columns, at="$.inputs", size=size, options=options)
+    return await json_reply(lambda: {"outputs": values_of(outputs)}, [outputs])
 
 
 async def classify(request: Request) -> Response:
     """POST …:classify: each example's labels with their scores."""
     model, net, answers = await _examples(request)
-    result = []
-    for answer in answers:
-        ranked = model.readable(answer)
-        if net or not isinstance(ranked, list) or model.bundle.manifest.task == DETECTION:
-            raise _no_such_method("classify", "classification")
-        result.append([[row["label"], row["score"]] for row in ranked])
-    return json_reply({"result": result}, answers)
+    return await json_reply(lambda: {"result": [_ranked(model, net, each) for each in answers]}, answers)
 
 
 async def regress(request: Request) -> Response:
     """POST …:regress: each example's one number."""
     _, _, answers = await _examples(request)
-    return json_reply({"result": [_number(answer) for answer in answers]}, answers)
+    return await json_reply(lambda: {"result": [_number(answer) for answer in answers]}, answers)
 
 
 async def status(request: Request) -> Response:
@@ -202,8 +198,10 @@ def _unknown(name: str, version: str | None, problem: NotFound) -> NotFound:
 # -- what is asked -------------------------------------------------------------------------------------------
 
 
-async def _asked(request: Request) -> dict[str, Any]:
-    asked = decode_object(await read_body(request, request.app.state.max_body))
+async def _asked(request: Request) -> tuple[dict[str, Any], int]:
+    """The request's object, and the bytes that it was read from."""
+    body = await read_body(request, request.app.state.max_body)
+    asked = await off_loop(decode_object, body)
     signature = asked.get("signature_name", "")
     if signature not in ("", SIGNATURE):
         raise InputError(
@@ -211,13 +209,13 @@ async def _asked(request: Request) -> dict[str, Any]:
             at="$.signature_name",
             hint=f"leave it out, or say {SIGNATURE}",
         )
-    return asked
+    return asked, len(body)
 
 
 async def _examples(request: Request) -> tuple[LiveModel, bool, list[dict[str, Any]]]:
     """The model and its answers to `examples`; what `context` holds is part of each."""
     model, net = _live(request)
-    asked = await _asked(request)
+    asked, size = await _asked(request)
     examples, context = asked.get("examples"), asked.get("context", {})
     if not isinstance(context, dict):
         raise InputError(f"expected an object, got {kind_of(context)}", at="$.context")
@@ -225,12 +223,20 @@ async def _examples(request: Request) -> tuple[LiveModel, bool, list[dict[str, A
         raise InputError("expected a list of objects with values by name", at="$.examples")
     rows = [context | example for example in examples]
     options = _options(model, net, request)
-    return model, net, await answer_rows(model, net, rows, at="$.examples", options=options)
+    return model, net, await answer_rows(model, net, rows, at="$.examples", size=size, options=options)
 
 
 def _options(model: LiveModel, net: bool, request: Request) -> Options | None:
     """The bundle's options, which this protocol has no words for: from the address's query."""
     return None if net else chosen(model, of_query(request.scope["query_string"]))
+
+
+def _ranked(model: LiveModel, net: bool, answer: Tensors) -> list[list[Any]]:
+    """An answer's labels with their scores."""
+    ranked = model.readable(answer)
+    if net or not isinstance(ranked, list) or model.bundle.manifest.task == DETECTION:
+        raise _no_such_method("classify", "classification")
+    return [[row["label"], row["score"]] for row in ranked]
 
 
 def _number(answer: Tensors) -> float:

@@ -18,7 +18,7 @@ from ...engine.model import LiveModel
 from ...errors import InputError
 from ...tensors import Tensors
 from ..base64_text import decode_base64
-from ..body import multipart_item, read_body
+from ..body import multipart_item, off_loop, read_body
 from ..options import chosen, of_query
 from .items import (
     DETECTION,
@@ -56,7 +56,7 @@ async def predictions(request: Request) -> Response:
     if not body:
         raise InputError("the body is empty", hint="curl URL/predictions/NAME -T picture.jpg")
     answer = await _answer(model, net, body, request)
-    return json_reply(_row(model, net, answer), [answer], indent=2)
+    return await json_reply(lambda: _row(model, net, answer), [answer], indent=2)
 
 
 @torchserve
@@ -103,15 +103,15 @@ async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) ->
     json = kind == "application/json" or body[:64].lstrip()[:1] in (b"{", b"[")
     if is_picture(model.bundle.manifest, net):
         if json:
-            row = _unwrapped(decode_json(body))
-            return (await answer_rows(model, net, [row], at="$", options=options))[0]
+            row = _unwrapped(await off_loop(decode_json, body))
+            return (await answer_rows(model, net, [row], at="$", size=len(body), options=options))[0]
         return (await answer_items(model, [body], at="$", options=options))[0]
     if not json and not net:
         return (await model.answer(body, options=options)).tensors
-    row = _unwrapped(decode_json(body))
+    row = _unwrapped(await off_loop(decode_json, body))
     if isinstance(row, dict) and set(row) == {"inputs"}:
         row = row["inputs"]
-    return (await answer_rows(model, net, [row], at="$", options=options))[0]
+    return (await answer_rows(model, net, [row], at="$", size=len(body), options=options))[0]
 
 
 def _form_field(body: bytes) -> bytes:

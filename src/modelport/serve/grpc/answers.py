@@ -8,7 +8,6 @@ looked at. The answers are the same.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -26,7 +25,7 @@ from ...errors import InputError
 from ...protos.open_inference import ModelInferRequest, ModelInferResponse
 from ...tensors import OIP_DATATYPES, dtype_name
 from ..dialects.protobuf import varint
-from ..infer import live, run
+from ..infer import due, live, run
 from ..oip import InferRequest
 from ..options import of_parameters
 from .codec import read_request, write_response
@@ -38,8 +37,6 @@ Door = Callable[[str], None]
 class Asking(Protocol):
     """One request's caller."""
 
-    deadline: float
-    """On time.monotonic's clock."""
     told: Told | None
     """Who answered, and how; who, here already, and how by the model."""
 
@@ -126,11 +123,11 @@ class Answers:
         model, net = live(self._repository, known.name, known.version)
         plan = known.plans.get(model)
         if plan is not None and pieces is not None and plan.sizes == pieces.sizes:
-            return await self._short(model, known, plan, pieces, asking)
+            return await self._short(model, known, plan, pieces)
         message = message or read_message(data)
         asked = read_request(message)
         asking.told = Told(model.name, model.version)
-        reply = await _long(message, asked, model, net, asking.deadline)
+        reply = await _long(message, asked, model, net)
         if pieces is not None:
             self._remember(pieces, known, _plan(asked, model, net))
         return reply
@@ -144,15 +141,16 @@ class Answers:
         known.plans[model] = plan
         self._known[pieces.head] = known
 
-    async def _short(
-        self, model: LiveModel, known: Known, plan: Plan, pieces: Pieces, asking: Asking
-    ) -> bytes:
-        deadline = asking.deadline
-        if plan.timeout is not None:
-            deadline = min(deadline, time.monotonic() + plan.timeout)
+    async def _short(self, model: LiveModel, known: Known, plan: Plan, pieces: Pieces) -> bytes:
         slot, starts = self._place(pieces)
         result = await model.ask(
-            plan.lane, plan.rows, pieces.tensors, deadline, slot=slot, starts=starts, options=plan.options
+            plan.lane,
+            plan.rows,
+            pieces.tensors,
+            due(plan.timeout),
+            slot=slot,
+            starts=starts,
+            options=plan.options,
         )
         shapes = result.run.shapes
         answer = plan.answers.get(shapes)
@@ -237,12 +235,8 @@ def cut(data: bytes) -> Pieces | None:
     return Pieces(head, identity, tensors, tuple([len(tensor) for tensor in tensors]))
 
 
-async def _long(
-    message: ModelInferRequest, asked: InferRequest, model: LiveModel, net: bool, deadline: float
-) -> bytes:
-    if asked.timeout is not None:
-        deadline = min(deadline, time.monotonic() + asked.timeout)
-    outputs = await run(model, asked, net, deadline)
+async def _long(message: ModelInferRequest, asked: InferRequest, model: LiveModel, net: bool) -> bytes:
+    outputs = await run(model, asked, net, due(asked.timeout))
     # Only a network's output has one number for each label; a bundle's answer is ranked already.
     labels = model.bundle.labels() if net and asked.outputs else ()
     name = message.model_name

@@ -27,6 +27,8 @@ FINAL = _last.SerializeToString()
 
 IN_FLIGHT = 128
 """Requests of one stream that are worked on or wait to be written; the next is read when one leaves."""
+BYTES_IN_FLIGHT = 64 << 20
+"""Bytes of them, unless it is one request alone."""
 
 
 async def answer_stream(
@@ -45,31 +47,58 @@ async def answer_stream(
         Exception: with `strict`, that of the first request that failed; without, only a caller who has no
             right to be here.
     """
-    work: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
-    room = asyncio.Semaphore(IN_FLIGHT)
+    work: asyncio.Queue[tuple[asyncio.Task[bytes], int] | None] = asyncio.Queue()
+    room = _Room()
 
     async def read() -> None:
         try:
             async for data in requests:
-                await room.acquire()
-                work.put_nowait(asyncio.ensure_future(_one(answer, data, strict)))
+                size = len(data)
+                await room.enter(size)
+                work.put_nowait((asyncio.ensure_future(_one(answer, data, strict)), size))
         finally:
             work.put_nowait(None)
 
     reader = asyncio.ensure_future(read())
     try:
         while (current := await work.get()) is not None:
-            await write(await current)
-            room.release()
+            answered, size = current
+            await write(await answered)
+            room.leave(size)
         await reader
     finally:
         left: list[asyncio.Future[Any]] = [reader]
         while not work.empty():
-            left += filter(None, [work.get_nowait()])
+            if (waiting := work.get_nowait()) is not None:
+                left.append(waiting[0])
         for task in left:
             task.cancel()
         # Their ends are awaited, so that nothing of this call runs on and no error is left unlooked at.
         await asyncio.gather(*left, return_exceptions=True)
+
+
+class _Room:
+    """How many requests of a stream are worked on, and how many bytes."""
+
+    __slots__ = ("_bytes", "_left", "_requests")
+
+    def __init__(self) -> None:
+        self._requests = self._bytes = 0
+        self._left = asyncio.Event()
+
+    async def enter(self, size: int) -> None:
+        """Wait until there is room for a request of `size` bytes."""
+        while self._requests and (self._requests >= IN_FLIGHT or self._bytes + size > BYTES_IN_FLIGHT):
+            self._left.clear()
+            await self._left.wait()
+        self._requests += 1
+        self._bytes += size
+
+    def leave(self, size: int) -> None:
+        """A request was answered."""
+        self._requests -= 1
+        self._bytes -= size
+        self._left.set()
 
 
 async def _one(answer: Answer, data: bytes, strict: bool) -> bytes:

@@ -21,12 +21,13 @@ from ...protos.open_inference import METHODS, Method
 from ..guard.guard import ANYBODY, Guard, Needs
 from ..guard.ring import Principal
 from ..guard.scope import record
+from ..memory import BodyMemory
 from ..timing import server_timing
 from . import reflection
 from .answers import Answers
 from .health import Health
 from .service import OpenInference
-from .status import refusal
+from .status import Refusal, refusal
 from .stream import answer_stream
 
 NEEDS: dict[str, Needs] = {
@@ -42,6 +43,7 @@ class GrpcCaller:
     """Who calls: metadata, address and deadline, as guards and the engine ask for them."""
 
     __slots__ = ("_context", "chosen", "deadline", "told")
+    place: float | None = None
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -52,12 +54,7 @@ class GrpcCaller:
 
     def get(self, name: str, /) -> str | None:
         """One value; of several those joined by commas, as HTTP does."""
-        values = [
-            value
-            for key, value in self._context.invocation_metadata() or ()
-            if key == name and isinstance(value, str)
-        ]
-        return ", ".join(values) if values else None
+        return _value(self._context.invocation_metadata(), name)
 
     @property
     def address(self) -> str:
@@ -65,6 +62,24 @@ class GrpcCaller:
         peer = self._context.peer()
         kind, _, rest = unquote(peer).partition(":")
         return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
+
+
+class _Metadata:
+    """What came before a call's first message."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+
+    def get(self, name: str, /) -> str | None:
+        """As `GrpcCaller.get`."""
+        return _value(self._given, name)
+
+
+def _value(metadata: Any, name: str) -> str | None:
+    values = [value for key, value in metadata or () if key == name and isinstance(value, str)]
+    return ", ".join(values) if values else None
 
 
 Finished = Callable[[GrpcCaller, str, int, float], None]
@@ -75,10 +90,16 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
     """What answers a path."""
 
     def __init__(
-        self, service: OpenInference, health: Health, guard: Guard | None, finished: Finished | None
+        self,
+        service: OpenInference,
+        health: Health,
+        guard: Guard | None,
+        finished: Finished | None,
+        memory: BodyMemory,
     ) -> None:
         self._service = service
         self._finished = finished
+        self._memory = memory
         self._answers = Answers(service.repository)
         self._guard = guard
         self._reflect = reflection.servicer()
@@ -87,23 +108,38 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
         }
         self._handlers = {m.path: inference.get(m.name) or self._unary(m) for m in METHODS.values()}
+        self._needs: dict[str, Needs] = {m.path: NEEDS.get(m.name, "infer") for m in METHODS.values()}
         ask, tell = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
         of_health = f"/{reflection.HEALTH}/"
         self._handlers[of_health + "Check"] = grpc.unary_unary_rpc_method_handler(health.Check, ask, tell)
         self._handlers[of_health + "Watch"] = grpc.unary_stream_rpc_method_handler(health.Watch, ask, tell)
         for name in reflection.SERVICES:
             self._handlers[f"/{name}/ServerReflectionInfo"] = reflection.handler(self._reflected)
+            self._needs[f"/{name}/ServerReflectionInfo"] = "infer"
 
     def service(self, call: Any) -> Any:
-        """The handler for a path, or None: UNIMPLEMENTED."""
-        return self._handlers.get(call.method)
+        """The handler for a path, or None: UNIMPLEMENTED. Asked before any message of the call is read."""
+        path: str = call.method
+        needs = self._needs.get(path, "open")
+        try:
+            if needs != "open" and self._guard is not None and not self._guard.idle:
+                self._guard.check_known(_Metadata(call.invocation_metadata), needs, path=path)
+            if needs != "open":
+                self._memory.take(0)  # while it is full already, no message is read that would be refused
+        except ModelportError as problem:
+            return _refusing(refusal(problem, path))
+        return self._handlers.get(path)
 
     def _unary(self, method: Method) -> Any:
         work: Callable[[Any], Awaitable[Any]] = getattr(self._service, method.name)
         needs = NEEDS.get(method.name, "infer")
 
         async def handle(data: bytes, context: Any) -> Any:
+            held = 0
             try:
+                if needs != "open":  # a probe is answered also where everything else is refused
+                    self._memory.take(len(data))
+                    held = len(data)
                 request = _parsed(method, data)
                 model = getattr(request, "model_name", None) or getattr(request, "name", None)
                 principal = self._enter(GrpcCaller(context), method.path, needs, model, data)
@@ -112,6 +148,8 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
                 return await _audited(work(request), principal, GrpcCaller(context), method.path)
             except Exception as problem:  # noqa: BLE001  the edge of a call
                 code, words, trailing = refusal(problem, method.name)
+            finally:
+                self._memory.give_back(held)
             return await context.abort(code, words, trailing)
 
         return grpc.unary_unary_rpc_method_handler(handle, None, method.response.SerializeToString)
@@ -146,16 +184,12 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _answer(self, data: bytes, asking: GrpcCaller, path: str) -> bytes:
         # Each call is a task of its own, and so is each request of a stream: nobody else sees this.
         caller.set(asking)
-
-        def door(model: str) -> None:
-            self._enter(asking, path, "infer", model, data)
-
         if self._finished is None:
-            return await self._answers(data, door, asking)
+            return await self._counted(data, asking, path)
         began = time.monotonic()
         status = 500
         try:
-            reply = await self._answers(data, door, asking)
+            reply = await self._counted(data, asking, path)
             status = 200
             return reply
         except ModelportError as problem:
@@ -166,6 +200,18 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise
         finally:
             self._finished(asking, path, status, time.monotonic() - began)
+
+    async def _counted(self, data: bytes, asking: GrpcCaller, path: str) -> bytes:
+        """The answer to a message that counts among the bodies that are held, until it is there."""
+
+        def door(model: str) -> None:
+            self._enter(asking, path, "infer", model, data)
+
+        self._memory.take(len(data))
+        try:
+            return await self._answers(data, door, asking)
+        finally:
+            self._memory.give_back(len(data))
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:
@@ -195,6 +241,15 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
         principal.check_body(data)
         return principal
+
+
+def _refusing(how: Refusal) -> Any:
+    """A handler of whatever kind of call, that refuses it and reads nothing."""
+
+    async def refuse(requests: Any, context: Any) -> None:
+        await context.abort(*how)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _audited(work: Awaitable[Any], principal: Principal, asking: GrpcCaller, path: str) -> Any:

@@ -113,6 +113,23 @@ class Guard:
             self.refused("unauthorized")
             raise
 
+    def check_known(self, headers: Headers, scope: Needs, *, method: str = "POST", path: str = "") -> None:
+        """Refuse who shows no valid key where one is needed, before the body of the request is read.
+
+        Nothing is counted here and no scope looked at: `authorize`, with the same arguments, has to follow.
+
+        Raises:
+            Unauthorized: no key, or one that is not known or has expired.
+        """
+        if self._ring is None or scope in self._open:
+            return
+        self._ring.refresh(self._clock())
+        try:
+            self._identify(self._ring, headers, method, path)
+        except Unauthorized:
+            self.refused("unauthorized")
+            raise
+
     def _judged(
         self, headers: Headers, scope: Needs, model: str | None, client: str, method: str, path: str
     ) -> Principal:

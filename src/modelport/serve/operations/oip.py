@@ -199,6 +199,8 @@ _SERVER = operation(
 )
 _HEALTH = struct({"ready": {"type": "boolean"}})
 
+_NOT_ALL = "Of several workers one did not do it: the error names it and says why; asking again is safe."
+
 _OPERATIONS: Operations = {
     "GET /v2": _SERVER,
     "GET /v2/": _SERVER,
@@ -228,7 +230,7 @@ _OPERATIONS: Operations = {
         "Load a model from the repository's folder as it is now",
         TAG,
         answers(None, "It is loaded and answers."),
-        refuses(*BODY, *KEYED, *MODEL, *COMPUTE),
+        refuses(*BODY, *KEYED, *MODEL, *COMPUTE, also={500: f"It does not load. {_NOT_ALL}"}),
         body=takes(
             required=False, json=struct(parameters=struct(version=TEXT) | {"additionalProperties": False})
         ),
@@ -237,7 +239,7 @@ _OPERATIONS: Operations = {
         "Unload a model",
         TAG,
         answers(None, "It finishes what it has taken, and takes no more."),
-        refuses(*BODY, *KEYED, *MODEL),
+        refuses(*BODY, *KEYED, *MODEL, also={500: _NOT_ALL}),
         body=takes(
             required=False,
             json=struct(parameters=struct(version=TEXT, unload_dependents={"type": "boolean"})),

@@ -119,7 +119,7 @@ _DESCRIBE = operation(
 _SCALE = operation(
     "Load, or with no worker unload", MANAGE, _STATUS, _refuses(404, 500, 501, 503), parameters=_WORKERS
 )
-_UNREGISTER = operation("Unload", MANAGE, _STATUS, _refuses(403, 404))
+_UNREGISTER = operation("Unload", MANAGE, _STATUS, _refuses(403, 404, 500))
 
 _MANAGEMENT: Operations = {
     "OPTIONS /": _MANAGED,
@@ -147,7 +147,7 @@ _MANAGEMENT: Operations = {
         for method, made in (("GET", _DESCRIBE), ("PUT", _SCALE), ("DELETE", _UNREGISTER))
     },
     "PUT /models/{name}/{version}/set-default": operation(
-        "Let the bare name mean this version", MANAGE, _STATUS, _refuses(404, 409, 503)
+        "Let the bare name mean this version", MANAGE, _STATUS, _refuses(404, 409, 500, 503)
     ),
 }
 
