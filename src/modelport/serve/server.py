@@ -133,8 +133,9 @@ def _grpc_parts() -> tuple[Any, Any]:
     try:
         from .grpc.server import start_grpc
         from .grpc.tls import TlsFiles
-    except (ImportError, RuntimeError) as problem:
-        # grpcio's packages refuse a protobuf that another package has put in the place of theirs.
+    except Exception as problem:
+        # grpcio's packages refuse a protobuf that another package has put in the place of theirs,
+        # with an error of protobuf's own.
         words = " ".join(str(problem).split())[:300]
         install = "pip install 'modelport[grpc]', or '.[grpc]' in a checkout"
         if not isinstance(problem, ModuleNotFoundError):
