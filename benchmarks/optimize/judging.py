@@ -43,7 +43,7 @@ class Judge:
         self._start: tuple[Sequence[Outcome], Resampled] | None = None
         self._sizes, self._prepared = [], []
         for item in self.items:
-            decoded = self._pipeline.decode(Path(str(item.source)).read_bytes())
+            decoded = self._pipeline.decode(_encoded(item))
             self._sizes.append(decoded["image"].shape[:2])
             self._prepared.append(self._pipeline.pre(decoded))
 
@@ -56,10 +56,10 @@ class Judge:
         return {name: self._prepared[place][name][None] for name in self._taken}
 
     def outcome(self, place: int, run: Run, around: Pipeline | None = None) -> Outcome:
-        """One item's outcome."""
-        prepared = self._prepared[place]
+        """One item's outcome; with `around`, as that decodes and prepares it."""
+        prepared = self._prepared[place] if around is None else _prepared_by(around, self.items[place])
         carried = {name: array[None] for name, array in prepared.items() if name not in self._taken}
-        raw = run(self.input(place))
+        raw = run({name: prepared[name][None] for name in self._taken})
         answer = (around or self._pipeline).post(raw | carried, self._options or None)
         height, width = self._sizes[place]
         row = {name: array[0, ...] for name, array in answer.items()}
@@ -68,7 +68,7 @@ class Judge:
     def outcomes(
         self, run: Run, places: Sequence[int] | None = None, around: Pipeline | None = None
     ) -> list[Outcome]:
-        """Of all items, or of some; `around` has the post-processing, where it is not the bundle's own."""
+        """Of all items, or of some; `around` surrounds the network where the bundle's own steps do not."""
         asked = places if places is not None else range(len(self.items))
         return [self.outcome(place, run, around) for place in asked]
 
@@ -96,3 +96,12 @@ class Judge:
 
     def _resampled(self, outcomes: Sequence[Outcome]) -> Resampled:
         return resampled(scorer_of(outcomes, len(self._labels)), len(outcomes), RESAMPLING)
+
+
+def _prepared_by(pipeline: Pipeline, item: Any) -> dict[str, np.ndarray]:
+    """What a network is given of one item: a variant may decode a photo smaller, or frame it otherwise."""
+    return pipeline.pre(pipeline.decode(_encoded(item)))
+
+
+def _encoded(item: Any) -> bytes:
+    return Path(str(item.source)).read_bytes()
