@@ -53,17 +53,20 @@ class Judge:
 
     def input(self, place: int) -> dict[str, np.ndarray]:
         """What the network takes of one item, a batch of one."""
-        return {name: self._prepared[place][name][None] for name in self._taken}
+        return self._batch(self._prepared[place])
 
     def outcome(self, place: int, run: Run, around: Pipeline | None = None) -> Outcome:
         """One item's outcome; with `around`, as that decodes and prepares it."""
         prepared = self._prepared[place] if around is None else _prepared_by(around, self.items[place])
         carried = {name: array[None] for name, array in prepared.items() if name not in self._taken}
-        raw = run({name: prepared[name][None] for name in self._taken})
+        raw = run(self._batch(prepared))
         answer = (around or self._pipeline).post(raw | carried, self._options or None)
         height, width = self._sizes[place]
         row = {name: array[0, ...] for name, array in answer.items()}
         return self._judge(self.items[place], Answer(row, width, height))
+
+    def _batch(self, prepared: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: prepared[name][None] for name in self._taken}
 
     def outcomes(
         self, run: Run, places: Sequence[int] | None = None, around: Pipeline | None = None

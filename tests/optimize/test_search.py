@@ -36,7 +36,7 @@ from modelport.runtimes.machine import choose_variant, machine_class
 from modelport.runtimes.pipeline import Pipeline
 from modelport.verify.replay import verify
 
-from .networks import packed, pictures
+from .networks import pictures
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -86,16 +86,6 @@ class Slow(msgspec.Struct, frozen=True):
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks alone: other runtimes and settings take time, and have a test of their own."""
     monkeypatch.setattr(searching, "ways", lambda candidate: iter(()))
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("search")
-
-
-@pytest.fixture(scope="module")
-def start(place: Path) -> Bundle:
-    return packed(place)
 
 
 @pytest.fixture(scope="module")

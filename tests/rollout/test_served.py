@@ -19,8 +19,8 @@ import pytest
 
 from modelport.rollout.plan import Plan
 from modelport.rollout.state import load
-from modelport.serve.guard.keys import new_key, update
 
+from ..administration import administration
 from ..colours import pack_colours, picture, served
 
 RED = picture("red")
@@ -163,20 +163,9 @@ def test_who_hung_up_is_dropped_with_the_shadow_and_who_closed_half_is_answered(
 @contextmanager
 def administered(repo: Path, folder: Path) -> Iterator[tuple[httpx.Client, list[str]]]:
     """A server with an admin port, and the words that the command line needs to reach it."""
-    made: list[str] = []
-
-    def change(keys: Any) -> Any:
-        keys, key = new_key("ops", ("admin",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(folder / "keys.json", change)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    options = ("--keys", str(folder / "keys.json"), "--open", "infer", "--admin-port", str(port))
+    admin, key, options = administration(folder)
     with client(repo, *options) as http:
-        yield http, ["colours", "--url", f"http://127.0.0.1:{port}", "--key", made[0]]
+        yield http, ["colours", "--url", admin, "--key", key]
 
 
 def test_by_the_admin_port(repo: Path, tmp_path: Path) -> None:

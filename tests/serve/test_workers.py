@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,10 +19,10 @@ from modelport.engine.repository import Repository
 from modelport.engine.settings import EngineSettings
 from modelport.errors import ModelportError
 from modelport.serve import workers
-from modelport.serve.guard.keys import new_key, update
 from modelport.serve.settings import ServeSettings
 from modelport.serve.siblings import Siblings
 
+from ..administration import administration
 from ..colours import pack_colours, picture, served
 
 RED = picture("red")
@@ -125,20 +124,9 @@ class Told:
 
 @contextmanager
 def told(repo: Path, folder: Path) -> Iterator[Told]:
-    made: list[str] = []
-
-    def change(keys: Any) -> Any:
-        keys, key = new_key("ops", ("admin",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(folder / "keys.json", change)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    options = ["--workers", "2", "--executors", "1", "--keys", str(folder / "keys.json"), "--open", "infer"]
-    with served(repo, *options, "--admin-port", str(port)) as (url, process):
-        yield Told(url, process, f"http://127.0.0.1:{port}", made[0])
+    admin, key, options = administration(folder)
+    with served(repo, "--workers", "2", "--executors", "1", *options) as (url, process):
+        yield Told(url, process, admin, key)
 
 
 def test_a_worker_that_comes_back_knows_what_was_loaded_unloaded_and_made_the_default(
