@@ -16,6 +16,7 @@ import pytest
 from modelport.bundle.store import Bundle
 from modelport.engine import pool
 from modelport.engine.model import LiveModel
+from modelport.engine.process import environment
 from modelport.engine.settings import EngineSettings
 
 from ..colours import pack_colours
@@ -114,3 +115,30 @@ async def test_a_version_whose_processes_always_die_is_given_up(
     monkeypatch.setattr(pool, "_LOADING_PAUSES", (0.01, 0.01))
     found = await killed_while_it_loads(pack_colours(tmp_path), 3)
     assert found == ("UNAVAILABLE", "an executor ended before it was ready", "1")
+
+
+@pytest.mark.parametrize(
+    ("said", "theirs"),
+    [
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.tcache_count=4", "glibc.malloc.tcache_count=4:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_executors_ask_for_huge_pages_unless_the_one_who_started_the_server_said_otherwise(
+    said: str, theirs: str
+) -> None:
+    assert environment({"GLIBC_TUNABLES": said, "HOME": "/"}) == {
+        "GLIBC_TUNABLES": theirs,
+        "HOME": "/",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+async def test_a_live_executor_has_that_environment(tmp_path: Path) -> None:
+    repo = pack_colours(tmp_path)
+    async with opened(repo, EngineSettings(executors=1, wide=False)) as repository:
+        told = psutil.Process(repository.pids()[0]).environ()
+        assert told["GLIBC_TUNABLES"] == environment(os.environ)["GLIBC_TUNABLES"]
+        assert told["OMP_NUM_THREADS"] == "1"
