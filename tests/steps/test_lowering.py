@@ -50,6 +50,22 @@ def test_every_byte_is_that_of_the_graph_and_of_the_reference(
     np.testing.assert_array_equal(got, reference_pre(steps, image))
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_bytes_are_written_where_the_caller_wants_them(recipe: list[Any]) -> None:
+    lowering = Lowering.of(parse_steps(recipe, PRE_STEPS, "$"), "x")
+    assert lowering is not None
+    image = picture(375, 500)
+    right = lowering.run(image)
+    batch = np.zeros((3, *right.shape), right.dtype)
+    got = lowering.run(image, batch[1])
+    assert np.shares_memory(got, batch)
+    np.testing.assert_array_equal(batch[1], right)
+    assert not batch[0].any() and not batch[2].any()
+    for unfit in (np.zeros((*right.shape, 1), right.dtype), np.zeros(right.shape, np.int64)):
+        np.testing.assert_array_equal(lowering.run(image, unfit), right)
+        assert not unfit.any()
+
+
 @pytest.mark.parametrize("crop", [[], [{"center_crop": 51}], [{"center_crop": [51, 90]}]], ids=str)
 @pytest.mark.parametrize("kind", ["resize", "letterbox"])
 def test_opencv_is_native_where_it_is_installed(kind: str, crop: list[Any]) -> None:
@@ -95,6 +111,9 @@ def test_the_first_pictures_of_a_size_are_the_graphs_and_the_quicker_serves_the_
     for _ in range(TRIALS + 5):
         np.testing.assert_array_equal(lowering.prepare(image, graph)["x"], right)
     assert len(graphs) == TRIALS
+    batch = np.zeros((2, *right.shape), right.dtype)
+    assert np.shares_memory(lowering.prepare(image, graph, {"x": batch[1]})["x"], batch)
+    np.testing.assert_array_equal(batch[1], right)
     # Another size is tried for itself.
     lowering.prepare(picture(300, 400), lambda: {"x": lowering.run(picture(300, 400))})
 

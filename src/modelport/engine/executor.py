@@ -24,6 +24,7 @@ from ..runtimes.machine import PACKED
 from ..runtimes.pipeline import Pipeline
 from ..tensors import Array, Tensors, dtype_name
 from ..verify.replay import replay
+from .slots import Slots
 from .trial import trial_costs
 from .wire import (
     FRAME,
@@ -98,9 +99,10 @@ class Executor:
         places: _Places,
         data: list[memoryview | bytes],
     ) -> list[Group]:
-        """Decode and prepare each item; those that share a shape and stand together share a run."""
+        """Decode and prepare each item into its slot; neighbours that share a shape share a run."""
         count = len(job.rows)
         prepared: list[Tensors | Exception] = []
+        slots = Slots(count)
         decode = pre = 0.0
         for item in range(count):
             start = time.perf_counter()
@@ -108,7 +110,9 @@ class Executor:
             try:
                 decoded = _decoded(pipeline, job, item, places.item(item))
                 middle = time.perf_counter()
-                prepared.append(pipeline.pre(decoded))
+                made = pipeline.pre(decoded, slots.of(item))
+                slots.put(item, made)
+                prepared.append(made)
             except Exception as problem:  # noqa: BLE001 - an item's own failure, told to its own caller
                 prepared.append(problem)
             decode += middle - start
@@ -124,7 +128,7 @@ class Executor:
                 continue
             while end < count and _alike(first, prepared[end]):
                 end += 1
-            groups += _halving(_answering(pipeline, prepared, job.options), start_at, end, data)
+            groups += _halving(_answering(pipeline, prepared, slots, job.options), start_at, end, data)
             start_at = end
         for group in groups:
             group.decode, group.pre = decode / count, pre / count
@@ -141,14 +145,14 @@ class Executor:
 
 
 def _answering(
-    pipeline: Pipeline, prepared: Sequence[Tensors | Exception], options: Sequence[Options | None] | None
+    pipeline: Pipeline,
+    prepared: Sequence[Tensors | Exception],
+    slots: Slots,
+    options: Sequence[Options | None] | None,
 ) -> Callable[[int, int], tuple[dict[str, Array], Group]]:
     def run(first: int, last: int) -> tuple[dict[str, Array], Group]:
         rows = [row for row in prepared[first:last] if not isinstance(row, Exception)]
-        batch = {
-            name: rows[0][name][None] if len(rows) == 1 else np.stack([row[name] for row in rows])
-            for name in rows[0]
-        }
+        batch = slots.batch(rows, first)
         group = Group(last - first)
         start = time.perf_counter()
         raw = pipeline.net(batch)

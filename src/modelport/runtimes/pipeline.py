@@ -187,8 +187,12 @@ class Pipeline:
         self.bundle.manifest.graphs.pre.signature.check_inputs(tensors)
         return tensors
 
-    def pre(self, decoded: Tensors) -> dict[str, Array]:
+    def pre(self, decoded: Tensors, into: Tensors | None = None) -> dict[str, Array]:
         """One decoded item to what the network takes, without the batch axis.
+
+        Args:
+            into: arrays of a batch for this item, by the tensor's name. What is made natively is written
+                there, where it fits, and that array is in the answer.
 
         Raises:
             TooLarge: a picture that a resize would make larger than the bundle's `max_pixels`.
@@ -200,7 +204,7 @@ class Pipeline:
             height, width, _ = decoded["image"].shape
             check_growth(self._steps, height, width, self.bundle.manifest.decode.max_pixels)
             if self._lowering is not None:
-                prepared = self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded))
+                prepared = self._lowering.prepare(decoded["image"], lambda: self._pre.run(decoded), into)
                 missing = [name for name in self._carried if name not in prepared]
                 return prepared | reference_carried(self._steps, decoded["image"], missing)
         return self._pre.run(decoded)

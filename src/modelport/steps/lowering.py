@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from ..tensors import Array
+from ..tensors import Array, Tensors
 from .image import Cast, CenterCrop, Channels, Layout, Normalize, Scale, both_sides
 from .reference import opencv, pillow_height_first
 from .resize import Letterbox, Resize
@@ -39,11 +39,14 @@ _POINTWISE = (Channels, Scale, Normalize, Cast)
 
 
 class Lowering:
-    """The steps in native code; `run` takes uint8 [height, width, 3] and gives what `pre.onnx` gives."""
+    """The steps in native code: the first with its crop, and then what looks at one value at a time."""
 
-    def __init__(self, first: PreStep, run: Callable[[Array], Array], output: str) -> None:
-        self.run = run
+    def __init__(
+        self, first: PreStep, fitted: Callable[[Array], Array], values: _Pointwise, output: str
+    ) -> None:
         self._first = first
+        self._fitted = fitted
+        self._values = values
         self._output = output
         self._sizes: dict[tuple[int, int], _Trials] = {}
         self._differs = False
@@ -65,21 +68,30 @@ class Lowering:
         if order not in ("chw", "hwc") or not all(isinstance(step, _POINTWISE) for step in rest):
             return None
         values = _Pointwise(rest, opencv() if _of_opencv(steps[0]) else None, channels_first=order == "chw")
-        return cls(steps[0], lambda picture: values(fitted(picture)), output)
+        return cls(steps[0], fitted, values, output)
 
-    def prepare(self, picture: Array, graph: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+    def run(self, picture: Array, into: Array | None = None) -> Array:
+        """What `pre.onnx` gives for uint8 [height, width, 3]; written to `into`, and that, where it fits."""
+        return self._values(self._fitted(picture), into)
+
+    def prepare(
+        self, picture: Array, graph: Callable[[], dict[str, Array]], into: Tensors | None = None
+    ) -> dict[str, Array]:
         """The prepared item, by `graph` or natively, whichever is quicker for pictures of about this size.
 
         Args:
             picture: uint8 [height, width, 3].
             graph: runs the compiled graph on it. Natively only the network's input is made.
+            into: arrays to write to, by the name of the tensor: used where it is made natively and fits.
         """
         height, width, _ = picture.shape
         if self._differs or self._grows(height, width):
             return graph()
         trials = self._sizes.setdefault((height.bit_length(), width.bit_length()), _Trials())
         if trials.count >= TRIALS:
-            return {self._output: self.run(picture)} if trials.native < trials.graph else graph()
+            if trials.native >= trials.graph:
+                return graph()
+            return {self._output: self.run(picture, into.get(self._output) if into else None)}
         start = time.perf_counter()
         prepared = graph()
         middle = time.perf_counter()
@@ -128,23 +140,25 @@ class _Pointwise:
         self._channels_first = channels_first
         self._opencv = library if channels_first and values.dtype in (np.uint8, np.float32) else None
 
-    def __call__(self, pixels: Array) -> Array:
+    def __call__(self, pixels: Array, into: Array | None = None) -> Array:
         height, width, _ = pixels.shape
         count = len(self._tables)
         shape = (count, height, width) if self._channels_first else (height, width, count)
-        made = np.empty(shape, self._tables[0].dtype)
+        dtype = self._tables[0].dtype
+        fits = into is not None and into.shape == shape and into.dtype == dtype and into.flags.c_contiguous
+        made = into if into is not None and fits else np.empty(shape, dtype)
         if self._opencv is not None and made.size:
             planes = self._opencv.split(pixels)
             for place, (channel, table) in enumerate(zip(self._channels, self._tables, strict=True)):
                 self._opencv.LUT(planes[channel], table, made[place])
             return made
         for place, (channel, table) in enumerate(zip(self._channels, self._tables, strict=True)):
-            into = made[place] if self._channels_first else made[:, :, place]
+            plane = made[place] if self._channels_first else made[:, :, place]
             # Every uint8 is inside the table: "clip" only spares NumPy the question.
-            if into.flags.c_contiguous:
-                np.take(table, pixels[:, :, channel], out=into, mode="clip")
+            if plane.flags.c_contiguous:
+                np.take(table, pixels[:, :, channel], out=plane, mode="clip")
             else:
-                into[...] = table[pixels[:, :, channel]]
+                plane[...] = table[pixels[:, :, channel]]
         return made
 
 
