@@ -351,6 +351,8 @@ def _load(spec: Spec, arena: memoryview) -> tuple[Executor, Ready] | Ready:
         wide = Pipeline.open(bundle, threads=spec.wide, runtime=spec.runtime) if spec.wide else None
         golden = _replayed(pipeline) if spec.check else None
         costs = trial_costs(pipeline, spec.max_rows, seconds=0.4 if spec.check else 0.0)
+        if wide is not None:
+            trial_costs(wide, 1, seconds=0.0)  # OpenVINO compiles in the first run: no request's affair
     except ModelportError as problem:
         return Ready(Problem.of(problem))
     runs = Runs(pipeline.variant or PACKED, pipeline.form.runtime)
