@@ -148,6 +148,35 @@ def test_a_rollout_is_shown_with_its_canary_and_its_shadow(
         page.goto("about:blank")
 
 
+TILE_AND_ROWS = """() => {
+  const tile = [...document.querySelectorAll("#tiles > div")].find(each => /Answered/i.test(each.innerText));
+  const rates = document.querySelectorAll(".cell.rate b");
+  return [tile.querySelector("dd b"), ...rates].map(each => each.innerText);
+}"""
+
+
+def test_the_headline_is_what_callers_got_and_a_shadow_has_its_row(
+    visit: Visit, repo: Path, watch: Watch, tmp_path: Path
+) -> None:
+    shutil.copytree(repo / "colours", tmp_path / "repo" / "colours")
+    place = str(tmp_path / "repo" / "colours")
+    assert run(["rollout", place, "--stable", "1", "--shadow", "2"]) == 0
+    with served(tmp_path / "repo") as (url, _):
+        watch.origin = url
+        page = visit(f"{url}/dashboard")
+        expect(page.locator(".version")).to_have_count(2)
+        with traffic(url, "/predict/colours") as done:
+            expect(page.locator(".version").nth(1).locator(".cell.rate b")).not_to_have_text("0 /s")
+            page.wait_for_timeout(4500)
+            answered, stable, shadow = map(number, page.evaluate(TILE_AND_ROWS))
+            assert answered == stable > 1 and shadow > 1
+        data = json.loads(page.request.get(f"{url}/api/dashboard").text())
+        one, two = (version["figures"] for version in data["versions"])
+        assert (one["answered"], sum(one["shadow"]), two["answered"]) == (done[0], 0, sum(two["shadow"]))
+        assert two["answered"] > 1
+        page.goto("about:blank")
+
+
 FIGURES = Callable[[dict[str, Any]], dict[str, Any]]
 
 

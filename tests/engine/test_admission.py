@@ -46,7 +46,7 @@ def test_who_is_late_by_itself_and_who_for_others_are_told_apart() -> None:
     reason, problem = refusal(now=10.0, deadline=10.05, until=0.06, before=0.0)
     assert reason == "too_slow" and isinstance(problem, QueueFull) and "60 ms by itself" in str(problem)
     reason, problem = refusal(now=10.0, deadline=10.05, until=0.06, before=0.04)
-    assert reason == "queue_full" and isinstance(problem, QueueFull) and problem.retry_after == 0.05
+    assert reason == "overload" and isinstance(problem, QueueFull) and problem.retry_after == 0.05
     reason, problem = refusal(now=10.0, deadline=9.9, until=0.06, before=0.0)
     assert reason == "deadline" and isinstance(problem, DeadlineExceeded)
 
@@ -57,3 +57,8 @@ def test_one_that_seems_too_late_is_tried_now_and_then() -> None:
     assert not tries.due(9.9, deadline=10.9, estimate=2.0)
     assert not tries.due(10.1, deadline=10.0, estimate=2.0), "nobody waits for it any more"
     assert tries.due(10.1, deadline=10.9, estimate=2.0)
+
+
+def test_one_that_could_not_be_in_time_whatever_it_takes_is_not_tried() -> None:
+    assert not Tries().due(0.0, deadline=0.001, estimate=2.0)
+    assert Tries().due(0.0, deadline=0.1, estimate=2.0)

@@ -93,3 +93,47 @@ async def test_the_counts_of_what_did_not_load_end_when_it_is_gone(repo: Path) -
         shutil.rmtree(second)
         await repository.rescan()
         assert [each.version for each in repository.metrics.models()] == ["1"]
+
+
+@pytest.mark.parametrize("version", ["1", None])
+async def test_a_load_by_name_that_fails_leaves_no_wish_behind(repo: Path, version: str | None) -> None:
+    """Other workers are not told of it: this one must not load what they do not, when the file is mended."""
+    second, net = repo / "colours" / "2", repo / "colours" / "1" / "net.onnx"
+    Bundle.open(repo / "colours" / "1").derive(second, {}, version="2")
+    if version is None:  # the newest is the damaged one, and all were unloaded by name
+        net = second / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(bytes(len(whole)))
+    async with opened(repo, ONE) as repository:
+        if version is None:
+            await repository.unload("colours")
+        before = [(each.wanted, each.model is not None) for each in repository.entries()]
+        with pytest.raises(BundleError, match=f"version {version or 2} did not load"):
+            await repository.load("colours", version)
+        for mended in (False, True):
+            if mended:
+                net.write_bytes(whole)
+                await repository.rescan()
+            assert before == [(each.wanted, each.model is not None) for each in repository.entries()]
+        await repository.load("colours", version)
+        assert repository.model("colours", version or "2").healthy
+        # One that was told by another worker remembers what that one has.
+        net.write_bytes(bytes(len(whole)))
+        await repository.unload("colours", version or "2")
+        with pytest.raises(BundleError):
+            await repository.load("colours", version, tell=False)
+        assert repository.entry("colours", version or "2").wanted == (True if version else None)
+
+
+async def test_no_older_version_comes_where_the_newest_was_unloaded_by_name(repo: Path) -> None:
+    """Neither at the next look at the folder nor in a worker that starts: the others have none either."""
+    Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+    async with opened(repo, ONE) as repository:
+        await repository.unload("colours", "2")
+        await repository.rescan()
+        assert [each.model for each in repository.entries()] == [None, None]
+        # A newer one is another matter.
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "3", {}, version="3")
+        await repository.rescan()
+        assert repository.model("colours").version == "3"
+        assert [each.model is None for each in repository.entries()] == [True, True, False]

@@ -211,6 +211,14 @@ def test_rows_with_words_as_targets(tmp_path: Path) -> None:
     assert forced["accuracy"] == 0.75
 
 
+def test_classes_that_a_limit_leaves_out_keep_their_places(tmp_path: Path) -> None:
+    """Of a model without labels: its classes are all words of the data."""
+    (tmp_path / "rows.csv").write_text("a,b,target\n3,1,yes\n0,2,no\n5,4,yes\n1,2,no\n")
+    found = modelport.evaluate(pack_rows(tmp_path, "scores"), tmp_path / "rows.csv", limit=2)
+    assert [each.item for each in found.outcomes] == ["row 2", "row 4"]  # of one class alone
+    assert found.labels == ("no", "yes") and found["accuracy"] == 1
+
+
 def test_rows_that_make_the_model_answer_nan_are_named(tmp_path: Path) -> None:
     bundle = pack_rows(tmp_path, "number")
     (tmp_path / "rows.csv").write_text("a,b,target\n3,1,2\n,2,1\n")

@@ -161,11 +161,27 @@ def test_several_processes_count_as_one() -> None:
     assert one.refusals["deadline"] == 2 and one.failures["model"] == 2 and one.failed_seconds == 0.5
     assert one.rows == 200 and one.waiting == 10 and one.executors == 4 and one.ready
     assert one.counters == {"shadow_agreed": 14, "golden_ok": 2}
-    assert one.gauges["canary_weight"] == 0.1 and one.gauges["shadow_agreement"] == 0.98
+    assert one.gauges["canary_weight"] == 0.1 and one.gauges["shadow_agreement"] == pytest.approx(0.985)
     assert one.gauges["golden_replay_difference"] == 2e-6
     assert merged.refusals["rate_limited"] == 2
     assert merged.started == min(part.started for part in parts)
     assert Metrics.merge([]).models() == []
+
+
+def test_the_agreement_of_several_processes_is_that_of_all_their_requests() -> None:
+    parts = []
+    for agreed, compared in ((8, 10), (40, 44), (0, 0)):
+        part = Metrics()
+        parts.append(part)
+        model = part.model("m", "1")
+        model.count("shadow_agreed", agreed)
+        model.count("shadow_differed", compared - agreed)
+        if compared:
+            model.gauge("shadow_agreement", agreed / compared, compared)
+    for order in (parts, parts[::-1]):
+        (model,) = Metrics.merge([part.dump() for part in order]).models()
+        assert model.gauges["shadow_agreement"] == pytest.approx(48 / 54)
+        assert model.counters == {"shadow_agreed": 48, "shadow_differed": 6}
 
 
 def test_merging_does_not_change_what_was_merged() -> None:
@@ -244,3 +260,28 @@ def test_every_declared_name_can_be_set() -> None:
     for name in COUNTERS:
         model.count(name)
     assert set(model.gauges) == set(GAUGES) and set(model.counters) == set(COUNTERS)
+
+
+def test_a_process_goes_on_from_one_that_ended() -> None:
+    old = Metrics()
+    gone = old.model("m", "1")
+    gone.answered(0.1)
+    gone.ready, gone.executors, gone.waiting = True, 2, 3
+    gone.gauge("golden_replay_ok", 1)
+    old.model("unloaded", "1").answered(0.1)
+    old.refused("invalid")
+    new, other = Metrics(), Metrics()
+    other.model("m", "1").ready = True
+    new.go_on(old.dump())
+    for merged in (Metrics.merge([other.dump()], [old.dump()]), Metrics.merge([other.dump(), new.dump()])):
+        (found,) = merged.models()
+        assert (found.name, found.request.count(), found.ready) == ("m", 1, True)
+        assert (found.executors, found.waiting, found.gauges) == (0, 0, {})
+        assert merged.refusals["invalid"] == 1
+    again = new.model("m", "1")
+    assert again.request.count() == 1 and not again.ready, "it loads"
+    third = Metrics()
+    third.go_on(new.dump())
+    assert third.model("m", "1").request.count() == third.model("unloaded", "1").request.count() == 1
+    third.forget("m", "1")
+    assert third.model("m", "1").request.count() == 0

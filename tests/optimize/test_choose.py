@@ -88,8 +88,9 @@ def placed(*entries: Entry) -> dict[str, tuple[str, str]]:
     return {each.id: (each.status, each.reason) for each in found}
 
 
-def test_one_round_tells_no_throughputs_apart_that_are_near() -> None:
-    for rate, best in ((150.0, "right"), (100.0, "fast")):
+def test_one_round_tells_only_throughputs_apart_that_are_far() -> None:
+    """Those of one network differ by half on a busy machine."""
+    for rate, best in ((150.0, "right"), (100.0, "right"), (60.0, "fast")):
         found, _ = chosen(
             made("fast", (0.40, 0.30, 0.50), (160.0, 160.0, 160.0), loss=0.3),
             made("right", (0.42, 0.32, 0.52), (rate, rate, rate)),

@@ -31,6 +31,7 @@ from modelport.optimize.run import optimize
 from modelport.optimize.search import Search
 from modelport.optimize.shares import answers_needed, unseen
 
+from ..evaluate.networks import pack_rows
 from .networks import pictures
 
 
@@ -363,3 +364,16 @@ def test_what_computes_the_same_is_not_judged_when_it_is_repeated(
     assert next(each.judgement for each in report.entries if each.id == name) == same(8)
     again = repeat(report, name)
     assert again.judgement == same(8) and "verdict" not in again.changed
+
+
+def test_a_part_of_the_targets_is_read_as_all_of_them_are(tmp_path: Path) -> None:
+    """Counts of which a part are all 0 or 1, like classes, and the answers like probabilities."""
+    bundle = pack_rows(tmp_path, "share")
+    rows = ["a,b,target"] + [f"{row % 3},1,{row % 2}" for row in range(150)]
+    rows[-1] = "2,1,3"
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    candidate = Candidate(START, "as it is", bundle, ())
+    judge = ByLabels(candidate, tmp_path / "rows.csv", tmp_path / "kept.json", {}, 0.5, "interval")
+    assert judge.start.task == "regression"
+    found = judge.judge(candidate)
+    assert (found.metric, found.verdict, found.items) == ("rmse", "passes", 150)

@@ -18,7 +18,10 @@ from modelport.errors import ModelFailed
 from modelport.optimize import measure
 from modelport.optimize.bench.memory import COPIES, SHARE
 from modelport.optimize.candidate import START, Candidate
+from modelport.optimize.intervals import Interval
 from modelport.optimize.measure import BATCHES, TURNS, Latency, in_groups
+
+from .reports import entry
 
 ITEMS = (b"one", b"two", b"three", b"four")
 
@@ -208,6 +211,11 @@ def test_a_start_is_timed_in_processes_of_its_own(
         measure.start_up(msgspec.structs.replace(candidate, settings={"speed": 9}), item)
 
 
+def test_what_a_runtime_prints_before_is_not_taken_for_the_memory() -> None:
+    code = """print("plugin 1.2 loaded"); print('{"peak_bytes": 70}')"""
+    assert measure._started([sys.executable, "-c", code], "1")[1] == 70
+
+
 def test_a_start_without_an_answer_is_an_error_in_words(
     start: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,3 +228,10 @@ def test_a_start_without_an_answer_is_an_error_in_words(
     monkeypatch.setattr(subprocess, "run", sleeping)
     with pytest.raises(ModelFailed, match=r"^1 gave no answer within 0.2 s of its start$"):
         measure.start_up(Candidate(START, "as it is", start, ()), b"")
+
+
+def test_one_round_shows_no_interval_of_the_throughput() -> None:
+    several = entry("several", "kept", 0.5).figures
+    assert several is not None and several.throughput_notes == ["180.0 to 220.0", "batch 4"]
+    alone = msgspec.structs.replace(several, throughput_interval=Interval(200.0, 200.0, 200.0))
+    assert alone.throughput_notes == ["one round", "batch 4"]

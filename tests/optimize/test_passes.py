@@ -176,6 +176,12 @@ def test_weights_beyond_float16_are_refused(calibration: Calibration) -> None:
         Half().apply(large, calibration)
 
 
+def test_a_network_in_8_bits_has_no_float16_where_its_scales_are_float32(calibration: Calibration) -> None:
+    quantized = StaticInt8().apply(network(), calibration).network
+    with pytest.raises(NotApplicable, match="scales of its 8-bit values are float32 before opset 19"):
+        Half().apply(quantized, calibration)
+
+
 def test_calibration_data_that_says_nothing(start: Bundle, place: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         read_calibration(start, tmp_path / "missing")

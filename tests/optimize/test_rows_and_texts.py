@@ -120,6 +120,9 @@ def test_what_a_report_says_is_measured_again(report: Report, place: Path) -> No
     again = repeat(kept, "fp16")
     assert again.judgement == entry.judgement
     assert again.figures.size_bytes == (entry.figures.size_bytes if entry.figures else 0)
+    start = next(each.figures for each in kept.entries if each.id == "start")
+    assert start is not None and again.start_throughput_before == start.throughput
+    assert again.start_throughput > 0
     with pytest.raises(NotFound, match="no candidate 'nothing'"):
         repeat(kept, "nothing")
     (place / "other.json").write_text("[]")

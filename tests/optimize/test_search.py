@@ -28,6 +28,7 @@ from modelport.optimize.intervals import Interval
 from modelport.optimize.judge import ByLabels, Judgement, judged, needed
 from modelport.optimize.measure import Figures
 from modelport.optimize.outcome import Entry
+from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.plan import Plan
 from modelport.optimize.run import optimize
@@ -109,13 +110,27 @@ def test_wrong_and_slow_on_purpose_are_refused(
     assert by_id["static-int8-minmax-u8s8"].judgement.verdict == "passes"
 
 
+@pytest.mark.parametrize(
+    ("at", "done"),
+    [
+        ("float16: making it", "found before"),
+        (f"{StaticInt8().title}: comparing its answers", "made before"),
+    ],
+    ids=["judged", "made"],
+)
 def test_an_interrupted_search_goes_on_where_it_was(
-    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: None
+    at: str,
+    done: str,
+    start: Bundle,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plain: None,
 ) -> None:
-    monkeypatch.setattr(Search, "passes", lambda self: iter([StaticInt8(), Slow()]))
+    monkeypatch.setattr(Search, "passes", lambda self: iter([StaticInt8(), Half()]))
 
     def interrupted(told: Told) -> None:
-        if told.text.startswith("slow on purpose: making"):
+        if told.text == at:
             raise KeyboardInterrupt
 
     plan = Plan(gate="estimate", margin=2.0)
@@ -129,9 +144,15 @@ def test_an_interrupted_search_goes_on_where_it_was(
         return original(self, network, calibration)
 
     monkeypatch.setattr(StaticInt8, "apply", counted)
-    entries, _ = Search(start, data, data, tmp_path, plan, silent).run()
+    said: list[Told] = []
+    entries, _ = Search(start, data, data, tmp_path, plan, said.append).run()
     assert not made  # it was there already
-    assert {entry.id for entry in entries} >= {"static-int8-minmax-u8s8", "slow"}
+    title = StaticInt8().title
+    told = [each.text for each in said if each.text.startswith(f"{title}: ")]
+    judged_now = [] if done == "found before" else [f"{title}: comparing its answers"]
+    assert told == [f"{title}: {done}", *judged_now]
+    assert "float16: making it" in [each.text for each in said]
+    assert {entry.id for entry in entries} >= {"static-int8-minmax-u8s8", "fp16"}
     start.verify_files()
 
 
@@ -289,7 +310,7 @@ def test_ties_domination_and_slowness_are_told_by_intervals() -> None:
     }
     busy = entry("busy", 0.41, 0.39, 0.44, 25)
     assert busy.figures is not None
-    more = msgspec.structs.replace(busy, figures=msgspec.structs.replace(busy.figures, throughput=300))
+    more = msgspec.structs.replace(busy, figures=msgspec.structs.replace(busy.figures, throughput=600))
     said, best = settled([entry("start", 1, 1, 1, 100), entry("fast", 0.40, 0.38, 0.42, 25), more])
     decided = "of 2 whose latencies tie for the fastest, the one with the best throughput"
     assert best == "busy" and said[2].reason.startswith(decided)

@@ -229,8 +229,8 @@ def agreeing(differing: float, items: int, **others: object) -> Judgement:
         ),
         (
             agreeing(0.25, 100, verdict="undecided"),
-            "the objects in 100 items differ from the START's: 0.25 points (up to 10); too few items to show "
-            "that it is within 0.5",
+            "some of the objects in 100 items differ from the START's: 0.25 points (up to 10); too few items "
+            "to show that it is within 0.5",
         ),
     ],
     ids=["one", "none", "part", "objects"],
@@ -283,6 +283,8 @@ def test_what_does_not_hold_is_told() -> None:
         before=before,
         start_p50_ms=9.0,
         start_p50_ms_before=10.0,
+        start_throughput=90.0,
+        start_throughput_before=100.0,
     )
     assert again.holds and again.changed == ()
     slower = msgspec.structs.replace(again, figures=now.figures)

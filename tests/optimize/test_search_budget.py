@@ -11,12 +11,13 @@ import pytest
 
 from modelport.bundle.manifest import Variant
 from modelport.bundle.store import Bundle
+from modelport.optimize import measure
 from modelport.optimize import search as searching
 from modelport.optimize.bases import bases_of
 from modelport.optimize.candidate import Candidate, Pass
 from modelport.optimize.clock import SPENT, Clock, Told, silent
 from modelport.optimize.judge import ByLabels, Judgement
-from modelport.optimize.measuring import OPEN, chosen, seconds_needed
+from modelport.optimize.measuring import OPEN, STARTING, chosen, seconds_needed
 from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.passes.runtime import OnRuntime
@@ -38,13 +39,46 @@ def after(seconds: float, budget: float, kept: float = 0.0) -> Clock:
 def test_time_is_kept_for_what_is_measured_and_no_more() -> None:
     clock = after(80, 100, kept=20)
     assert clock.over and clock.late == "the last 40 s of the time budget are kept for measuring"
-    clock.keep(2, 5, elsewhere=False)  # the bundle as it is alone
+    clock.keep(2, 5, passed=False)  # the bundle as it is alone
     assert not clock.over
-    clock.keep(2, 500, elsewhere=True)
+    clock.keep(2, 500, passed=True)
     assert clock.over and "the last 40 s" in clock.late
-    clock.keep(70, 500, elsewhere=False)  # a slow network: less would go beyond the budget
+    clock.keep(70, 500, passed=False)  # a slow network: less would go beyond the budget
     assert clock.over and "the last 70 s" in clock.late
     assert after(101, 100).late == SPENT
+
+
+@pytest.mark.parametrize(
+    ("budget", "needed", "trying"), [(10, 12, 5), (30, 20, 15), (60, 50, 30), (600, 590, 30), (600, 200, 400)]
+)
+def test_until_something_passes_there_is_time_to_try(budget: float, needed: float, trying: float) -> None:
+    clock = after(trying - 1, budget)
+    clock.keep(needed, 2 * needed, passed=False)
+    assert not clock.over
+    clock._begun -= 2
+    assert clock.over and f"the last {budget - trying:.0f} s" in clock.late
+    clock.keep(needed, 2 * needed, passed=True)  # it has to be measured, and nothing goes beyond the budget
+    assert f"the last {min(needed, budget):.0f} s of the time budget are kept" in clock.late
+
+
+def test_starts_are_as_long_as_they_take_here(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where seconds were assumed for each, a budget of ten of them was too small to try anything."""
+    asked: list[str] = []
+
+    def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
+        asked.append(candidate.id)
+        return 0.1, 1
+
+    monkeypatch.setattr(measure, "start_up", start_up)
+    search = Search(start, data, None, tmp_path, Plan(seconds=10, gate="estimate"), silent)
+    assert not search.over and not asked  # nothing is known yet
+    assert search.judge is not None
+    search.entries += [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(3)]
+    assert not search.over and not search.over and asked == ["start"]
+    search._starts = 2.0
+    assert search.over
 
 
 def test_what_measuring_takes_hangs_on_what_is_measured() -> None:
@@ -55,8 +89,9 @@ def test_what_measuring_takes_hangs_on_what_is_measured() -> None:
     ]
     fast = entry("fast", 0.5, 0.4, 0.6, 10)
     assert chosen([slow, *reversed(open_ones), fast]) == ["fast", *(each.id for each in open_ones[:OPEN])]
-    alone, both = seconds_needed([slow], 0.1), seconds_needed([slow, fast], 0.1)
+    alone, both = seconds_needed([slow], 0.1, 0.5), seconds_needed([slow, fast], 0.1, 0.5)
     assert alone[0] < alone[1] < both[1] and alone[0] < both[0]
+    assert seconds_needed([slow, fast], 0.1, 2.0)[0] - both[0] == pytest.approx(2 * STARTING * 1.5)
 
 
 def test_where_nothing_passes_the_time_for_measuring_is_used(
@@ -66,7 +101,7 @@ def test_where_nothing_passes_the_time_for_measuring_is_used(
     assert search.judge is not None  # tells how long an item takes
     search.clock._begun -= 80
     assert not search.over
-    many = [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(20)]
+    many = [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(100)]
     search.entries += many
     assert search.over
 

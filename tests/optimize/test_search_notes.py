@@ -65,12 +65,14 @@ def test_a_map_without_labelled_data_says_nothing(start: Bundle, data: Path, tmp
 
 
 def test_ranges_of_what_is_judged_are_said(tmp_path: Path, start: Bundle, data: Path) -> None:
-    assert same_items(data, None) == "" == same_items(data, tmp_path)
-    for one, other in ((data, data), (data / "red", data), (data, data / "red")):
-        assert "which flatters them" in same_items(one, Path(os.path.relpath(other)))
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"file,label\n{next(data.rglob('*.png')).resolve()},red\n")
+    assert same_items(start, data, None) == "" == same_items(start, tmp_path / "other", listed)
+    for one, other in ((data, data), (data / "red", data), (data, data / "red"), (data, listed)):
+        assert "which flatters them" in same_items(start, one, Path(os.path.relpath(other)))
     search = Search(start, data, data, tmp_path, Plan(seconds=0), silent)
     search.run()
-    assert same_items(data, data) in search.notes
+    assert same_items(start, data, data) in search.notes
 
 
 def test_what_is_gone_on_from_is_said_also_where_it_is_nothing(
@@ -142,6 +144,18 @@ def test_forms_beside_the_best_are_told(start: Bundle, tmp_path: Path) -> None:
     )
     alone = write_version(start, tmp_path / "3", entries[:1], made, "fast")
     assert beside(alone, set(made), "fast") == ""
+
+
+def test_a_longer_budget_is_advised_where_nothing_was_found_in_this_one(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Search, "bases", lambda self: iter(()))
+    monkeypatch.setattr(Search, "passes", lambda self: iter([Broken()]))
+    monkeypatch.setattr("modelport.optimize.search.ways", lambda candidate: iter(()))
+    advice = "1 candidate was not tried for want of time: a longer --budget tries more"
+    for seconds, there in ((0, True), (600, False)):
+        report = optimize(start, data, out=tmp_path, plan=Plan(gate="estimate", seconds=seconds))
+        assert report.chosen == START and (advice in report.notes) is there
 
 
 def test_what_was_never_made_is_said_before_anything_is_read(

@@ -9,9 +9,11 @@ from rich.progress import Progress
 
 from modelport.cli import optimize as command
 from modelport.cli import optimize_table
+from modelport.cli import repeat as repeating
 from modelport.optimize.clock import Told
 from modelport.optimize.front import front
 from modelport.optimize.outcome import in_lines, judged_by
+from modelport.optimize.repeat import Repeated
 
 from .reports import CHOSEN, entry, made_up, saved_figures
 
@@ -119,3 +121,39 @@ def test_time_left_is_seen_in_a_narrow_terminal() -> None:
             command.Shown(bar)(Told(f"{title}: making it", 1, 30, 80.0))
             assert bar.tasks[0].description.startswith(told)
             assert len(bar.tasks[0].description) <= width // 2
+
+
+def test_a_repetition_shows_the_start_beside_it_and_what_was_judged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = entry("half", "kept", 0.5)
+    assert before.figures is not None
+    again = Repeated(
+        id="half",
+        judgement=before.judgement,
+        figures=before.figures,
+        before=before,
+        start_p50_ms=9.0,
+        start_p50_ms_before=10.0,
+        start_throughput=91.25,
+        start_throughput_before=100.5,
+    )
+    repeating._print(again)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "p50 of the START, ms 10.00 9.00" in said and "items/s of the START 100.5 91.2" in said
+    assert said.endswith(
+        "it holds: the verdict is 'passes' again, and the interval of its latency over the START's meets the "
+        "one in the report; throughput is shown and not judged"
+    )
+    unmeasured = msgspec.structs.replace(before, figures=None)
+    held = repeating._held(msgspec.structs.replace(again, before=unmeasured))
+    assert held == "it holds: the verdict is 'passes' again; throughput is shown and not judged"
+    quick = msgspec.structs.replace(unmeasured, judgement=None)
+    held = repeating._held(msgspec.structs.replace(again, before=quick))
+    assert held == "nothing was judged: the report has neither a verdict nor a latency of it"
+    assert "compared with" in repeating._held(msgspec.structs.replace(again, judgement=None))
+    refused = msgspec.structs.replace(before.judgement, verdict="fails")
+    repeating._print(msgspec.structs.replace(again, judgement=refused, start_throughput_before=None))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "items/s of the START 91.2" in said
+    assert said.endswith("it does not hold: the verdict was 'passes' and is 'fails'")

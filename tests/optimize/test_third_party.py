@@ -18,8 +18,10 @@ from modelport.optimize.calibration import Calibration
 from modelport.optimize.candidate import Made
 from modelport.optimize.clock import silent
 from modelport.optimize.passes.half import Half
+from modelport.optimize.passes.runtime import OnRuntime
 from modelport.optimize.plan import Plan
 from modelport.optimize.search import Search
+from modelport.optimize.ways import refused, ways
 
 
 class Failing(msgspec.Struct, frozen=True):
@@ -102,6 +104,45 @@ def test_a_pass_that_does_not_load_is_told(search: Search, monkeypatch: pytest.M
     ):
         entry = search.tried(found[name], search.start)
         assert (entry.status, entry.reason, entry.title) == ("skipped", said, f"the pass {name}")
+
+
+class Unmade:
+    """A runtime that fails in its own way where it is made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no device\nof its kind")
+
+
+class Unopened:
+    """The same where it is to open a network."""
+
+    settings: ClassVar[dict[str, object]] = {}
+
+    def refuses(self, bundle: Bundle) -> None:
+        return None
+
+    def describe(self) -> str:
+        return "1.0"
+
+    def open(self, graph: bytes, **given: object) -> None:
+        raise RuntimeError("no memory")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Unmade, "RuntimeError: no device"), (Unopened, "RuntimeError: no memory")]
+)
+def test_a_runtime_that_fails_in_its_own_way_is_told(
+    search: Search, monkeypatch: pytest.MonkeyPatch, kind: type[object], said: str
+) -> None:
+    monkeypatch.setitem(plugins.BUILT_IN["runtimes"], "theirs", f"{__name__}:{kind.__name__}")
+    plugins.table.cache_clear()
+    try:
+        assert OnRuntime("theirs") in list(ways(search.start))
+        reason = refused(OnRuntime("theirs"), search.start, search.calibration)
+        assert reason == f"the runtime theirs failed: {said}"
+    finally:
+        monkeypatch.undo()
+        plugins.table.cache_clear()
 
 
 def test_a_candidate_names_all_its_steps(search: Search) -> None:

@@ -14,7 +14,8 @@ from modelport.engine.caller import Caller, caller
 from modelport.engine.submission import Lane, Result, Run, Submission
 from modelport.engine.traffic import Traffic
 from modelport.engine.wire import Group, OutHead
-from modelport.errors import NotFound
+from modelport.errors import ModelFailed, NotFound, QueueFull
+from modelport.monitor.metrics import ModelMetrics
 from modelport.rollout.plan import Canary, Plan, Shadow
 from modelport.serve import steer
 from modelport.serve.steer import Steering
@@ -92,6 +93,36 @@ def test_a_shadow_that_left_meanwhile_is_not_asked(
     assert submission.watch is not None
     submission.watch(result(np.zeros((1, 3), np.float32)))
     assert [(row.version, row.requests) for row in traffic.report("m").seen] == [("1", 1), ("3", 0)]
+
+
+def test_what_a_shadow_was_asked_is_told_apart_from_what_callers_got(
+    steering: Steering, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic.put("m", SHADOWED, now=1.0)
+    metrics = ModelMetrics("m", "3")
+    asked: list[Submission] = []
+
+    def submit(lane: Lane, rows: int, data: list[bytes], done: Any, **more: Any) -> Submission:
+        asked.append(Submission(lane, rows, data, done, 0.0, 9.0))
+        if len(asked) == 3:
+            asked[-1].settle(QueueFull("no"))
+        return asked[-1]
+
+    manifest = SimpleNamespace(options=())
+    lane = Lane("encoded", (), None)  # type: ignore[arg-type]
+    shadow: Any = SimpleNamespace(
+        metrics=metrics, lane=lambda *_: lane, submit=submit, bundle=SimpleNamespace(manifest=manifest)
+    )
+    repository = SimpleNamespace(entry=lambda *_: SimpleNamespace(model=shadow))
+    monkeypatch.setattr(steering, "_repository", repository)
+    model: Any = SimpleNamespace(name="m", version="1")
+    for _ in range(3):
+        caller.set(Caller({}, "10.0.0.1"))
+        steering.choose("m")
+        steering.mirror(Submission(lane, 1, [b""], print, 0.0, 1.0), model)
+    asked[0].settle(result(np.zeros((1, 3), np.float32)))
+    asked[1].settle(ModelFailed("it raised"))
+    assert (metrics.shadow.count(), metrics.shadow_unmet) == (1, 2)
 
 
 async def test_large_answers_are_compared_beside_the_loop(

@@ -215,6 +215,7 @@ def test_metrics(models: Models) -> None:
     shadow = metrics.model("m", "3")
     assert shadow.counters == {"shadow_agreed": 1, "shadow_differed": 1, "shadow_failed": 1}
     assert shadow.gauges["shadow_agreement"] == pytest.approx(1 / 3)
+    assert shadow.weights["shadow_agreement"] == 3
     assert shadow.gauges["shadow_max_difference"] == 1.0
     assert shadow.gauges["shadow_latency"] == pytest.approx(0.04, rel=0.05)
     traffic.compared("m", answer, {"z": np.array([2.0, 1.0])}, 0.01, 0.04)

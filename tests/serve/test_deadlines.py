@@ -131,6 +131,18 @@ async def test_over_http(repo: Path, monkeypatch: pytest.MonkeyPatch, way: str) 
                 assert abs(server.deadlines[0] - expected) < SLACK, (name, server.deadlines)
 
 
+async def test_a_millisecond_is_not_enough_even_where_nothing_else_is_to_be_done(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(repo, monkeypatch) as server, httpx.AsyncClient(timeout=30) as client:
+        path, body, headers = of_http("picture", None)
+        headers["X-Request-Timeout-Ms"] = "1"
+        for _ in range(10):
+            reply = await client.post(server.url + path, content=body, headers=headers)
+            assert reply.status_code in (503, 504), reply.text
+            await asyncio.sleep(0.02)  # the time after which one that seems too late may be tried again
+
+
 @pytest.mark.parametrize("way", ["unary", "stream"])
 async def test_over_grpc(repo: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     async with running(repo, monkeypatch) as server, grpc.aio.insecure_channel(server.grpc) as channel:

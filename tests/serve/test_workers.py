@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,82 @@ async def test_a_worker_that_ends_again_and_again_is_started_again_for_ever(
         await supervisor._keep(0, asyncio.get_running_loop().create_future())
     # Each time counts as one more, so that the pauses grow; and none of them ends the keeper.
     assert paused == list(range(1, 1201)) and supervisor._failed == 0
+
+
+def test_the_figures_are_of_the_processes_of_all_workers(repo: Path) -> None:
+    with served(repo / "other", "--workers", "2", "--executors", "1") as (url, _):
+        found: dict[str, list[Any]] = {name: [] for name in ("server", "executor", "cpu")}
+        for _ in range(10):  # a new connection each: whichever worker is asked
+            text = httpx.get(f"{url}/metrics", timeout=30).text
+            for role in ("server", "executor"):
+                found[role] += re.findall(rf'^modelport_processes{{role="{role}"}} (\S+)$', text, re.M)
+            cpu = re.findall(r'^modelport_processes_cpu_seconds_total{role="server"} (\S+)$', text, re.M)
+            found["cpu"] += map(float, cpu)
+        assert found["server"] == found["executor"] == ["2.0"] * 10
+        assert found["cpu"] == sorted(found["cpu"]), "a counter never falls"
+        for _ in range(10):
+            assert httpx.post(f"{url}/predict/other", content=RED, timeout=30).status_code == 200
+        for _ in range(10):
+            (stats,) = httpx.get(f"{url}/v2/models/other/stats", timeout=30).json()["model_stats"]
+            assert stats["inference_stats"]["success"]["count"] == 10
+
+
+def test_no_counter_falls_when_a_worker_is_killed(repo: Path) -> None:
+    with served(repo / "other", "--workers", "2", "--executors", "1") as (url, process):
+
+        def counted(series: str) -> float:
+            text = httpx.get(f"{url}/metrics", timeout=30).text
+            return sum(map(float, re.findall(rf"^{series} (\S+)$", text, re.M)))
+
+        def figures() -> tuple[float, ...]:
+            return (
+                counted(r'modelport_requests_total{model="other",outcome="answered",version="1"}'),
+                counted(r'modelport_refused_total{model="",reason="not_found",version=""}'),
+                counted(r'modelport_processes_cpu_seconds_total{role="server"}'),
+            )
+
+        for _ in range(40):  # a new connection each, so that both have some
+            httpx.post(f"{url}/predict/other", content=RED, timeout=30)
+            httpx.post(f"{url}/predict/nobody", content=RED, timeout=30)
+        seen = [figures()]
+        assert seen[0][:2] == (40, 40)
+        for _ in range(2):  # the second time perhaps the one that was started again
+            psutil.Process(process.pid).children()[-1].kill()
+            for _ in range(30):
+                with suppress(httpx.TransportError):  # it was on its way to the one that is gone
+                    seen.append(figures())
+                time.sleep(0.1)
+            until(lambda: counted(r'modelport_processes{role="executor"}') == 2)
+        for before, after in pairwise(seen):
+            assert all(b <= a for b, a in zip(before, after, strict=True)), (before, after)
+        assert {each[:2] for each in seen} == {(40, 40)}
+        httpx.post(f"{url}/predict/other", content=RED, timeout=30)
+        assert [figures()[0] for _ in range(10)] == [41] * 10
+
+
+def test_the_statistics_of_grpc_are_of_all_workers(repo: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    from modelport.protos import open_inference as oi
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--workers", "2", "--executors", "1", "--grpc-port", str(port))
+    with served(repo / "other", *options) as (url, _):
+        for _ in range(20):  # a new connection each, so that both have some
+            assert httpx.post(f"{url}/predict/other", content=RED, timeout=30).status_code == 200
+        found = set()
+        for number in range(10):
+            # A pool of its own for each, or all would share one connection.
+            own = (("grpc.use_local_subchannel_pool", 1), ("grpc.primary_user_agent", str(number)))
+            with grpc.insecure_channel(f"127.0.0.1:{port}", options=own) as channel:
+                ask = channel.unary_unary(
+                    "/inference.GRPCInferenceService/ModelStatistics",
+                    request_serializer=oi.ModelStatisticsRequest.SerializeToString,
+                    response_deserializer=oi.ModelStatisticsResponse.FromString,
+                )
+                (stats,) = ask(oi.ModelStatisticsRequest(name="other"), timeout=30).model_stats
+                found.add(stats.inference_stats.success.count)
+        assert found == {20}
 
 
 # -- what one is told ----------------------------------------------------------------------------------------
@@ -190,6 +269,29 @@ async def test_what_another_worker_does_not_do_is_said_and_can_be_asked_again(
         shutil.copytree(repo / "colours" / "1", tmp_path / "repo" / "colours" / "1")
         await one.load("colours", "1")
         assert other.model("colours", "1").healthy
+
+
+async def test_a_load_that_fails_is_the_same_in_all_workers_when_the_file_is_mended(
+    repo: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(repo / "colours", tmp_path / "repo" / "colours"))
+    net = folder / "1" / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(bytes(len(whole)))
+    async with (
+        beside(folder.parent, tmp_path, 0) as (one, its),
+        beside(folder.parent, tmp_path, 1) as (other, others),
+    ):
+        await its.catch_up()
+        await others.catch_up()
+        with pytest.raises(ModelportError, match="version 1 did not load"):
+            await one.load("colours", "1")
+        net.write_bytes(whole)
+        for each in (one, other):
+            await each.rescan()
+            assert [entry.model is not None for entry in each.entries()] == [False, True]
+        await one.load("colours", "1")
+        assert all(entry.model for each in (one, other) for entry in each.entries())
 
 
 async def test_a_worker_that_does_not_come_to_it_is_not_waited_for_for_ever(

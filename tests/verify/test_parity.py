@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from modelport.bundle.manifest import Tolerance
 from modelport.tensors import Array
-from modelport.verify.parity import compare, compare_answers, worst_of
+from modelport.verify.parity import CHANGED_PLACES, compare, compare_answers, worst_of
 
 EXACT = Tolerance()
 LOOSE = Tolerance(absolute=0.01)
@@ -138,6 +138,19 @@ WANT = answer([0.5, 0.3, 0.298, 0.1], [7, 3, 4, 1], "hdeb")
 def test_ranked_answers(got: dict[str, Any], bad: set[str]) -> None:
     found = compare_answers(got, WANT, LOOSE)
     assert {name for name, parity in found.items() if not parity.ok} == bad
+
+
+def test_what_changed_places_is_said_and_not_subtracted() -> None:
+    found = compare_answers(answer([0.5, 0.299, 0.299, 0.1], [7, 4, 3, 1], "hedb"), WANT, LOOSE)
+    assert {name: parity.reason for name, parity in found.items()} == {
+        "scores": "",
+        "indices": CHANGED_PLACES,
+        "labels": CHANGED_PLACES,
+    }
+    assert found["indices"].max_abs == found["indices"].max_rel == 0.0
+    name, worst = worst_of(found) or ("", found["labels"])
+    assert (name, worst.ok, worst.reason) == ("scores", True, CHANGED_PLACES)
+    assert worst.max_abs == found["scores"].max_abs < 0.01
 
 
 def test_missing_and_unexpected_tensors() -> None:

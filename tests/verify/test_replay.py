@@ -12,17 +12,20 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import numpy_helper
 from PIL import Image
 
 from modelport.bundle.manifest import Golden, Tolerance
 from modelport.bundle.store import Bundle
+from modelport.cli.verify import command
 from modelport.errors import BundleError, NotFound
 from modelport.importers.golden import npz
 from modelport.importers.pack import pack
 from modelport.runtimes.npz import read_npz
 from modelport.steps.compile import POST_STEPS, PRE_STEPS, compile_post, compile_pre
 from modelport.steps.step import parse_steps
+from modelport.verify.parity import CHANGED_PLACES
 from modelport.verify.replay import STAGES, Report, verify
 
 from ..importers.networks import CLASSES, convnet
@@ -61,6 +64,36 @@ def test_an_undamaged_bundle(bundle: Bundle) -> None:
         assert report.first_divergence is None
         assert report.digest == bundle.digest
         assert "answers as in onnxruntime" in report.summary()
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Two of its classes have one score, and were recorded in the other order than they are answered in."""
+    network = convnet()
+    tensor = next(tensor for tensor in network.graph.initializer if tensor.name == "m")
+    weights = numpy_helper.to_array(tensor).copy()
+    weights[:, 4] = weights[:, 1]
+    tensor.CopyFrom(numpy_helper.from_array(weights, "m"))
+    folder = tmp_path_factory.mktemp("tied")
+    Image.new("RGB", (40, 40), (200, 30, 90)).save(folder / "one.png")
+    made = pack(network, out=folder, name="tied", recipe="imagenet", labels=LABELS, golden=folder / "one.png")
+    (case,) = golden_of(made).cases
+    taps = read_npz(made.read(case.taps), limit=1 << 30)
+    places = np.flatnonzero(np.isin(taps["answer.indices"][0], (1, 4)))
+    for name in ("answer.indices", "answer.labels"):
+        taps[name] = taps[name].copy()
+        taps[name][0, places] = taps[name][0, places[::-1]]
+    return made.derive(folder / "2", {case.taps: npz(taps)}, version="2")
+
+
+def test_classes_of_one_score_that_changed_places_are_said_so(tied: Bundle) -> None:
+    report = verify(tied)
+    whole = report.taps["end_to_end"]
+    assert report.ok and whole.ok and whole.reason == CHANGED_PLACES
+    assert whole.max_abs < 1e-4, "indices are not subtracted"
+    assert report.to_dict()["taps"]["post"]["reason"] == CHANGED_PLACES
+    shown = CliRunner().invoke(command, [str(tied.path)])
+    assert f"end to end: {CHANGED_PLACES}\n" in shown.output
 
 
 def test_the_report_is_plain_json(bundle: Bundle) -> None:

@@ -41,12 +41,27 @@ def command(report: str, candidate: str | None, as_json: bool) -> int:
 def _print(again: Repeated) -> None:
     then, now = _column(again.before.figures, again.before.judgement), _column(again.figures, again.judgement)
     rows = [[name, then.get(name, ""), now.get(name, "")] for name in now]
-    before = again.start_p50_ms_before
-    rows.append(
-        ["p50 of the START, ms", "" if before is None else f"{before:.2f}", f"{again.start_p50_ms:.2f}"]
-    )
+    p50, rate = again.start_p50_ms_before, again.start_throughput_before
+    rows += [
+        ["p50 of the START, ms", "" if p50 is None else f"{p50:.2f}", f"{again.start_p50_ms:.2f}"],
+        ["items/s of the START", "" if rate is None else f"{rate:.1f}", f"{again.start_throughput:.1f}"],
+    ]
     console().print(grid([again.id, "in the report", "now"], rows))
-    click.echo(f"it does not hold: {'; '.join(_changed(again))}" if again.changed else "it holds")
+    click.echo(f"it does not hold: {'; '.join(_changed(again))}" if again.changed else _held(again))
+
+
+def _held(again: Repeated) -> str:
+    """What was judged, where all of that holds."""
+    then, said = again.before, []
+    if again.judgement is None:
+        return "nothing was judged: it is what the others are compared with"
+    if then.judgement is not None:
+        said.append(f"the verdict is {again.judgement.verdict!r} again")
+    if then.figures is not None:
+        said.append("the interval of its latency over the START's meets the one in the report")
+    if not said:
+        return "nothing was judged: the report has neither a verdict nor a latency of it"
+    return f"it holds: {', and '.join(said)}; throughput is shown and not judged"
 
 
 def _changed(again: Repeated) -> list[str]:

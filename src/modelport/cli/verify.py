@@ -120,6 +120,9 @@ def _print(report: Report) -> None:
     out = console()
     if rows:
         out.print(grid(["stage", "", "largest difference", "beyond tolerance"], rows))
+    for stage, parity in report.taps.items():
+        if parity.ok and parity.reason:
+            out.print(f"{STAGE_NAMES[stage]}: {parity.reason}", markup=False, soft_wrap=True)
     out.print(f"{report.name} version {report.version}: {report.summary()}", markup=False, soft_wrap=True)
     if report.answering is not None:
         out.print(report.answering.sentence(), markup=False, soft_wrap=True)

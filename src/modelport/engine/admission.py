@@ -32,7 +32,8 @@ class Tries:
         Args:
             estimate: seconds that it takes by what was measured last.
         """
-        if deadline <= now or now < self._next:
+        # One that has not even the time for its reply would be late, however quick the run is.
+        if deadline <= now + TRANSIT or now < self._next:
             return False
         self._next = now + _TRIES * estimate
         return True
@@ -53,7 +54,7 @@ def refusal(now: float, deadline: float, until: float, before: float) -> tuple[s
         slow = f"it takes {by_itself * 1e3:.0f} ms by itself, and its deadline is in {left:.0f} ms"
         return "too_slow", QueueFull(slow, retry_after=after)
     late = f"it would be answered in {until * 1e3:.0f} ms, and its deadline is in {left:.0f} ms"
-    return "queue_full", QueueFull(late, retry_after=after)
+    return "overload", QueueFull(late, retry_after=after)
 
 
 def retry_after(before: float) -> float:

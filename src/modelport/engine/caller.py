@@ -31,6 +31,8 @@ class Asking(Protocol):
     """By model: the version that answers this caller and the one that is asked too. Drawn once."""
     told: Told | None
     """How it was answered; of several items, the one that took longest."""
+    counted: bool
+    """Whether the metrics have it among what was refused or failed: an item of it, by the model."""
 
     @property
     def place(self) -> float | None:
@@ -58,7 +60,7 @@ class Caller:
         place: for one that asks again and again, so that it stays with one version.
     """
 
-    __slots__ = ("address", "chosen", "deadline", "get", "place", "told")
+    __slots__ = ("address", "chosen", "counted", "deadline", "get", "place", "told")
 
     def __init__(
         self, headers: Headers, address: str, deadline: float = math.inf, *, place: float | None = None
@@ -68,6 +70,7 @@ class Caller:
         self.deadline = deadline
         self.place = place
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None
+        self.counted = False
         self.told: Told | None = None
 
 

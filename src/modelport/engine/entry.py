@@ -111,7 +111,7 @@ def check_whole(
 
 
 def named(versions: Mapping[str, Entry], name: str, version: str | None) -> Entry:
-    """The version that is to be loaded by name, marked as wanted; None: the newest that is on the disk.
+    """The version that is to be loaded by name; None: the newest that is on the disk.
 
     Raises:
         NotFound: there is none such.
@@ -121,13 +121,15 @@ def named(versions: Mapping[str, Entry], name: str, version: str | None) -> Entr
     if chosen not in there:
         which = f"version {chosen!r}" if chosen else "version on the disk"
         raise NotFound(f"model {name!r} has no {which}", hint=f"it has {', '.join(there) or 'none'}")
-    entry = there[chosen]
-    entry.reason, entry.failed = "", False
+    return there[chosen]
+
+
+def mark_wanted(versions: Mapping[str, Entry], entry: Entry, version: str | None) -> None:
+    """Mark what was loaded by name: `entry` as wanted for ever; without `version` all as the policy wants."""
     entry.wanted = True if version else None
-    for each in there.values():
-        if version is None and each.wanted is False:
+    for each in versions.values():
+        if not version and each.wanted is False:
             each.wanted = None
-    return entry
 
 
 def _renewed(old: Entry | None, bundle: Bundle) -> Entry:

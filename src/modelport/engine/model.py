@@ -163,6 +163,7 @@ class LiveModel:
     def enqueue(self, submission: Submission) -> None:
         """Queue a submission that fits its lane; it is settled later, or at once if it is refused."""
         if self._closing:
+            self.metrics.refused("stopping")
             submission.settle(Unavailable(f"version {self.version} of {self.name!r} was unloaded"))
             return
         if self.mirror is not None:
@@ -316,6 +317,10 @@ class LiveModel:
         except asyncio.CancelledError:
             submission.cancelled = True
             raise
+        except Exception:
+            if (asking := caller.get()) is not None:
+                asking.counted = True  # as this model's, by the scheduler
+            raise
         tell(self.name, self.version, result)
         return result
 
@@ -358,14 +363,8 @@ def answered(result: Result) -> Answered:
 def timing_of(result: Result) -> Timing:
     """Where the time of a result went."""
     group = result.group
-    return Timing(
-        _ms(group.decode),
-        _ms(group.pre),
-        _ms(result.queued),
-        _ms(group.net),
-        _ms(group.post),
-        _ms(result.seconds),
-    )
+    parts = (group.decode, group.pre, result.queued, group.net, group.post, result.seconds)
+    return Timing(*map(_ms, parts))
 
 
 def check_rows(inputs: Tensors) -> int:

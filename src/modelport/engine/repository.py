@@ -16,7 +16,7 @@ from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, check_whole, named, renewed, unfinished
+from .entry import Entries, Entry, check_whole, mark_wanted, named, renewed, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
@@ -126,16 +126,18 @@ class Repository:
             await self._read()
             check_whole(self.broken, self._entries.get(name, {}), name, version)
             entry = named(self._versions(name), name, version)
-            chosen = entry.version
             if entry.replacement is not None:
                 entry.replacement.failed = False
+                entry = await self._replaced(entry)
             elif entry.model is None:
                 # Where no version answers its callers are being refused: that is no time to step back.
                 await self._load(entry, swap=name in self._ready)
+            loaded = entry.model is not None and entry.replacement is None
+            if loaded or not tell:  # where it fails the others are not told, and all want the same
+                mark_wanted(self._entries[name], entry, version)
             await self._apply(name, swap=True)
-            entry = self._entries[name][chosen]
-        if entry.model is None or entry.replacement is not None:
-            raise BundleError(f"{name!r} version {chosen} did not load: {entry.reason}")
+        if not loaded:
+            raise BundleError(f"{name!r} version {entry.version} did not load: {entry.reason}")
         if tell:
             await self.tell_others("load", name, version)
 
@@ -281,9 +283,9 @@ class Repository:
         for entry in reversed(list(self._entries[name].values())):
             if entry.removed:
                 continue
-            asked = entry.wanted is True or entry.version in also
-            asked = asked or entry.version == self._defaults.get(name)
+            asked = entry.wanted is True or entry.version in (*also, self._defaults.get(name))
             by_policy = entry.wanted is None and (not self._keep or good < self._keep)
+            good += entry.wanted is False  # unloaded by name: no older one comes in its place
             if entry.wanted is False or not (asked or by_policy):
                 continue
             entry = await self._replaced(entry)
@@ -319,7 +321,7 @@ class Repository:
 
     async def _load(self, entry: Entry, *, swap: bool) -> None:
         files = await asyncio.to_thread(files_in, entry.bundle.path)
-        entry.state = "LOADING"
+        entry.state, entry.reason = "LOADING", ""
         try:
             model = await LiveModel.open(
                 entry.bundle,

@@ -93,6 +93,7 @@ class Scheduler:
         waiting = self._queue.push(submission, rows, lane, now, submission.deadline)
         if not waiting:
             if rows > self._queue.max_waiting:
+                self.metrics.refused("too_large")
                 submission.settle(TooLarge(f"{rows} rows; at most {self._queue.max_waiting} at once"))
                 return
             self.metrics.refused("queue_full")
@@ -133,6 +134,7 @@ class Scheduler:
         """Settle everything that waits: nobody is left to run it."""
         for submission in self._queue.discard(lambda _: True):
             self._backlog -= submission.estimate
+            self.metrics.refused("stopping")
             submission.settle(problem)
         self._dispatch()
 

@@ -393,7 +393,7 @@ class Traffic:
 def _set_shadow(metrics: VersionMetrics, compared: Compared) -> None:
     if not compared.requests:
         return
-    metrics.gauge("shadow_agreement", compared.agreement or 0.0)
+    metrics.gauge("shadow_agreement", compared.agreement or 0.0, compared.requests)
     metrics.gauge("shadow_max_difference", compared.max_difference if not compared.unlike else float("inf"))
     middle = compared.listening.quantile(0.5)
     if middle is not None:

@@ -200,6 +200,9 @@ def _data(subject: Subject, path: Path, how: Settings) -> Data:
         decode=subject.decode,
         columns=subject.columns,
     )
+    if data.kind == "targets":  # of all items, not of those that a limit leaves
+        words = {item.truth for item in data.items if isinstance(item.truth, str)}
+        data = msgspec.structs.replace(data, names=tuple(sorted(words)))
     if how.limit is None or how.limit >= len(data.items):
         return data
     if how.limit < 1:
@@ -290,7 +293,4 @@ def _labels(subject: Subject, data: Data) -> tuple[str, ...]:
     """The model's labels; for a model without any, those of the data where its indices are the model's."""
     if subject.labels:
         return subject.labels
-    if data.kind == "boxes":
-        return data.names
-    texts = {item.truth for item in data.items if isinstance(item.truth, str)}
-    return tuple(sorted(texts)) if data.kind == "targets" else ()
+    return data.names if data.kind in ("boxes", "targets") else ()

@@ -11,14 +11,21 @@ STAGES = ("decode", "queue", "pre", "net", "post")
 
 REASONS = (
     "queue_full",
+    "overload",
     "too_slow",
     "deadline",
     "cancelled",
     "stopping",
     "invalid",
+    "not_found",
     "too_large",
+    "unsupported",
+    "unavailable",
     "rate_limited",
     "unauthorized",
+    "host",
+    "origin",
+    "timeout",
     "other",
 )
 """Why a request was refused; a reason that is not here is counted as `other`."""
@@ -30,11 +37,14 @@ Merge = Callable[[Iterable[float]], float]
 
 
 class Gauge(msgspec.Struct, frozen=True):
-    """A figure that someone sets: its name, what it says, and what several processes' make together."""
+    """A figure that someone sets: its name, what it says, and what several processes' make together.
+
+    Where `merge` is None that is their mean, each by its weight.
+    """
 
     metric: str
     about: str
-    merge: Merge = max
+    merge: Merge | None = max
 
 
 GAUGES: dict[str, Gauge] = {
@@ -44,7 +54,7 @@ GAUGES: dict[str, Gauge] = {
     "shadow_agreement": Gauge(
         "modelport_shadow_agreement_ratio",
         "Share of the shadowed requests to which this version gave the same label as the live one.",
-        min,
+        None,
     ),
     "shadow_max_difference": Gauge(
         "modelport_shadow_max_difference",

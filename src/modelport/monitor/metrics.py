@@ -44,12 +44,18 @@ class ModelMetrics(msgspec.Struct, eq=False):
     net: Histogram = msgspec.field(default_factory=Histogram)
     post: Histogram = msgspec.field(default_factory=Histogram)
     execution: Histogram = msgspec.field(default_factory=Histogram)
+    shadow: Histogram = msgspec.field(default_factory=Histogram)
+    """Those of `request` that were asked as a shadow: no caller saw their answers."""
+    shadow_unmet: int = 0
+    """What was asked as a shadow, and refused or failed."""
     rows: int = 0
     batches: dict[int, BatchCount] = msgspec.field(default_factory=dict)
     refusals: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     failures: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(FAULTS, 0))
     failed_seconds: float = 0.0
     gauges: dict[str, float] = msgspec.field(default_factory=dict)
+    weights: dict[str, float] = msgspec.field(default_factory=dict)
+    """Of gauges that are a mean: of how many."""
     counters: dict[str, int] = msgspec.field(default_factory=dict)
     waiting: int = 0
     """Rows in the queue now."""
@@ -106,6 +112,13 @@ class ModelMetrics(msgspec.Struct, eq=False):
         size.seconds += seconds
         self.last = time.time()
 
+    def shadowed(self, seconds: float | None) -> None:
+        """Of what was counted, one was asked as a shadow: answered after `seconds`, or not (None)."""
+        if seconds is None:
+            self.shadow_unmet += 1
+        else:
+            self.shadow.observe(seconds)
+
     def refused(self, reason: str) -> None:
         """A request was refused, for one of REASONS."""
         self.refusals[reason if reason in self.refusals else "other"] += 1
@@ -115,8 +128,11 @@ class ModelMetrics(msgspec.Struct, eq=False):
         self.failures[reason if reason in self.failures else "internal"] += 1
         self.failed_seconds += seconds
 
-    def gauge(self, name: str, value: float) -> None:
+    def gauge(self, name: str, value: float, weight: float = 1.0) -> None:
         """Set one of GAUGES.
+
+        Args:
+            weight: of how many it is the mean, where it is one.
 
         Raises:
             UsageError: it is not one of them.
@@ -124,6 +140,8 @@ class ModelMetrics(msgspec.Struct, eq=False):
         if name not in GAUGES:
             raise UsageError(f"no gauge is called {name!r}", hint=did_you_mean(name, GAUGES))
         self.gauges[name] = float(value)
+        if GAUGES[name].merge is None:
+            self.weights[name] = float(weight)
 
     def count(self, name: str, times: int = 1) -> None:
         """Count one of COUNTERS up.
@@ -144,7 +162,7 @@ class ModelMetrics(msgspec.Struct, eq=False):
 
     def add(self, other: ModelMetrics) -> None:
         """Count what another process has counted of the same version."""
-        for field in ("request", "decode", "queue", "pre", "net", "post", "execution"):
+        for field in ("request", "decode", "queue", "pre", "net", "post", "execution", "shadow"):
             getattr(self, field).add(getattr(other, field))
         for rows, theirs in other.batches.items():
             mine = self.batches.setdefault(rows, BatchCount())
@@ -154,9 +172,16 @@ class ModelMetrics(msgspec.Struct, eq=False):
         _add(self.failures, other.failures)
         _add(self.counters, other.counters)
         for name in other.gauges.keys() & GAUGES.keys():
-            values = [m.gauges[name] for m in (self, other) if name in m.gauges]
-            self.gauges[name] = GAUGES[name].merge(values)
+            both = [m for m in (self, other) if name in m.gauges]
+            merge = GAUGES[name].merge
+            if merge is not None:
+                self.gauges[name] = merge([m.gauges[name] for m in both])
+                continue
+            weight = sum([m.weights[name] for m in both])
+            self.gauges[name] = sum([m.gauges[name] * m.weights[name] for m in both]) / weight
+            self.weights[name] = weight
         self.rows += other.rows
+        self.shadow_unmet += other.shadow_unmet
         self.failed_seconds += other.failed_seconds
         self.waiting += other.waiting
         self.executors += other.executors
@@ -171,6 +196,8 @@ class _Dump(msgspec.Struct):
     started: float
     refusals: dict[str, int]
     models: list[ModelMetrics]
+    before: list[ModelMetrics] = []
+    """Of a process that ended, and whose place this one has: versions that are not loaded here by now."""
 
 
 class Metrics:
@@ -180,12 +207,15 @@ class Metrics:
         self.started = time.time()
         self.refusals = dict.fromkeys(REASONS, 0)
         self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._before: dict[tuple[str, str], ModelMetrics] = {}
 
     def model(self, name: str, version: str) -> ModelMetrics:
         """The counts of one version, made if need be: of one that is loaded, never of a caller's words."""
         key = (name, version)
         if key not in self._models:
-            self._models[key] = ModelMetrics(name, version)
+            before = self._before.pop(key) if key in self._before else ModelMetrics(name, version)
+            before.ready = False
+            self._models[key] = before
         return self._models[key]
 
     def forget(self, name: str, version: str) -> None:
@@ -202,18 +232,34 @@ class Metrics:
 
     def dump(self) -> dict[str, Any]:
         """All of it as plain dictionaries, lists and numbers, to be encoded and sent to `merge` elsewhere."""
-        dump = _Dump(self.started, self.refusals, list(self._models.values()))
+        dump = _Dump(self.started, self.refusals, [*self._models.values()], [*self._before.values()])
         plain: dict[str, Any] = msgspec.to_builtins(dump, str_keys=True)
         return plain
 
+    def go_on(self, plain: Any) -> None:
+        """Go on from the last dump of a process that ended, whose place this one takes.
+
+        Raises:
+            msgspec.ValidationError: it is no dump.
+        """
+        dump = msgspec.convert(plain, _Dump, str_keys=True)
+        _add(self.refusals, dump.refusals)
+        for model in _counts(dump):
+            self._before[model.name, model.version] = model
+
     @classmethod
-    def merge(cls, dumps: Iterable[Any]) -> Metrics:
+    def merge(cls, dumps: Iterable[Any], ended: Iterable[Any] = ()) -> Metrics:
         """What several processes counted, as one: counts add up, gauges as GAUGES says.
+
+        Args:
+            ended: the last dumps of processes that are not there: they add counts to the versions that others
+                have loaded, and nothing else.
 
         Raises:
             msgspec.ValidationError: one of them is no dump.
         """
         merged = cls()
+        before: list[ModelMetrics] = []
         for number, plain in enumerate(dumps):
             dump = msgspec.convert(plain, _Dump, str_keys=True)
             merged.started = min(merged.started, dump.started) if number else dump.started
@@ -222,6 +268,14 @@ class Metrics:
                 mine = merged._models.setdefault((theirs.name, theirs.version), theirs)
                 if mine is not theirs:
                     mine.add(theirs)
+            before += dump.before
+        for plain in ended:
+            dump = msgspec.convert(plain, _Dump, str_keys=True)
+            _add(merged.refusals, dump.refusals)
+            before += _counts(dump)
+        for theirs in before:
+            if (theirs.name, theirs.version) in merged._models:
+                merged.model(theirs.name, theirs.version).add(theirs)
         return merged
 
     def copy(self) -> Metrics:
@@ -239,6 +293,15 @@ class Metrics:
         from .snapshot import take
 
         return take(self)
+
+
+def _counts(dump: _Dump) -> list[ModelMetrics]:
+    """What a process that ended had counted, without what it said of itself as it was then."""
+    for model in dump.models:
+        model.waiting = model.executors = 0
+        model.ready = True  # as those that are there say
+        model.gauges, model.info = {}, {}
+    return [*dump.models, *dump.before]
 
 
 def _add(mine: dict[str, int], theirs: dict[str, int]) -> None:

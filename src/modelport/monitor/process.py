@@ -35,15 +35,37 @@ class Processes:
 
     Args:
         pids: the process ids by role, now. This process is the role `server` unless they name that role.
+        others: what the other servers on the same port said last of themselves (`own`).
     """
 
-    def __init__(self, pids: Callable[[], Mapping[str, Iterable[int]]] = dict) -> None:
+    def __init__(
+        self,
+        pids: Callable[[], Mapping[str, Iterable[int]]] = dict,
+        others: Callable[[], Iterable[Usage]] = tuple,
+    ) -> None:
         self._pids = pids
+        self._others = others
         self._ended: dict[str, float] = {}
         self._seen: dict[tuple[str, int, int], float] = {}
 
     def usage(self) -> list[Usage]:
-        """One entry a role, the server first."""
+        """One entry a role, the server first, the other servers' among them."""
+        found = {each.role: each for each in self.own()}
+        for other in self._others():
+            total = found.setdefault(other.role, Usage(other.role))
+            total.processes += other.processes
+            total.cpu_seconds += other.cpu_seconds
+            total.resident_bytes += other.resident_bytes
+            total.open_fds += other.open_fds
+        return list(found.values())
+
+    def go_on(self, usage: Iterable[Usage]) -> None:
+        """Go on from what a server used that ended, whose place this one takes."""
+        for each in usage:
+            self._ended[each.role] = self._ended.get(each.role, 0.0) + each.cpu_seconds
+
+    def own(self) -> list[Usage]:
+        """One entry a role, of this server and its children alone."""
         by_role = {"server": [os.getpid()]} | {role: list(pids) for role, pids in self._pids().items()}
         return [self._of(role, pids) for role, pids in by_role.items()]
 

@@ -49,6 +49,10 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     latency: Durations
     stages: dict[str, Durations]
     batches: list[BatchSize]
+    shadow: list[int]
+    """Those of `latency.counts` whose answers no caller saw: asked as a shadow."""
+    shadow_unmet: int
+    """Of `refused` and `failed` those that were asked as a shadow."""
     waiting: int
     executors: int
     gauges: dict[str, float]
@@ -131,6 +135,8 @@ def of_model(model: ModelMetrics) -> ModelSnapshot:
         latency=latency,
         stages={stage: _durations(getattr(model, stage)) for stage in STAGES},
         batches=[BatchSize(rows, b.count, b.seconds) for rows, b in sorted(model.batches.items())],
+        shadow=list(model.shadow.counts),
+        shadow_unmet=model.shadow_unmet,
         waiting=model.waiting,
         executors=model.executors,
         gauges=dict(model.gauges),

@@ -143,8 +143,7 @@ def apply(
     except Exception as problem:  # a pass of a third party raises what it likes, and ours may have a bug
         if disk_is_full(problem):
             raise
-        lines = str(problem).strip().splitlines() or ["it says no more"]
-        raise NotApplicable(f"the pass failed: {type(problem).__name__}: {lines[0][:300]}") from problem
+        raise NotApplicable(f"the pass failed: {in_a_line(problem)}") from problem
     version = f"{start.manifest.version}-{step.id}"[:64]
     try:
         bundle = start.derive(folder / step.id, files, version=version, **changes)
@@ -160,6 +159,12 @@ def apply(
         dict(made.settings),
         made.machine_bound,
     )
+
+
+def in_a_line(problem: BaseException) -> str:
+    """What somebody else's code raised: its kind, and the first line that it says."""
+    lines = str(problem).strip().splitlines() or ["it says no more"]
+    return f"{type(problem).__name__}: {lines[0][:300]}"
 
 
 def disk_is_full(problem: BaseException) -> bool:

@@ -30,6 +30,8 @@ SOONER = 0.75
 """Of another one's start: on a busy machine the quicker of two differs by tenths from the next two."""
 NEARLY = 0.95
 """Of a throughput: its rounds are three at most, and their bootstrap knows no others; less shows nothing."""
+ALONE = 0.67
+"""The same of one round: on a busy machine those of the same network differ by half."""
 DIGITS = 6
 """Of points, where losses are compared."""
 WHOLE = 1e-6
@@ -252,10 +254,11 @@ def _rate(entry: Entry) -> float:
 
 
 def _throughput(entry: Entry) -> Interval:
-    """With its interval, which is no narrower than what so few rounds show; see `NEARLY`."""
+    """With its interval, which is no narrower than what so few rounds show; see `NEARLY` and `ALONE`."""
     value, known = _rate(entry), _figures(entry).throughput_interval
-    low, high = (known.low, known.high) if known is not None else (value, value)
-    return Interval(value, min(low, NEARLY * value), max(high, value / NEARLY))
+    if known is None or known.low == known.high:
+        return Interval(value, ALONE * value, value / ALONE)
+    return Interval(value, min(known.low, NEARLY * value), max(known.high, value / NEARLY))
 
 
 def _loss(entry: Entry) -> float:
@@ -304,7 +307,7 @@ def _differing(judgement: Judgement) -> str:
     """How many answers differ; one with objects may differ in part."""
     count = judgement.items * judgement.loss / 100
     if abs(count - round(count)) > WHOLE:
-        return f"the objects in {judgement.items} items differ from the START's"
+        return f"some of the objects in {judgement.items} items differ from the START's"
     number, verb = round(count), "differs" if round(count) == 1 else "differ"
     return f"{number or 'none'} of {judgement.items} answers {verb} from the START's"
 

@@ -10,6 +10,8 @@ import msgspec
 SHARE_OF_MAKING = 0.75
 """Of the time budget without what is kept for other machines; the rest is for measuring, where that takes as
 much."""
+TRYING = 30.0
+"""Seconds that are for making until something passes, however slow measuring is; of a smaller budget half."""
 
 SPENT = "the time budget was spent"
 
@@ -71,17 +73,21 @@ class Clock:
         """Why nothing further is made, where it is `over`."""
         if self.left <= 0:
             return SPENT
-        return f"the last {self._behind:.0f} s of the time budget are kept for measuring"
+        kept = min(self._behind, self._seconds)
+        return f"the last {kept:.0f} s of the time budget are kept for measuring"
 
-    def keep(self, least: float, enough: float, *, elsewhere: bool) -> None:
+    def keep(self, least: float, enough: float, *, passed: bool) -> None:
         """Keep of the budget what measuring takes: the usual share where that is not enough.
 
         Args:
             least: seconds that measuring takes at least.
             enough: with more it is over.
-            elsewhere: whether the other machines will be asked; else nothing is kept for them.
+            passed: whether anything did: else the other machines are not asked, and nothing is kept for them,
+                nor so much for measuring that there is no time to find something.
         """
-        after = self._kept if elsewhere else 0.0
+        after = self._kept if passed else 0.0
+        if not passed:
+            least = min(least, max(self._seconds / 2, self._seconds - TRYING))
         share = (1 - SHARE_OF_MAKING) * (self._seconds - after)
         self._behind = max(least, min(share, enough)) + after
 

@@ -79,22 +79,10 @@ class Found:
         Args:
             of: the key of the step and of what it works on, which may be others under the same name.
         """
+        if (known := self.made(name, of)) is not None:
+            return known
         folder = self.folder / of
-        kept, place = folder / f"{name}.json", folder / name
-        said = _decoded(kept, _Said)
-        if said is not None and place.is_dir():
-            return Candidate(
-                name,
-                said.title,
-                Bundle.open(place),
-                said.passes,
-                said.notes,
-                said.runtime,
-                said.settings,
-                said.machine_bound,
-                said.variant,
-            )
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder / name, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         made = make(folder)
         plain = _Said(
@@ -106,8 +94,30 @@ class Found:
             made.machine_bound,
             made.variant,
         )
-        write_whole(kept, msgspec.json.encode(plain))
+        write_whole(folder / f"{name}.json", msgspec.json.encode(plain))
         return made
+
+    def made(self, name: str, of: str) -> Candidate | None:
+        """A candidate that is there, whole; None where it is not.
+
+        Args:
+            of: see `candidate`.
+        """
+        place = self.folder / of / name
+        said = _decoded(place.with_name(f"{name}.json"), _Said)
+        if said is None or not place.is_dir():
+            return None
+        return Candidate(
+            name,
+            said.title,
+            Bundle.open(place),
+            said.passes,
+            said.notes,
+            said.runtime,
+            said.settings,
+            said.machine_bound,
+            said.variant,
+        )
 
     def judgement(self, name: str, of: str, judge: Callable[[], Judgement]) -> Judgement:
         """A judgement that is there, or is made now.
@@ -116,6 +126,14 @@ class Found:
             of: the key of the network and the way of running it.
         """
         return self._known(self.folder / of / f"{name}{JUDGED}", Judgement, judge)
+
+    def judged(self, name: str, of: str) -> bool:
+        """Whether a judgement is there.
+
+        Args:
+            of: see `judgement`.
+        """
+        return _decoded(self.folder / of / f"{name}{JUDGED}", Judgement) is not None
 
     def ranking(self, name: str, of: str, rank: Callable[[], list[Layer]]) -> list[Layer]:
         """A candidate's layers as they were ranked, or are now: their times differ from one run to the next.

@@ -111,7 +111,7 @@ class ByLabels:
         self._margin, self._gate = margin, gate
         evaluation = _read(kept)
         if evaluation is None:
-            evaluation = self._evaluated(start)
+            evaluation = evaluated(start, data, settings)
             write(evaluation, kept)
         check_defined(evaluation)
         self._whole = Paired(evaluation, Resampling(REPLICATES, 0, LEVEL))
@@ -137,7 +137,9 @@ class ByLabels:
         return held(self._whole, self._evaluated(candidate), self._margin, self._gate)
 
     def _evaluated(self, candidate: Candidate, limit: int | None = None) -> Evaluation:
-        return evaluated(candidate, self._data, self._settings, limit)
+        # The targets of a part may look like classes where all of them do not.
+        settings = self._settings | {"kind": self.start.task}
+        return evaluated(candidate, self._data, settings, limit)
 
 
 def evaluated(

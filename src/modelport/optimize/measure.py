@@ -66,12 +66,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def throughput_notes(self) -> list[str]:
-        """What is said beside the throughput: its interval, where that is known, and the batch."""
-        known = self.throughput_interval
-        return [
-            *([f"{known.low:.1f} to {known.high:.1f}"] if known is not None else []),
-            f"batch {self.batch}",
-        ]
+        """What is said beside the throughput: its interval, where several rounds show one, and the batch."""
+        known, said = self.throughput_interval, []
+        if known is not None:
+            said.append(f"{known.low:.1f} to {known.high:.1f}" if known.low < known.high else "one round")
+        return [*said, f"batch {self.batch}"]
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -252,6 +251,23 @@ def _rate(
     return turns * len(pipelines) * batch / (time.perf_counter() - begun)
 
 
+def starts(
+    candidates: Mapping[str, Candidate], item: bytes, *, tick: Callable[[], None] = lambda: None
+) -> tuple[dict[str, tuple[float, int]], dict[str, str]]:
+    """Every candidate's `start_up`, one after the other; and of those that failed the reason alone.
+
+    Raises:
+        ModelFailed: the START failed.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    failed: dict[str, str] = {}
+    for name, candidate in candidates.items():
+        with guarded(name, failed):
+            found[name] = start_up(candidate, item)
+        tick()
+    return found, failed
+
+
 def start_up(candidate: Candidate, item: bytes) -> tuple[float, int]:
     """Seconds from a new process to its first answer, the least of `STARTS`, and the most memory that it had.
 
@@ -285,7 +301,8 @@ def _started(command: Sequence[str], version: str) -> tuple[float, int]:
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason was given"]
         raise ModelFailed(f"{version} does not start: {last[-1]}")
-    return seconds, int(json.loads(done.stdout)["peak_bytes"])
+    said = done.stdout.splitlines()[-1]  # a runtime may have said something before
+    return seconds, int(json.loads(said)["peak_bytes"])
 
 
 def p50_ms(latency: Latency) -> float:
@@ -298,16 +315,12 @@ def figures(
     latency: Latency,
     start: Latency,
     best: tuple[Interval, int],
-    item: bytes,
+    started: tuple[float, int],
 ) -> Figures:
-    """All that one candidate costs; its latency and its throughput were measured beside the others.
-
-    Raises:
-        ModelFailed: it does not start.
-    """
+    """All that one candidate costs; its latency and its throughput were measured beside the others."""
     p95 = percentile(np.array(latency.rounds) * 1e3, 95)
     rate, batch = best
-    seconds, peak = start_up(candidate, item)
+    seconds, peak = started
     return Figures(
         p50_ms=p50_ms(latency),
         p95_ms=round(p95.value, 3),

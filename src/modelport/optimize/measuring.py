@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -14,11 +15,12 @@ from .clock import Clock
 from .outcome import Entry
 
 SHARE_OF_LATENCY = 0.45
-"""Of the time that is left for measuring when every candidate has been started once."""
+"""Of the time that is left for measuring when every candidate has been started."""
 OPEN = 4
 """Undecided candidates that are measured, those that lose least."""
-STARTING = 3.0
-"""Seconds that a candidate takes to be started as often as is measured, and opened, more or less."""
+STARTING = 1.5
+"""All starts and openings of a candidate over the START's starts alone, more or less; other runtimes take
+longer than that one's."""
 
 
 def chosen(entries: Sequence[Entry]) -> list[str]:
@@ -27,11 +29,24 @@ def chosen(entries: Sequence[Entry]) -> list[str]:
     return [entry.id for entry in entries if entry.status == "kept"] + [each.id for each in undecided[:OPEN]]
 
 
-def seconds_needed(entries: Sequence[Entry], an_item: float) -> tuple[float, float]:
+def seconds_of_starts(start: Candidate, item: bytes) -> float:
+    """Seconds that the START takes to be started as often as is measured.
+
+    Raises:
+        ModelFailed: it does not start.
+    """
+    begun = time.monotonic()
+    with measure.guarded(START, {}):
+        measure.start_up(start, item)
+    return time.monotonic() - begun
+
+
+def seconds_needed(entries: Sequence[Entry], an_item: float, starts: float) -> tuple[float, float]:
     """Seconds that measuring takes at least, and those with which every round is asked.
 
     Args:
         an_item: seconds of one, with all cores at work.
+        starts: see `seconds_of_starts`.
     """
     count, cores = 1 + len(chosen(entries)), usable_cores()
     at_once = sum(max(1, measure.TURNS // batch) * batch for batch in measure.BATCHES) * cores
@@ -39,12 +54,15 @@ def seconds_needed(entries: Sequence[Entry], an_item: float) -> tuple[float, flo
         rounds * measure.ITEMS + turns * at_once
         for rounds, turns in ((1 + measure.LEAST_ROUNDS, 1 + 1), (1 + measure.ROUNDS, 1 + 3))
     )
-    starting = (1 + count) * STARTING
+    starting = count * STARTING * starts
     return starting + count * least * an_item, starting + count * most * an_item
 
 
 def measured(
-    entries: Sequence[Entry], made: Mapping[str, Candidate], items: tuple[bytes, ...], clock: Clock
+    entries: Sequence[Entry],
+    made: Mapping[str, Candidate],
+    items: tuple[bytes, ...],
+    clock: Clock,
 ) -> tuple[list[Entry], list[str]]:
     """The START's entry and the others, those that pass, or may, with their figures; and what disturbed it.
 
@@ -63,23 +81,21 @@ def measured(
         clock.say(f"measuring {len(candidates)} by turns")
 
     tick()
-    begun = clock.spent
-    with measure.guarded(START, {}):
-        measure.start_up(made[START], items[0])
-    left = max(0.0, clock.left_to_measure - len(candidates) * (clock.spent - begun))
+    # How long starting takes differs between runtimes, so that it comes first and the rest gets what is left.
+    started, failed = measure.starts(candidates, items[0], tick=tick)
     before, begun = look(), clock.spent
-    seconds = SHARE_OF_LATENCY * left
-    times, failed = measure.latencies(candidates, items, seconds=seconds, tick=tick)
+    seconds = SHARE_OF_LATENCY * clock.left_to_measure
+    able = {name: candidates[name] for name in started}
+    times, late = measure.latencies(able, items, seconds=seconds, tick=tick)
+    failed |= late
     able = {name: candidates[name] for name in times}
     rates, late = measure.throughputs(able, items, seconds=seconds, tick=tick)
     failed |= late
     notes = disturbed(before, look(), clock.spent - begun, usable_cores())
-    figures: dict[str, measure.Figures] = {}
-    for name in rates:
-        with measure.guarded(name, failed):
-            figures[name] = measure.figures(
-                candidates[name], times[name], times[START], rates[name], items[0]
-            )
+    figures = {
+        name: measure.figures(candidates[name], times[name], times[START], rates[name], started[name])
+        for name in rates
+    }
     start = Entry(id=START, title="as it is", status="start", reason="what all is compared with")
     with_figures = [
         msgspec.structs.replace(entry, figures=figures.get(entry.id)) for entry in (start, *entries)

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from .candidate import Candidate, Pass
 from .intervals import LEVEL as TIMES
 from .judge import LEVEL, SURE, Judgement
 from .measure import Figures
+from .passes.reduced import Reduced
 from .schema import schema_of
 
 SCHEMA = "modelport.optimize/1"
@@ -75,6 +77,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What measures its figures again."""
     elsewhere: Elsewhere | None = None
     """Of the candidate that was chosen, or that is taken where its runtime is not installed."""
+
+
+def entry_of(candidate: Candidate, recipe: Recipe, status: Status, reason: str) -> Entry:
+    """A candidate that was made."""
+    return Entry(
+        id=candidate.id,
+        title=candidate.title,
+        status=status,
+        reason=reason,
+        recipe=recipe,
+        passes=candidate.passes,
+        notes=candidate.notes,
+    )
+
+
+def skipped(step: Pass | Reduced | Candidate, reason: str, recipe: Recipe) -> Entry:
+    """What was not tried, and why."""
+    return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from .passes.layout import Layout
 from .passes.reduced import Reduced
 from .passes.runtime import OnRuntime
 from .plan import Plan
-from .recipe import made_by
+from .recipe import key_of_making, made_by
 from .search import ALIKE, Search
 from .ways import Way, computed_alike, in_way
 
@@ -43,6 +43,10 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
     start_p50_ms: float
     """Of the START, measured beside the candidate."""
     start_p50_ms_before: float | None
+    """The same in the report."""
+    start_throughput: float
+    """Items a second of the START, measured beside the candidate."""
+    start_throughput_before: float | None
     """The same in the report."""
 
     @property
@@ -134,7 +138,8 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
         (times, failed), (rates, late) = measure.latencies(both, items), measure.throughputs(both, items)
         if reason := (failed | late).get(name):
             raise ModelFailed(f"{name} cannot be measured: {reason}")
-        figures = measure.figures(candidate, times[name], times[START], rates[name], items[0])
+        started = measure.start_up(candidate, items[0])
+        figures = measure.figures(candidate, times[name], times[START], rates[name], started)
     then = entries[START].figures if START in entries else None
     return Repeated(
         id=name,
@@ -143,6 +148,8 @@ def repeat(report: Report, name: str | None = None, *, tell: Tell = silent) -> R
         before=entries[name],
         start_p50_ms=measure.p50_ms(times[START]),
         start_p50_ms_before=then.p50_ms if then is not None else None,
+        start_throughput=round(rates[START][0].value, 2),
+        start_throughput_before=then.throughput if then is not None else None,
     )
 
 
@@ -188,7 +195,8 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     base, step = _made(search, entries, recipe.base), _pass_of(search, recipe)
     if isinstance(step, OnRuntime | Reduced):
         return in_way(step, base, search.found, search.calibration)
-    search.clock.say(f"{step.title}: making it")
+    if search.found.made(step.id, key_of_making(step, base)) is None:
+        search.clock.say(f"{step.title}: making it")
     return made_by(step, base, search.calibrated, search.found)
 
 

@@ -71,7 +71,8 @@ def write_report(folder: Path, report: Report) -> None:
     The page has the picture in it, so that it can be sent alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    (folder / "report.json").write_text(text, "utf-8")
     try:
         drawn = front(report)
         (folder / "front.png").write_bytes(drawn)
@@ -80,7 +81,7 @@ def write_report(folder: Path, report: Report) -> None:
         picture += "".join(f"<p>{escape(line)}</p>" for line in _undrawn(report.entries))
     except Unsupported as problem:
         picture = f"<p>{escape(str(problem))}</p>"
-    (folder / "report.html").write_text(_page(report, picture))
+    (folder / "report.html").write_text(_page(report, picture), "utf-8")
 
 
 def _undrawn(entries: Sequence[Entry]) -> list[str]:

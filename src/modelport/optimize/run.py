@@ -206,6 +206,7 @@ def _report(search: Search, entries: list[Entry], best: str, command: str) -> Re
         note_of(entries),
         *_advice(entries, search.plan),
         _by_agreement(entries) if search.labelled is None and best == START else "",
+        _late(entries) if best == START else "",
     )
     return Report(
         bundle=search.bundle.manifest.name,
@@ -288,6 +289,15 @@ def _by_agreement(entries: list[Entry]) -> str:
         "without labels each answer that differs from the bundle's own counts as lost, the better ones too; "
         "labelled data (--eval) judge accuracy itself, which may lose less or nothing"
     )
+
+
+def _late(entries: list[Entry]) -> str:
+    """That nothing was chosen of those that there was time for; empty where there was time for all."""
+    late = sum(entry.status == "skipped" and "time budget" in entry.reason for entry in entries)
+    if not late:
+        return ""
+    were = "1 candidate was" if late == 1 else f"{late} candidates were"
+    return f"{were} not tried for want of time: a longer --budget tries more"
 
 
 def _free(folder: Path, current: str) -> Iterator[str]:

@@ -28,15 +28,15 @@ from .explain import explained
 from .found import Found, key_of
 from .items import read_items
 from .judge import PART, ByLabels, Judge, Judgement, check_defined, evaluated, same
-from .measuring import measured, seconds_needed
+from .measuring import measured, seconds_needed, seconds_of_starts
 from .mixed import fewest, most, nearest, ranked
-from .outcome import Entry, Recipe, Status
+from .outcome import Entry, Recipe, Status, entry_of, skipped
 from .passes import catalogue
 from .passes.half import Half
 from .passes.reduced import Reduced, reductions
 from .passes.runtime import OnRuntime
 from .plan import Plan
-from .recipe import key_of_network, made_by, recipe_of
+from .recipe import key_of_making, key_of_network, made_by, recipe_of
 from .start import begun_from, gone_on, plain, question, same_items
 from .ways import Way, computed_alike, fastest, hardly, in_way, refused, shares, ways, without
 
@@ -148,7 +148,8 @@ class Search:
         """What would be in vain is refused, or said, before anything is made."""
         self._note(begun_from(self.bundle))
         self._note(gone_on(self.found.begun, self.found.before))
-        self._note(same_items(self.data, self.labelled))
+        split = self.plan.evaluation.get("split")
+        self._note(same_items(self.bundle, self.data, self.labelled, split))
         if self.labelled is None:
             if self.plan.gate == "interval":
                 self._note(few_answers(len(self._answered), self.plan.margin, AGREEING))
@@ -184,35 +185,42 @@ class Search:
     def _tried(self, step: Pass, base: Candidate) -> Entry:
         recipe = recipe_of(step, base)
         if self.over:
-            return self._skipped(step, f"not tried: {self.clock.late}", recipe)
-        self.clock.say(f"{step.title}: making it")
+            return skipped(step, f"not tried: {self.clock.late}", recipe)
         try:
-            candidate = made_by(step, base, self.calibrated, self.found)
+            candidate = self._made_by(step, base)
         except NotApplicable as problem:
-            return self._skipped(step, str(problem), recipe)
+            return skipped(step, str(problem), recipe)
         except Unsupported as problem:
-            return self._skipped(step, f"{problem.message}; {problem.hint}", recipe)
+            return skipped(step, f"{problem.message}; {problem.hint}", recipe)
         items = evenly(self.calibration.items, ALIKE)
         alike = isinstance(step, EXACT) and same_answers(base, candidate, items)
         return self._weighed(candidate, recipe, self._judgement(base, len(items)) if alike else None)
+
+    def _made_by(self, step: Pass, base: Candidate) -> Candidate:
+        """What a step makes of `base`, now or in an earlier run, which is said."""
+        there = self.found.made(step.id, key_of_making(step, base))
+        judged = there is not None and self.found.judged(there.id, key_of_network(there))
+        done = "making it" if there is None else "found before" if judged else "made before"
+        self.clock.say(f"{step.title}: {done}")
+        return made_by(step, base, self.calibrated, self.found)
 
     def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
         """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
         twin = self._seen.setdefault(identity(candidate), candidate.id)
         if twin != candidate.id:
-            return self._skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
+            return skipped(candidate, f"the same network as {twin}, byte for byte", recipe)
         try:
             key = key_of_network(candidate)
             judgement = known or self.found.judgement(candidate.id, key, lambda: self._judged(candidate))
         except ModelportError as problem:
             if self._judge is None:
                 raise  # it is the START that cannot be asked
-            return self._entry(candidate, recipe, "refused", f"it does not run: {problem}")
+            return entry_of(candidate, recipe, "refused", f"it does not run: {problem}")
         self.made[candidate.id] = candidate
         if judgement.verdict == "undecided" and judgement.by == "accuracy" and not self._few:
             self._few = seen_few(candidate.id, judgement, self.plan.margin)
             self._note(self._few)
-        entry = self._entry(
+        entry = entry_of(
             candidate, recipe, STATUSES[judgement.verdict], gate_reason(judgement, self.plan.margin)
         )
         said = explained(candidate, self.calibration.items[0])
@@ -238,10 +246,17 @@ class Search:
     def over(self) -> bool:
         """Whether nothing further is to be made: what measuring takes by now is kept of the budget."""
         if self._an_item:
-            least, enough = seconds_needed(self.entries, self._an_item)
+            least, enough = seconds_needed(self.entries, self._an_item, self._starts)
             passed = any(entry.status == "kept" for entry in self.entries)
-            self.clock.keep(least, enough, elsewhere=passed)
+            self.clock.keep(least, enough, passed=passed)
         return self.clock.over
+
+    @cached_property
+    def _starts(self) -> float:
+        """Seconds that starting the START takes: no step, but what all of them are measured by."""
+        seconds = seconds_of_starts(self.start, self.calibration.items[0])
+        self.clock.once(seconds)
+        return seconds
 
     @property
     def judge(self) -> Judge:
@@ -293,7 +308,7 @@ class Search:
         found: list[Reduced] = []
         for step, reason in reductions(self.start.bundle, self.calibration):
             if reason := reason or hardly(step, self.start, self.calibration):
-                self.entries.append(self._skipped(step, reason, recipe_of(step, self.start)))
+                self.entries.append(skipped(step, reason, recipe_of(step, self.start)))
                 continue
             self._looked_at(self.start, [step])
             if self.entries[-1].status == "kept":  # else there is nothing that other networks could gain
@@ -334,10 +349,10 @@ class Search:
             recipe = recipe_of(step, source)
             if self.over:
                 late = f"not tried: {self.clock.late}"
-                self.entries.append(self._skipped(step.of(source), late, recipe))
+                self.entries.append(skipped(step.of(source), late, recipe))
                 continue
             if isinstance(step, OnRuntime) and (reason := refused(step, source, self.calibration)):
-                self.entries.append(self._skipped(step.of(source), reason, recipe))
+                self.entries.append(skipped(step.of(source), reason, recipe))
                 continue
             candidate = in_way(step, source, self.found, self.calibration)
             able[candidate.id] = recipe
@@ -351,10 +366,10 @@ class Search:
         for name, recipe in able.items():
             candidate, share = by_id[name], quick[name]
             if isinstance(share, str):
-                self.entries.append(self._entry(candidate, recipe, "refused", share))
+                self.entries.append(entry_of(candidate, recipe, "refused", share))
             elif share > GAIN:
                 reason = f"at a quick look, by latency alone, no faster than {source.id}: {share:.2f} of it"
-                self.entries.append(self._entry(candidate, recipe, "dominated", reason))
+                self.entries.append(entry_of(candidate, recipe, "dominated", reason))
             else:
                 alike = computed_alike(candidate, source)
                 known = self._judgement(source, len(self.calibration.items)) if alike else None
@@ -370,23 +385,10 @@ class Search:
     def _measured(self) -> list[Entry]:
         """The START and those that pass, or may, measured by turns."""
         candidates = {START: self.start} | self.made
-        found, notes = measured(self.entries, candidates, self.calibration.items, self.clock)
+        items = self.calibration.items
+        found, notes = measured(self.entries, candidates, items, self.clock)
         self.notes += notes
         return found
-
-    def _entry(self, candidate: Candidate, recipe: Recipe, status: Status, reason: str) -> Entry:
-        return Entry(
-            id=candidate.id,
-            title=candidate.title,
-            status=status,
-            reason=reason,
-            recipe=recipe,
-            passes=candidate.passes,
-            notes=candidate.notes,
-        )
-
-    def _skipped(self, step: Pass | Way | Candidate, reason: str, recipe: Recipe) -> Entry:
-        return Entry(id=step.id, title=step.title, status="skipped", reason=reason, recipe=recipe)
 
 
 def _harmless(judgement: Judgement) -> bool:

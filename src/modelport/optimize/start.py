@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..bundle.store import Bundle
 from ..errors import ModelportError
-from ..evaluate.data.item import Boxes
+from ..evaluate.data.item import Boxes, Data
 from ..evaluate.data.read import read_data
 from ..runtimes.machine import choose_variant, machine_class
 from .bench.plan import versions_of
@@ -58,12 +58,19 @@ def gone_on(begun: bool, before: int) -> str:
     return f"going on from {many} found before, with the whole budget again"
 
 
-def same_items(data: Path, labelled: Path | None) -> str:
-    """That the ranges are measured on what is judged; empty where the two are apart."""
+def same_items(bundle: Bundle, data: Path, labelled: Path | None, split: str | None = None) -> str:
+    """That the ranges are measured on what is judged; empty where the two are apart.
+
+    Args:
+        split: the part of the labelled data.
+    """
     if labelled is None:
         return ""
     one, other = data.resolve(), labelled.resolve()
-    if one != other and one not in other.parents and other not in one.parents:
+    known = _listed(bundle, labelled, split)
+    listed = [item.source.resolve() for item in known.items if isinstance(item.source, Path)] if known else []
+    inside = any(one in (each, *each.parents) for each in (other, *listed))
+    if not inside and other not in one.parents:
         return ""
     return (
         "--data and --eval have the same items: 8-bit candidates are judged on what their ranges were "
@@ -101,12 +108,7 @@ def listed_stamp(bundle: Bundle, labelled: Path, split: str | None) -> str:
     Empty of other items, which are in the file or folder itself, and where it cannot be read: `evaluate` says
     why.
     """
-    manifest = bundle.manifest
-    if manifest.decode.kind != "image":
-        return ""
-    try:
-        known = read_data(labelled, manifest.task, split=split, name=manifest.name, decode=manifest.decode)
-    except (ModelportError, OSError):
+    if (known := _listed(bundle, labelled, split)) is None:
         return ""
     found = sha256(repr(known.names).encode())
     for item in known.items:
@@ -115,6 +117,16 @@ def listed_stamp(bundle: Bundle, labelled: Path, split: str | None) -> str:
             truth = [array.tolist() for array in (truth.boxes, truth.classes, truth.crowd)]
         found.update(f"{item.name}\0{truth!r}\0{_status(item.source)}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
+
+
+def _listed(bundle: Bundle, labelled: Path, split: str | None) -> Data | None:
+    """The pictures that labelled data list; None of other items, and where it cannot be read."""
+    manifest = bundle.manifest
+    if manifest.decode.kind != "image":
+        return None
+    with contextlib.suppress(ModelportError, OSError):
+        return read_data(labelled, manifest.task, split=split, name=manifest.name, decode=manifest.decode)
+    return None
 
 
 def _status(source: object) -> str:

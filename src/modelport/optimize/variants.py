@@ -47,11 +47,9 @@ def write_version(
     files = without_variants(start)
     for file in {file for each in kept for file in each.files.values()}:
         files.pop(file, None)
-    own = [
-        _variant(start, entry, made[entry.id], files, entry.id in taken)
-        for entry in sorted(wanted, key=lambda each: each.id != best)
-    ]
     # A reader takes the first that fits: what was measured on its class comes before what runs on any.
+    wanted.sort(key=lambda each: (each.id != best, not _bound(each, made[each.id])))
+    own = [_variant(start, entry, made[entry.id], files, entry.id in taken) for entry in wanted]
     elsewhere = [each for each in kept if each.machine != ANY]
     everywhere = [each for each in kept if each.machine == ANY]
     variants = (*elsewhere, *own, *everywhere)

@@ -16,7 +16,7 @@ from ..runtimes.session import Runtime, Settings
 from ..steps.decode import reduction_of
 from . import measure
 from .calibration import Calibration
-from .candidate import Candidate, NotApplicable, computing, network_of
+from .candidate import Candidate, NotApplicable, computing, in_a_line, network_of
 from .found import Found
 from .passes.layout import Layout
 from .passes.reduced import Reduced, decoded
@@ -40,12 +40,12 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
             continue
         try:
             engine: Runtime = plugins.load("runtimes", name)()
-        except ModelportError:
-            yield OnRuntime(name)  # `refused` says why
+            known = getattr(engine, "settings", {}) if engine.refuses(candidate.bundle) is None else {}
+        except Exception:  # noqa: BLE001  # one of a third party raises what it likes, and `refused` says it
+            yield OnRuntime(name)
             continue
         if name != candidate.runtime:
             yield OnRuntime(name)
-        known = getattr(engine, "settings", {}) if engine.refuses(candidate.bundle) is None else {}
         for value in known[PRECISION].among[1:] if PRECISION in known else ():
             yield OnRuntime(name, {PRECISION: value})
     if candidate.runtime != DEFAULT:
@@ -71,6 +71,8 @@ def refused(step: OnRuntime, candidate: Candidate, calibration: Calibration) -> 
         return str(problem)
     except ModelportError as problem:
         return f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+    except Exception as problem:  # noqa: BLE001  # see `ways`
+        return f"the runtime {step.runtime} failed: {in_a_line(problem)}"
     return ""
 
 

@@ -161,6 +161,7 @@ class _Asked(Submission):
         exchange = self._exchange
         exchange.submission = None
         if not isinstance(result, Result):
+            exchange.counted = True
             refuse(exchange, result)
             return
         plan = self._plan

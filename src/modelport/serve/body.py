@@ -103,12 +103,17 @@ async def unpacked(body: bytes, encoding: str, limit: int, exchange: Exchange | 
     """
     if coding_of(encoding) is None:
         return body
-    if len(body) <= UNPACK_INLINE:
-        data = decompress(body, encoding, limit)
-    elif exchange is None:
-        data = await asyncio.to_thread(decompress, body, encoding, limit)
-    else:
-        data = await _unpacked_in_turn(body, encoding, limit, exchange.server.memory)
+    try:
+        if len(body) <= UNPACK_INLINE:
+            data = decompress(body, encoding, limit)
+        elif exchange is None:
+            data = await asyncio.to_thread(decompress, body, encoding, limit)
+        else:
+            data = await _unpacked_in_turn(body, encoding, limit, exchange.server.memory)
+    except QueueFull:
+        if exchange is not None:
+            exchange.counted = True  # by the memory
+        raise
     if exchange is not None:
         exchange.hold(len(data))
     return data

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Scope
 
 from ..engine.caller import caller
 from .exchange import REASONS, SAFE, Exchange
@@ -37,7 +37,8 @@ class Bridge:
 
     async def _run(self, exchange: Exchange) -> None:
         body = exchange.take_body()
-        reply = _Reply(exchange)
+        scope = self._scope(exchange)
+        reply = _Reply(exchange, scope)
         sent = False
 
         async def receive() -> Message:
@@ -50,7 +51,7 @@ class Bridge:
             return await never
 
         try:
-            await self._app(self._scope(exchange), receive, reply.send)
+            await self._app(scope, receive, reply.send)
         except asyncio.CancelledError:
             pass
         except Exception:
@@ -80,8 +81,9 @@ class Bridge:
 class _Reply:
     """The application's messages, as a reply on the wire."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, scope: Scope) -> None:
         self._exchange = exchange
+        self._scope = scope
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._streaming = self._chunked = False
@@ -89,6 +91,7 @@ class _Reply:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            self._exchange.parameters = self._scope.get("path_params", {})
             self._headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
             return
         body, more = message.get("body", b""), message.get("more_body", False)

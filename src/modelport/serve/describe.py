@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from .._version import __version__
@@ -71,11 +71,14 @@ def server() -> dict[str, Any]:
 
 
 def model(repository: Repository, entry: Entry, net: bool) -> dict[str, Any]:
-    """A model's metadata; `parameters`, where it has options, says what a request's may hold."""
+    """A model's metadata; `versions` are those that can be asked now, which are the loaded ones.
+
+    `parameters`, where it has options, says what a request's may hold.
+    """
     inputs, outputs = specs(entry, net)
     found = {
         "name": entry.name + NET * net,
-        "versions": repository.versions(entry.name),
+        "versions": [each.version for each in repository.entries() if each.name == entry.name and each.model],
         "platform": platform(entry, net),
         "inputs": metadata(inputs),
         "outputs": metadata(outputs),
@@ -149,6 +152,17 @@ def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
     if batches:
         found["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
     return found
+
+
+async def counted(state: Any) -> Metrics:
+    """What was counted: by all workers, where there are several.
+
+    Args:
+        state: the application's: `repository`, and `collect` as in `watch`.
+    """
+    collect: Callable[[], Awaitable[Metrics]] | None = getattr(state, "collect", None)
+    repository: Repository = state.repository
+    return await collect() if collect else repository.metrics
 
 
 def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import msgspec
 
 from ..engine.arena import Slot
 from ..engine.told import Told
+from ..errors import QueueFull
 
 if TYPE_CHECKING:
     from ..engine.submission import Submission
@@ -53,6 +54,7 @@ class Exchange:
         "began",
         "body",
         "chosen",
+        "counted",
         "deadline",
         "extra",
         "gone",
@@ -61,6 +63,7 @@ class Exchange:
         "held",
         "keep_alive",
         "method",
+        "parameters",
         "path",
         "principal",
         "replied",
@@ -102,6 +105,10 @@ class Exchange:
         """What its reply, the access log and traces say of it, beside the status."""
         self.routed = ""
         """The route that answers, as traces name it: `/predict/{name}`; empty on the short way."""
+        self.counted = False
+        """Whether it is among what was refused already, by whoever refused it."""
+        self.parameters: Mapping[str, object] | None = None
+        """What the route makes of the path; None on the short way."""
         self.extra = b""
         """Header lines that whoever is before the answer adds to it."""
 
@@ -138,9 +145,14 @@ class Exchange:
         Raises:
             QueueFull: all bodies together are too much.
         """
-        if not self.replied:
+        if self.replied:
+            return
+        try:
             self.server.memory.take(size)
-            self.held += size
+        except QueueFull:
+            self.counted = True
+            raise
+        self.held += size
 
     def take_body(self) -> bytes:
         """The body as bytes of its own; its slot is free then."""
@@ -180,6 +192,8 @@ class Exchange:
             return
         self.replied = True
         self.status = status
+        if status >= 400 and not self.counted:
+            self.server.erred(self)
         self.release()
         self._connection.write(self, parts)
 
@@ -203,6 +217,8 @@ class Exchange:
     def start_stream(self, status: int, headers: bytes) -> None:
         """Begin a reply whose length is not known; `stream` and `end_stream` follow."""
         self.status = status
+        if status >= 400 and not self.counted:
+            self.server.erred(self)
         end = self.extra + (CLOSE if self.closes else b"")
         self._connection.raw(
             [b"HTTP/1.1 %d %s\r\n%s%s\r\n" % (status, REASONS.get(status, b""), headers, end)]

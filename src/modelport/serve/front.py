@@ -92,6 +92,7 @@ class Front:
     def _check_host(self, host: bytes) -> None:
         """Raises Forbidden for a name that is not this server's; one that is, is remembered."""
         if not allowed_host(host.decode("latin-1") or None, self._bound, self._names):
+            self._guard.refused("host")
             raise Forbidden("this server is not called that", hint="serve with --allow-host NAME")
         if len(self._hosts) < 64:
             self._hosts.add(host)

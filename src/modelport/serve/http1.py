@@ -23,6 +23,15 @@ _FULL = (
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What every client of HTTP/1.1 passes over (RFC 9110, 15.2). Whether one that sends no more has closed the
 connection or half of it shows in what becomes of bytes that are sent to it, and in nothing else."""
+_COUNTED = {
+    400: "invalid",
+    408: "timeout",
+    413: "too_large",
+    414: "too_large",
+    431: "too_large",
+    505: "invalid",
+}
+"""As what a refusal is counted, by its status; the others are counted by whoever decides on them."""
 _LOOK_SECONDS = 0.005
 _LINGER_SECONDS = 2.0
 """How long a refused caller's bytes are still read, so that it gets to read why (a closed socket with
@@ -254,12 +263,15 @@ class Connection(Receiver):
         if self._ignoring:
             return
         self._ignoring = True
+        if status in _COUNTED:
+            self.server.refused(_COUNTED[status])
         self._forget_message()
         if self._current is not None:
             (self._waiting or [self._current])[-1].keep_alive = False
             return
         exchange = Exchange(self, Head(self._method, self._target[:200], {}, 0))
         exchange.keep_alive = False
+        exchange.counted = True
         body = msgspec.json.encode({"error": words})
         self.server.busy += 1
         self._current = exchange

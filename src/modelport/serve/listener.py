@@ -53,6 +53,8 @@ class Server:
         """Called after each reply, for logs and traces."""
         self.refused: Callable[[str], None] = lambda reason: None
         """Called with the reason where a request is refused before it is whole."""
+        self.erred: Callable[[Exchange], None] = lambda exchange: None
+        """Called with each reply that is an error and was not counted before."""
         self.admits: Callable[[Exchange], Refused | None] = lambda exchange: None
         """Asked with the head of a large body before that is read: why it is not read, or None."""
         self.heads: dict[bytes, Head] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from ..errors import QueueFull
@@ -29,7 +30,7 @@ class BodyMemory:
         limit: bytes that may be held.
     """
 
-    __slots__ = ("coming", "held", "limit", "unpacking")
+    __slots__ = ("coming", "held", "limit", "refused", "unpacking")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -38,6 +39,8 @@ class BodyMemory:
         """The bodies of which something has come and not all, in the order in which they began."""
         self.unpacking = asyncio.Semaphore(_UNPACKED_AT_ONCE)
         """What a body unpacks to is not known before, so that few are unpacked at once."""
+        self.refused: Callable[[str], None] = lambda reason: None
+        """Called with `queue_full` where a body that is whole is refused."""
 
     def fits(self) -> bool:
         """Whether what is held is within the limit, when bodies that are on their way have given way."""
@@ -56,6 +59,7 @@ class BodyMemory:
         self.held += size
         if self.held > self.limit and not self.fits():
             self.held -= size
+            self.refused("queue_full")
             raise QueueFull(TOO_MANY)
 
     def give_back(self, size: int) -> None:

@@ -5,7 +5,6 @@ One row or text (a JSON object, a form, a text) has one `answer`; a list or a CS
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..steps.rows import columns_of, rows_of
 from ..tensors import Array, Tensors
 from .body import form_fields, off_loop
 from .options import of_address
-from .rows import MANY, MAX_TEXTS, answer_texts, check_count, split, text_of
+from .rows import MAX_TEXTS, answer_texts, by_rows, check_count, split, text_of
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 TEXT_FIELD = "text"
@@ -94,9 +93,8 @@ def _form_row(model: LiveModel, fields: dict[str, str]) -> Tensors:
 
 async def _rows(model: LiveModel, rows: Tensors, one: bool, options: Options | None) -> dict[str, Any]:
     outputs, timing = await model.timed_rows(rows, options=options)
-    if len(next(iter(outputs.values()))) > MANY:
-        return await asyncio.to_thread(lambda: _reply(model, split(outputs), one, timing))
-    return _reply(model, split(outputs), one, timing)
+    count = len(next(iter(outputs.values())))
+    return await by_rows(lambda: _reply(model, split(outputs), one, timing), count)
 
 
 async def _texts(

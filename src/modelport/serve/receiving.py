@@ -42,6 +42,9 @@ class Receiver(asyncio.BufferedProtocol):
         self._in_message = False
         self._in_head = False
         self._head_bytes = 0
+        """Those that came of a head which is not whole yet: all of it, unless it follows another message."""
+        self._came = self._came_first = 0
+        """Those that came last, and those that came together with the head's first."""
         self._mark = 0
         self._mark_at = 0.0
         """Where the body was when its pace was last judged, and when that was."""
@@ -54,6 +57,10 @@ class Receiver(asyncio.BufferedProtocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._fields = 0
+        self._repeated = 0
+        """Bytes of the names that came again, which `_headers` has once."""
+        self._beside = 0
+        """Bytes that came since the last of the body: between its chunks, and behind them."""
         self._parts: list[bytes] = []
         self._size = 0
         self._position = 0
@@ -122,8 +129,11 @@ class Receiver(asyncio.BufferedProtocol):
                 if known is not None and self._receive(known, data, end):
                     return
                 self._first = data[:end]
+        self._came = nbytes
         if self._in_head or not self._in_message:
             self._head_bytes += nbytes
+        else:
+            self._beside += nbytes
         self._parse(data)
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -141,11 +151,10 @@ class Receiver(asyncio.BufferedProtocol):
                 else:
                     self._take_asking(bool(rest))
             except httptools.HttpParserError as problem:
-                self.server.refused("invalid")
                 self._refuse(400, f"not an HTTP/1.1 request: {problem}"[:200])
-        if (self._in_head or not self._in_message) and self._head_bytes > self.server.limits.max_head:
-            self.server.refused("too_large")
-            self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
+        unread = self._head_bytes if self._in_head or not self._in_message else self._beside
+        if unread > self.server.limits.max_head:
+            self._refuse_head()
         if self._slot is not None and self._in_message and not self._ignoring:
             self._direct = True
 
@@ -179,6 +188,7 @@ class Receiver(asyncio.BufferedProtocol):
         if self._ignoring:
             return
         self._in_message = self._in_head = True
+        self._came_first = self._came
 
     def on_url(self, url: bytes) -> None:
         if self._ignoring:
@@ -192,21 +202,28 @@ class Receiver(asyncio.BufferedProtocol):
             return
         self._fields += 1
         if self._fields > self.server.limits.max_headers:
-            self.server.refused("too_large")
             self._refuse(431, f"more than {self.server.limits.max_headers} headers")
             return
         name = name.lower()
         headers = self._headers
-        # Fields of one name are one list (RFC 9110, 5.3); two Hosts or lengths are then none that is valid.
-        headers[name] = headers[name] + b", " + value if name in headers else value
+        if name in headers:
+            # One list (RFC 9110, 5.3); two Hosts or lengths are then none that is valid.
+            value = headers[name] + b", " + value
+            self._repeated += len(name) - 2
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
+        most = self._head_bytes + self._came_first
         self._in_head = False
         self._head_bytes = 0
         if self._ignoring:
             return
         parser = self._parser
         self._method = parser.get_method()
+        limits = self.server.limits
+        if most > limits.max_head and self._head_size() > limits.max_head:
+            self._refuse_head()
+            return
         if parser.should_upgrade() and not self._asks_for_another():
             self._again = self._without_upgrade()
             return
@@ -218,7 +235,6 @@ class Receiver(asyncio.BufferedProtocol):
         self._old = version == "1.0"
         self._keep_alive = not self._old and parser.should_keep_alive()
         headers = self._headers
-        limits = self.server.limits
         host = headers.get(b"host")
         if (host is None and version == "1.1") or (host is not None and b"," in host):
             self._refuse(400, "expected one Host header")
@@ -226,7 +242,6 @@ class Receiver(asyncio.BufferedProtocol):
         length = headers.get(b"content-length")
         size = self._size = 0 if length is None else int(length)
         if size > limits.max_body:
-            self.server.refused("too_large")
             self._refuse(413, f"the body is {size} bytes; at most {limits.max_body} are read")
             return
         if size >= MIN_SLOT or b"transfer-encoding" in headers:
@@ -250,10 +265,10 @@ class Receiver(asyncio.BufferedProtocol):
             self._slot.view[self._position : self._position + len(body)] = body
             self._position += len(body)
             return
+        self._beside = 0
         self._parts.append(body)
         self._position += len(body)
         if self._position > self.server.limits.max_body:
-            self.server.refused("too_large")
             self._refuse(413, f"the body is over {self.server.limits.max_body} bytes")
         elif len(self._parts) > 1024:
             self._parts = [b"".join(self._parts)]
@@ -277,6 +292,15 @@ class Receiver(asyncio.BufferedProtocol):
             self._asking = exchange, body
             return
         self._take(exchange, body)
+
+    def _head_size(self) -> int:
+        """Bytes of the head at hand, which is whole: however they came, and whatever came with them."""
+        line = len(self._method) + len(self._target) + len("  HTTP/1.1\r\n")
+        fields = sum([len(name) + len(value) for name, value in self._headers.items()])
+        return line + fields + self._repeated + 4 * self._fields + 2
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"the headers are over {self.server.limits.max_head} bytes")
 
     def _asks_for_another(self) -> bool:
         """Whether the head at hand asks in earnest: for a WebSocket or, by CONNECT, for a tunnel."""

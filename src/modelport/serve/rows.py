@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,11 @@ from ..engine.model import LiveModel, stack
 from ..engine.wire import Options
 from ..errors import InputError, TooLarge
 from ..steps.row_files import MAX_ROWS
-from ..steps.rows import Place, columns_of, rows_of
+from ..steps.rows import columns_of, rows_of
 from ..tensors import Array, Tensors, TensorSpec, dtype_name, numpy_dtype, object_array
+from .aside import aside
+
+T = TypeVar("T")
 
 MAX_TEXTS = 1024
 """Texts in one request."""
@@ -66,8 +69,9 @@ async def answer_records(
         return f"{at}[{row}].{name}" if name else f"{at}[{row}]"
 
     columns = model.bundle.manifest.columns
-    rows = await _off_loop(records, columns, place, text)
-    return split(await model.answer_rows(rows, deadline=deadline, options=options))
+    rows = await by_rows(lambda: rows_of(records, columns, place=place, text=text), len(records))
+    outputs = await model.answer_rows(rows, deadline=deadline, options=options)
+    return await by_rows(lambda: split(outputs), len(records))
 
 
 async def answer_columnar(
@@ -87,9 +91,10 @@ async def answer_columnar(
     if not isinstance(table, dict):
         raise InputError(f"expected an object with {_names(manifest.columns)}", at=at)
     lists = {name: _flat(values, f"{at}.{name}") for name, values in table.items()}
-    check_count(max(map(len, lists.values()), default=0), manifest, at)
+    count = max(map(len, lists.values()), default=0)
+    check_count(count, manifest, at)
     try:
-        rows = columns_of(lists, manifest.columns)
+        rows = await by_rows(lambda: columns_of(lists, manifest.columns), count)
     except InputError as problem:
         raise InputError(problem.message, at=_below(at, problem.at), hint=problem.hint) from problem
     return await model.answer_rows(rows, options=options)
@@ -166,16 +171,13 @@ def split(outputs: Tensors) -> list[dict[str, Array]]:
     return [{name: array[row, ...] for name, array in outputs.items()} for row in range(count)]
 
 
-MANY = 2000
-"""Rows that are judged, and their answers written, on the event loop; more in a thread."""
+ROW_BYTES = 32
+"""As many bytes as take as long as a row, where its values are looked at one by one."""
 
 
-async def _off_loop(
-    records: Sequence[Any], columns: Sequence[Column], place: Place, text: bool
-) -> dict[str, Array]:
-    if len(records) <= MANY:
-        return rows_of(records, columns, place=place, text=text)
-    return await asyncio.to_thread(rows_of, records, columns, place=place, text=text)
+async def by_rows(work: Callable[[], T], count: int) -> T:
+    """`work()`, which goes through `count` rows one by one: in a thread where it takes long (`aside`)."""
+    return await aside(work, count * ROW_BYTES)
 
 
 def text_of(record: Any, at: str) -> str | bytes:

@@ -32,6 +32,7 @@ from .limits import Limits
 from .listener import Server
 from .logs import AccessLog
 from .memory import BodyMemory
+from .refused import Refusals
 from .settings import ServeSettings
 from .siblings import Siblings
 from .steer import Steering
@@ -124,7 +125,7 @@ def _within_descriptors(limits: Limits) -> Limits:
     return msgspec.structs.replace(limits, max_connections=max(1, soft - _SPARE_FILES))
 
 
-def _grpc_parts() -> tuple[Any, Any]:
+def grpc_parts() -> tuple[Any, Any]:
     """What starts gRPC, and its certificates; asked for before models are loaded, which takes long.
 
     Raises:
@@ -137,10 +138,8 @@ def _grpc_parts() -> tuple[Any, Any]:
         # grpcio's packages refuse a protobuf that another package has put in the place of theirs,
         # with an error of protobuf's own.
         words = " ".join(str(problem).split())[:300]
-        install = "pip install 'modelport[grpc]', or '.[grpc]' in a checkout"
-        if not isinstance(problem, ModuleNotFoundError):
-            install = install.replace("install", "install --upgrade", 1)
-            install += "; together with what else needs protobuf"
+        upgrade = "" if isinstance(problem, ModuleNotFoundError) else "--upgrade "
+        install = f"pip install {upgrade}'modelport[grpc]', or '.[grpc]' in a checkout"
         raise Unsupported(
             f"gRPC does not work here ({type(problem).__name__}: {words})", hint=install
         ) from problem
@@ -193,6 +192,7 @@ class Serving:
         self.stopping = asyncio.Event()
         self._limits = _within_descriptors(self.settings.limits)
         self._memory = BodyMemory(self._limits.max_buffered)
+        self._memory.refused = self.metrics.refused
         self._servers: list[Server] = []
         self._listeners: list[Any] = []
         self._grpc_server: Any = None
@@ -207,7 +207,7 @@ class Serving:
         loop.add_signal_handler(signal.SIGHUP, self._renew)
         settings = self.settings
         if settings.grpc_port is not None:
-            _grpc_parts()
+            grpc_parts()
         repository = Repository(self._source, settings.engine, metrics=self.metrics, keep=settings.keep)
         traffic = Traffic(
             RepositoryVersions(repository), metrics=self.metrics.model, judges=self.settings.workers
@@ -313,10 +313,10 @@ class Serving:
         self, sock: socket.socket, front: Front, repository: Repository, finished: Finished | None = None
     ) -> None:
         server = Server(front, self._limits, repository.arena, self._memory)
-        server.admits = front.admits
+        server.admits, server.finished = front.admits, finished
         self._fronts.append(front)
-        server.finished = finished
         server.refused = self.metrics.refused
+        server.erred = Refusals(repository).replied
         context = self.certificate.context if self.certificate else None
         listener = await asyncio.get_running_loop().create_server(
             lambda: Connection(server),
@@ -329,11 +329,10 @@ class Serving:
         self._listeners.append(listener)
 
     async def _grpc(self, state: Any, finished: Finished | None) -> Any:
-        start_grpc, tls_files = _grpc_parts()
+        start_grpc, tls_files = grpc_parts()
         settings = self.settings
-        tls = None
-        if settings.tls_cert:
-            tls = tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        tls = tls_files(*files) if settings.tls_cert else None
         return await start_grpc(
             state,
             settings.host,
@@ -366,7 +365,7 @@ class Serving:
         state.processes = Processes(lambda: {"executor": repository.pids()})
         state.rollout = lambda: {name: traffic.report(name) for name in repository.names() if name in traffic}
         if self._siblings is not None:
-            state.collect = self._siblings.collect
+            state.collect, state.processes = self._siblings.collect, self._siblings.processes
 
     def _sweep(self) -> None:
         taken = sum(front.bridge.taken for front in self._fronts)

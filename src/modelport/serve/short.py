@@ -27,7 +27,6 @@ from .drawing import draws
 from .exchange import JSON, Exchange
 from .form import only_file
 from .guard.guard import Guard
-from .guard.origin import check_site
 from .options import of_address
 from .predict import JSON as JSON_KIND
 from .predict import reply_kind
@@ -82,7 +81,7 @@ class ShortPath:
         if isinstance(route, BinaryTensors) and not route.reads(exchange):
             return False
         if b"origin" in headers or b"sec-fetch-site" in headers:
-            check_site("POST", exchange, self._origins)
+            self._guard.check_site("POST", exchange, self._origins)
         if b"x-request-timeout-ms" not in headers:
             # Requests with the same head go the same way from now on.
             exchange.head.route = route
@@ -114,7 +113,7 @@ class ShortPath:
                 path=exchange.path.decode("latin-1"),
             )
             if principal.body_md5 is not None:
-                principal.check_body(bytes(exchange.body))
+                self._guard.check_body(principal, bytes(exchange.body))
 
     def _predict(self, exchange: Exchange, name: str, version: str | None) -> bool:
         full_kind = exchange.headers.get(b"content-type", b"")
@@ -141,6 +140,7 @@ class ShortPath:
             if isinstance(result, Result):
                 reply_answer(exchange, model, result)
             else:
+                exchange.counted = True
                 refuse(exchange, result)
 
         starts = (exchange.slot_start + start,)
@@ -164,6 +164,14 @@ def route_of(path: bytes) -> str:
         if found := pattern.fullmatch(path):
             return whole if found[2] else bare
     return ""
+
+
+def named(path: bytes) -> tuple[str | None, str | None]:
+    """The model and the version that a path names which is answered here; None for what it does not."""
+    for pattern, _, _ in _NAMED:
+        if found := pattern.fullmatch(path):
+            return found[1].decode("latin-1"), found[2].decode("latin-1") if found[2] else None
+    return None, None
 
 
 def shortly(exchange: Exchange, route: Route) -> bool:

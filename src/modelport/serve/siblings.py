@@ -5,6 +5,10 @@ answer msgpack (JSON has no infinity); nothing of it comes from the network.
 
 What one is told by name (load, unload, a default version) it tells the others. One that starts asks what they
 were told, and does that, and what it is told meanwhile, before it listens to callers.
+
+What one has counted it writes into a file beside its socket, each second and before it says it to anybody.
+One that is not there is counted by its file, and the one that is started in its place goes on from it: no
+counter that was told falls because a process died.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import msgspec
 from ..engine.repository import Repository
 from ..errors import ModelportError
 from ..monitor.metrics import Metrics
+from ..monitor.process import Processes, Usage
 
 log = logging.getLogger("modelport.serve")
 
@@ -28,6 +33,8 @@ _SECONDS = 600.0
 """For doing what another was told: loading a model takes its time, and a process that starts loads all."""
 _ASKING_SECONDS = 2.0
 """For a question that needs no work."""
+_KEEP_SECONDS = 1.0
+"""How often a process writes down what it has counted: so much is lost where it dies."""
 _LINE = 64 << 20
 
 
@@ -35,6 +42,13 @@ class _Question(msgspec.Struct):
     do: str
     name: str = ""
     version: str | None = None
+
+
+class _Counted(msgspec.Struct):
+    """What a process says of itself."""
+
+    metrics: dict[str, Any]
+    usage: list[Usage]
 
 
 class _Standing(msgspec.Struct):
@@ -56,12 +70,18 @@ class Siblings:
 
     def __init__(self, folder: Path, number: int, count: int, *, patience: float = _SECONDS) -> None:
         self._own = folder / f"{number}.sock"
+        self._folder = folder
+        self._number = number
         self._others = {other: folder / f"{other}.sock" for other in range(count) if other != number}
         self._patience = patience
         self._repository: Repository | None = None
         self._server: asyncio.Server | None = None
         self._defaults: dict[str, str] = {}
         self._caught_up = asyncio.Event()
+        self._usage: list[Usage] = []
+        self._keeping: asyncio.TimerHandle | None = None
+        self.processes = Processes(self._executors, lambda: self._usage)
+        """This process and its executors, and of the others what they said at the last `collect`."""
 
     async def open(self, repository: Repository) -> None:
         """Answer the others from now on, tell them what this process is told, and learn what they were.
@@ -71,6 +91,10 @@ class Siblings:
         """
         self._repository = repository
         repository.tell_others = self._tell
+        if (before := self._kept(self._number)) is not None:
+            repository.metrics.go_on(before.metrics)
+            self.processes.go_on(before.usage)
+        self._keep_on()
         self._own.unlink(missing_ok=True)
         # Before the others are asked: what they are told after that comes here, and waits for `catch_up`.
         self._server = await asyncio.start_unix_server(self._answer, str(self._own), limit=_LINE)
@@ -96,15 +120,47 @@ class Siblings:
 
     def close(self) -> None:
         """Answer no more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._server is not None:
             self._server.close()
 
     async def collect(self) -> Metrics:
-        """The counts of all processes as one; those that do not answer in time are left out."""
-        assert self._repository is not None
+        """The counts of all processes as one; of those that do not answer what they wrote down last."""
         answers = await self._ask_all(_Question("dump"))
-        dumps = [self._repository.metrics.dump(), *(each for each in answers if each is not None)]
-        return Metrics.merge(dumps)
+        others = [msgspec.convert(each, _Counted) for each in answers if each is not None]
+        silent = [number for number, each in zip(self._others, answers, strict=True) if each is None]
+        ended = [each for each in map(self._kept, silent) if each is not None]
+        self._usage = [usage for each in others for usage in each.usage]
+        self._usage += [Usage(u.role, cpu_seconds=u.cpu_seconds) for each in ended for u in each.usage]
+        there = [self._keep(), *others]
+        return Metrics.merge([each.metrics for each in there], [each.metrics for each in ended])
+
+    # -- kept ----------------------------------------------------------------------------------------------
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.counted"
+
+    def _kept(self, number: int) -> _Counted | None:
+        """What a process wrote down last; None where it is the first of its number."""
+        try:
+            return msgspec.msgpack.decode(self._file(number).read_bytes(), type=_Counted)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _keep(self) -> _Counted:
+        """Write down what this process has counted by now, and return it."""
+        assert self._repository is not None
+        counted = _Counted(self._repository.metrics.dump(), self.processes.own())
+        new = self._file(self._number).with_suffix(".new")
+        with suppress(OSError):  # a full disk: the figures are told all the same
+            new.write_bytes(msgspec.msgpack.encode(counted))
+            new.replace(self._file(self._number))
+        return counted
+
+    def _keep_on(self) -> None:
+        self._keep()
+        self._keeping = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._keep_on)
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -185,7 +241,7 @@ class Siblings:
         repository = self._repository
         assert repository is not None
         if question.do == "dump":
-            return repository.metrics.dump()
+            return self._keep()
         if question.do == "standing":
             return self._standing(repository) if self._caught_up.is_set() else None
         doing: dict[str, Callable[..., Awaitable[None]]] = {
@@ -197,6 +253,9 @@ class Siblings:
         await doing[question.do](question.name, question.version, tell=False)
         self._note(question.do, question.name, question.version)
         return None
+
+    def _executors(self) -> dict[str, list[int]]:
+        return {"executor": self._repository.pids() if self._repository else []}
 
     # -- what was told -------------------------------------------------------------------------------------
 
@@ -224,7 +283,9 @@ async def _set_default(repository: Repository, name: str, version: str) -> None:
     """
     entry = repository.entry(name, version)
     wanted = entry.wanted
-    if entry.model is None:
-        await repository.load(name, version, tell=False)
-    await repository.set_default(name, version, tell=False)
-    repository.entry(name, version).wanted = wanted
+    try:
+        if entry.model is None:
+            await repository.load(name, version, tell=False)
+        await repository.set_default(name, version, tell=False)
+    finally:
+        repository.entry(name, version).wanted = wanted

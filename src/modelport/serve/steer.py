@@ -90,7 +90,7 @@ class Steering:
         offered = {option.name for option in shadow.bundle.manifest.options}
         options = {name: value for name, value in (submission.options or {}).items() if name in offered}
         until = submission.deadline + 5.0
-        pair.asked = shadow.submit(
+        asked = pair.asked = shadow.submit(
             lane,
             submission.rows,
             data,
@@ -99,6 +99,11 @@ class Steering:
             options=options or None,
             shapes=submission.shapes,
         )
+        shadowed = shadow.metrics.shadowed
+        if asked.cancelled:  # settled at once: it was refused
+            shadowed(None)
+        else:
+            asked.watch = lambda result: shadowed(result.seconds if isinstance(result, Result) else None)
         return pair
 
 

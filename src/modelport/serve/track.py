@@ -119,7 +119,7 @@ def _tell(request: Request, session: TrackSession) -> None:
     """Say of this request how its picture was answered; a session asks as who began it."""
     exchange: Exchange | None = request.scope.get("state", {}).get("exchange")
     if exchange is not None:
-        exchange.told = session.told
+        exchange.told, exchange.counted = session.told, session.counted
 
 
 def _deadline(request: Request) -> float:
@@ -166,8 +166,10 @@ async def frame(request: Request) -> Response:
     held.waiting += 1
     try:
         async with held.turn:
-            answer = await held.session.answer(picture, number, seconds, deadline=_deadline(request))
-            _tell(request, held.session)
+            try:
+                answer = await held.session.answer(picture, number, seconds, deadline=_deadline(request))
+            finally:
+                _tell(request, held.session)
     finally:
         held.waiting -= 1
         held.last = time.monotonic()

@@ -150,6 +150,11 @@ class TrackSession:
         """How the last picture was answered."""
         return self._asking.told if self._asking is not None else None
 
+    @property
+    def counted(self) -> bool:
+        """Whether the last picture is among what its model refused or failed at."""
+        return self._asking is not None and self._asking.counted
+
     def arrived(self) -> tuple[int, float]:
         """A picture came: its number, and its time unless the caller gave it one."""
         number = self.frames
@@ -167,7 +172,7 @@ class TrackSession:
         """
         model = self.model()
         if self._asking is not None:
-            self._asking.told = None
+            self._asking.told, self._asking.counted = None, False
         answered = await model.answer(picture, deadline=deadline, options=self._chosen(model))
         found = model.readable(answered.tensors)
         if not isinstance(found, list):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import Forbidden, InputError, ModelportError, Unauthorized, did_you_mean
+from ..errors import Forbidden, InputError, ModelportError, QueueFull, Unauthorized, did_you_mean
 from ..track.association import Following
 from .refusal import refusal
 from .track_session import TrackSession, Wishes
@@ -132,13 +132,16 @@ class Talk:
         number, seconds = self._session.arrived()
         if self._next_seconds is not None:
             seconds, self._next_seconds = self._next_seconds, None
-        if server.memory.held + len(picture) > server.memory.limit or len(self._waiting) >= MAX_WAITING:
-            self._socket.close(TRY_LATER, "too many pictures at once")
+        try:
+            if len(self._waiting) >= MAX_WAITING:
+                raise QueueFull("too many pictures at once")
+            server.memory.take(len(picture))
+        except QueueFull as problem:
+            self._socket.close(TRY_LATER, problem.message)
             return
         if self._session.order == "newest":
             self._session.dropped += len(self._waiting)
             self._drop_all()
-        server.memory.held += len(picture)
         self._waiting.append((picture, number, seconds))
         self._hold()
         self._woken.set()

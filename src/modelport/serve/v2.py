@@ -100,7 +100,8 @@ async def stats(request: Request) -> Response:
         asked = [_find(request)]
     else:
         asked = [(entry, net) for entry in repository.entries() if entry.model for net in (False, True)]
-    found = [describe.statistics(repository.metrics, entry, net) for entry, net in asked]
+    metrics = await describe.counted(request.app.state)
+    found = [describe.statistics(metrics, entry, net) for entry, net in asked]
     return json_response({"model_stats": found})
 
 

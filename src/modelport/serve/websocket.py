@@ -15,6 +15,7 @@ from ..errors import Forbidden, InputError, ModelportError, Unavailable, Unsuppo
 from .exchange import Exchange
 from .guard.origin import same_origin
 from .listener import Server
+from .memory import TOO_MANY
 
 INSTALL = "pip install 'modelport[track]'"
 PING_SECONDS = 20.0
@@ -60,6 +61,8 @@ class WebSocket(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._kind: Literal["text", "binary"] = "binary"
         self._parts = bytearray()
+        self._coming = 0
+        """Bytes of a message that has not come whole: they count among all bodies."""
         self._held = False
         self._full = False
         self._gone = False
@@ -110,8 +113,11 @@ class WebSocket(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = self.server.now
         self._protocol.receive_data(bytes(self.server.scratch[:nbytes]))
-        for frame in self._protocol.events_received():
+        frames = self._protocol.events_received()
+        for frame in frames:
             self._receive(frame)
+        # What the library has of a further frame is within the bytes that were read now, and not counted.
+        self._count(len(self._parts) if frames else self._coming + nbytes)
         self._flush()
 
     def eof_received(self) -> bool:
@@ -122,6 +128,7 @@ class WebSocket(asyncio.BufferedProtocol):
     def connection_lost(self, problem: Exception | None) -> None:
         self.server.connections.discard(self)
         self._transport = None
+        self._count(0)
         self._end()
 
     def pause_writing(self) -> None:
@@ -158,6 +165,12 @@ class WebSocket(asyncio.BufferedProtocol):
             self._protocol.send_ping(b"there?")
             self._flush()
 
+    def give_way(self) -> None:
+        """End it, message and all: all bodies together are too much."""
+        self.server.refused("queue_full")
+        self._count(0)
+        self._fail(TRY_LATER, TOO_MANY)
+
     def close_if_idle(self) -> None:
         """The server stops: end, unless something is being answered."""
         if not self.busy():
@@ -169,6 +182,9 @@ class WebSocket(asyncio.BufferedProtocol):
         """One frame, which the library has found right by itself and among the others."""
         from websockets.frames import Opcode
 
+        if not self.open:  # the other side may send for a while until it answers the close
+            self._parts.clear()
+            return
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._kind = "text" if frame.opcode is Opcode.TEXT else "binary"
         elif frame.opcode is not Opcode.CONT:
@@ -180,6 +196,7 @@ class WebSocket(asyncio.BufferedProtocol):
         if not frame.fin or not self.open:
             return
         whole, self._parts = bytes(self._parts), bytearray()
+        self._count(0)
         self._last = self.server.now
         if self._kind == "binary":
             self.on_message(whole)
@@ -190,6 +207,17 @@ class WebSocket(asyncio.BufferedProtocol):
             self._fail(1007, "a text that is not UTF-8")
         else:
             self.on_message(text)
+
+    def _count(self, coming: int) -> None:
+        """So much of a message has come."""
+        memory = self.server.memory
+        memory.held += coming - self._coming
+        self._coming = coming
+        if not coming:
+            memory.coming.pop(self, None)
+            return
+        memory.coming.setdefault(self)
+        memory.fits()
 
     def _fail(self, code: int, reason: str) -> None:
         self._parts.clear()
@@ -253,6 +281,7 @@ def open_websocket(
         raise UpgradeRequired("expected a WebSocket (Upgrade: websocket)")
     origin = exchange.get("origin")
     if origin is not None and origin not in origins and not same_origin(origin, exchange.get("host")):
+        exchange.server.refused("origin")
         raise Forbidden(
             f"pages of {origin[:120]!r} may not open this WebSocket",
             hint="serve with --cors-origin to allow an origin",

@@ -24,7 +24,7 @@ from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from .guard.shared import SharedBuckets
 from .logs import configure
-from .server import listen, serve, source_of
+from .server import grpc_parts, listen, serve, source_of
 from .settings import ServeSettings
 from .siblings import Siblings
 
@@ -67,7 +67,12 @@ def supervise(
 
     Args:
         sock: bound with SO_REUSEPORT and kept, so that the port stays taken; it never listens.
+
+    Raises:
+        Unsupported: gRPC is asked for and does not work here: said once, and not by every worker.
     """
+    if settings.grpc_port is not None:
+        grpc_parts()
     cores = usable_cores()
     engine = settings.engine
     if not engine.executors:

@@ -12,6 +12,7 @@ from ..tensors import Array, Tensors, dtype_name
 
 SCORES = "scores"
 """The tensor of an answer that ranks; whole numbers and text of its shape stand beside it, rank by rank."""
+CHANGED_PLACES = "classes whose scores are equal within the tolerance changed places"
 
 
 class Parity(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ class Parity(msgspec.Struct, frozen=True):
     worst: tuple[int, ...] | None = None
     """Where the worst element is; None where nothing differs or the arrays cannot be laid side by side."""
     reason: str = ""
-    """Why, in words, where the arrays cannot be compared or text differs."""
+    """In words: why, where arrays cannot be compared or text differs; or what differs and does not count."""
 
     def __str__(self) -> str:
         if self.reason:
@@ -71,7 +72,8 @@ def compare_answers(got: Tensors, want: Tensors, tolerance: Tolerance) -> dict[s
 
     Scores are compared within the tolerance. A class beside them (its index or label) must be the same
     unless its score is tied within the tolerance with a neighbour's: then the order of the two is not
-    the model's to say. A label must always be the one that its index names.
+    the model's to say, and their numbers are not subtracted. A label must always be the one that its index
+    names.
     """
     result = {name: _absent(f"the answer has no {name!r}") for name in want if name not in got}
     result |= {name: _absent(f"the answer has an unexpected {name!r}") for name in got if name not in want}
@@ -92,15 +94,23 @@ def compare_answers(got: Tensors, want: Tensors, tolerance: Tolerance) -> dict[s
         if dtype_name(array) != "string":
             moved = differs if moved is None else moved | differs
         if result[name].mismatched and not (differs & ~excused).any():
-            result[name] = msgspec.structs.replace(result[name], ok=True, mismatched=0, reason="")
+            result[name] = Parity(True, 0.0, 0.0, 0, result[name].total, None, CHANGED_PLACES)
     return result
 
 
 def worst_of(parities: Mapping[str, Parity]) -> tuple[str, Parity] | None:
-    """The name and parity of the worst: first what is not ok, then by the largest difference."""
+    """The name and parity of the worst: first what is not ok, then by the largest difference.
+
+    Where all are ok it has what any of them says of a difference that does not count.
+    """
     if not parities:
         return None
-    return max(parities.items(), key=lambda item: (not item[1].ok, bool(item[1].reason), item[1].max_abs))
+    wrong = {name: parity for name, parity in parities.items() if not parity.ok}
+    if wrong:
+        return max(wrong.items(), key=lambda item: (bool(item[1].reason), item[1].max_abs))
+    name, worst = max(parities.items(), key=lambda item: item[1].max_abs)
+    said = next((each.reason for each in parities.values() if each.reason), "")
+    return name, msgspec.structs.replace(worst, reason=said)
 
 
 def _compare_exact(got: Array, want: Array) -> Parity:

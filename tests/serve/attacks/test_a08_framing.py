@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import psutil
 import pytest
 
@@ -208,6 +211,69 @@ def test_heads_have_a_limit(target: Target, flood: bytes) -> None:
         replies = read(sock, ["GET"])
         assert [reply.status for reply in replies] in ([], [400], [408], [414], [431])
         assert closes(sock)
+
+
+MAX_HEAD = 64 << 10
+HEALTH = "/v2/health/live"
+
+
+def sized(size: int, method: str = "GET", **headers: object) -> bytes:
+    """A request's head of exactly so many bytes."""
+    return head(method, HEALTH, **headers, x="x" * (size - len(head(method, HEALTH, **headers, x=""))))
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 50_000, 1000], ids=["whole", "in two", "in many"])
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [(MAX_HEAD, 200), (MAX_HEAD + 1, 431), (66_000, 431), (80_000, 431), (110_000, 431), (200_000, 431)],
+)
+def test_the_limit_of_a_head_is_the_same_however_it_comes(
+    target: Target, size: int, status: int, piece: int
+) -> None:
+    with target.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for each in in_pieces(sized(size), piece):
+            send(sock, [each])
+            time.sleep(0.001)
+        assert [reply.status for reply in read(sock, ["GET"])] == [status]
+
+
+def test_many_small_fields_are_counted_as_well(target: Target) -> None:
+    fields = {f"x_{number:03}": "x" * 1000 for number in range(80)}
+    assert target.one(head("GET", HEALTH, **fields), method="GET").status == 431
+    same = b"GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n" + (b"y" * 700 + b": x\r\n") * 95 + CRLF
+    assert target.one(same, method="GET").status == 431
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 30_000], ids=["whole", "in pieces"])
+def test_of_pipelined_requests_each_has_the_limit_for_itself(target: Target, piece: int) -> None:
+    fine, large = sized(50_000), sized(80_000)
+    body = sized(60_000, "POST", content_length=60_000) + bytes(60_000)
+    for requests, answered in (
+        ([fine, fine, fine], [200, 200, 200]),
+        ([get(HEALTH), large, fine], [200]),
+        ([fine, large, fine], [200]),
+        ([body, fine, fine], [405, 200, 200]),
+        ([body, large, fine], [405]),
+    ):
+        methods = [each[:4].decode().strip() for each in requests]
+        replies = target.talk(*in_pieces(b"".join(requests), piece), methods=methods)
+        statuses = [reply.status for reply in replies]
+        assert statuses == answered or (large in requests and statuses == [*answered, 431])
+
+
+def test_what_comes_behind_a_body_in_chunks_is_not_kept_without_end(target: Target) -> None:
+    before = psutil.Process(target.pid).memory_info().rss
+    start = head("POST", PREDICT, transfer_encoding="chunked") + b"1\r\nx\r\n0\r\nX: "
+    replies = target.talk(start, *[b"x" * (1 << 18)] * 128)
+    assert [reply.status for reply in replies] == [431]
+    assert psutil.Process(target.pid).memory_info().rss - before < 16 << 20
+    fine = start + b"x" * 50_000 + CRLF * 2
+    assert [reply.status for reply in target.talk(fine)] == [415]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -21,6 +21,7 @@ from modelport.serve.websocket import CLOSE_SECONDS, PING_SECONDS, WebSocket, op
 
 from ...boxes import pack_boxes, picture_with
 from ...colours import served
+from ..port import PATIENCE, Caller, Port, Run
 from .wire import Target
 
 HANDSHAKE = (
@@ -29,6 +30,8 @@ HANDSHAKE = (
 )
 PICTURE = picture_with([("red", 40, 30, 120, 90)])
 TEXT, BINARY, PING = 1, 2, 9
+SIZE = 300 << 10
+HEAD = 14
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +285,62 @@ async def test_who_is_silent_is_asked_and_then_let_go() -> None:
         for connection in list(server.connections):
             connection.close_if_idle()
         await asyncio.sleep(0.05)
+
+
+async def opened_on(port: Port, caller: Caller, largest: int = 1 << 20) -> WebSocket:
+    """A WebSocket in the test's own process."""
+    await caller.send(HANDSHAKE)
+    opened = open_websocket(await port.take(), origins=(), max_message=largest, idle_seconds=100)
+    assert b"101 Switching" in await caller.read(129)
+    return opened
+
+
+async def counted(port: Port, size: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while port.server.memory.held != size:
+            await asyncio.sleep(0.002)
+
+
+def test_messages_that_do_not_come_whole_count_among_all_bodies(run: Run) -> None:
+    async def test(port: Port) -> None:
+        callers = [await port.connect() for _ in range(3)]
+        refused: list[str] = []
+        port.server.refused = refused.append
+        whole: list[bytes | str] = []
+        for caller in callers[:2]:
+            (await opened_on(port, caller)).on_message = whole.append
+        # One in a frame that goes on for long, the other in many.
+        await callers[0].send(frame(BINARY, bytes(SIZE + 1))[:-1])
+        await counted(port, SIZE + HEAD)
+        await callers[1].send(frame(BINARY, bytes(SIZE), fin=False))
+        await counted(port, 2 * SIZE + HEAD)
+        # A whole message is its receiver's affair.
+        await callers[1].send(frame(0, b"x"))
+        await counted(port, SIZE + HEAD)
+        assert whole == [bytes(SIZE) + b"x"]
+        await opened_on(port, callers[2])
+        await callers[2].send(frame(BINARY, bytes(2 * SIZE), fin=False))
+        said = await callers[0].read(200)
+        assert b"too many large bodies" in said and refused == ["queue_full"]
+        await counted(port, 2 * SIZE)
+        for caller in callers:
+            caller.close()
+
+    run(test, Limits(max_buffered=3 * SIZE - 100))
+
+
+def test_what_comes_behind_our_close_is_not_kept(run: Run) -> None:
+    async def test(port: Port) -> None:
+        caller = await port.connect()
+        opened = await opened_on(port, caller)
+        opened.close(1000)
+        for _ in range(20):
+            await caller.send(frame(BINARY, bytes(SIZE)))
+        await caller.send(frame(PING, b"there"))
+        async with asyncio.timeout(PATIENCE):
+            while b"there" not in caller.waiting():
+                await asyncio.sleep(0.002)
+        assert not opened._parts and port.server.memory.held == 0
+        caller.close()
+
+    run(test)

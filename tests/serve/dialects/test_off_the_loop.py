@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
+from modelport.serve import rows as table_rows
 from modelport.serve import v2
 from modelport.serve.aside import LOOP_BYTES
-from modelport.serve.dialects import items, mlflow, tfs, torchserve
+from modelport.serve.dialects import hf, hf_records, items, mlflow, tfs, torchserve
 
+from ...tables.conftest import pack_tables
 from .live import live
 from .tensor_models import pack_tensor_models
 
@@ -33,6 +35,11 @@ WORK: list[tuple[ModuleType, str]] = [
     (items, "batch_of_columns"),
     (items, "rows_of"),
     (items, "_encoded"),
+    (hf_records, "parse"),
+    (hf_records, "columns_of"),
+    (table_rows, "rows_of"),
+    (table_rows, "columns_of"),
+    (table_rows, "split"),
 ]
 INFER = "/v2/models/row.net/infer"
 
@@ -42,6 +49,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     repo = pack_tensor_models(tmp_path_factory.mktemp("aside"), "row")
     routes = [*tfs.ROUTES, *mlflow.ROUTES, *torchserve.ROUTES]
     with live(repo, routes, stopping=lambda: False) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with tables."""
+    repo = pack_tables(tmp_path_factory.mktemp("tables"))
+    with live(repo, [*tfs.ROUTES, *hf.ROUTES], stopping=lambda: False) as url:
         yield url
 
 
@@ -165,3 +180,38 @@ def test_numbers_in_binary_are_not_gone_through(url: str, done: set[tuple[str, b
         )
         assert reply.status_code == (400 if aside else 200), reply.text[:300]
         assert ("parse_request", aside) in done and ("parse_request", not aside) not in done
+
+
+COLUMNS: dict[str, tuple[str, str, str, set[str]]] = {
+    "hf": ("/hf/people", "table", "", {"parse", "columns_of"}),
+    "tfs columns": (
+        "/v1/models/people:predict",
+        "inputs",
+        "outputs",
+        {"decode_object", "columns_of", "_encoded"},
+    ),
+    "tfs rows": (
+        "/v1/models/people:predict",
+        "instances",
+        "predictions",
+        {"decode_object", "rows_of", "split", "_encoded"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_rows_of_a_large_table_are_gone_through_aside(
+    people: str, name: str, done: set[tuple[str, bool]]
+) -> None:
+    path, key, of, work = COLUMNS[name]
+    for count, aside in ((3, False), (ROWS, True)):
+        ages, jobs = [20 + row % 50 for row in range(count)], ["smith", "clerk"] * count
+        table: Any = {"age": ages, "job": jobs[:count]}
+        if key == "instances":
+            table = [{"age": age, "job": job} for age, job in zip(ages, jobs, strict=False)]
+        done.clear()
+        reply = httpx.post(people + path, json={key: table}, timeout=60)
+        assert reply.status_code == 200, reply.text[:300]
+        found = reply.json()[of] if of else reply.json()
+        assert len(found) == count or len(found["labels"]) == count
+        assert done == {(each, aside) for each in work}

@@ -137,10 +137,33 @@ def test_what_is_open_is_open_and_what_is_opened_too(bench: Bench) -> None:
     with pytest.raises(Unauthorized):
         guard.authorize({}, "metrics")
     guard = bench.guard(open_to_all=("infer", "metrics"))
-    assert guard.idle
+    assert not guard.idle, "a key that is shown counts"
     assert guard.authorize({}, "infer").name == guard.authorize({}, "metrics").name == ""
     with pytest.raises(Unauthorized):
         guard.authorize({}, "admin")
+
+
+def test_a_key_that_is_shown_counts_where_none_is_needed(bench: Bench) -> None:
+    slow, other, of_one = (
+        bench.add("slow", rate="2/s"),
+        bench.add("m", "metrics"),
+        bench.add("one", models=["a"]),
+    )
+    guard = bench.guard(open_to_all=("infer",))
+    for _ in range(2):
+        assert guard.authorize(bearer(slow), "infer").name == "slow"
+    with pytest.raises(RateLimited, match="'slow' is over its 2/s"):
+        guard.authorize(bearer(slow), "infer")
+    for ask in (guard.authorize, guard.check_known):
+        ask({}, "infer")
+        ask(bearer("wrong"), "open")
+        with pytest.raises(Unauthorized, match="not known"):
+            ask(bearer("wrong"), "infer")
+    # What is open to everybody is open to a key of another scope; and a key for one model stays that.
+    assert guard.authorize(bearer(other), "infer").name == "m"
+    assert guard.authorize(bearer(of_one), "infer", model="a").name == "one"
+    with pytest.raises(Forbidden, match="not for the model"):
+        guard.authorize(bearer(of_one), "infer", model="b")
 
 
 def test_a_key_for_some_models_is_for_no_others(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from typing import Any
+from urllib.parse import quote
 
 from ..answers import error_text, read_answer, refused, refused_each
 from ..http import Reply
@@ -44,8 +45,15 @@ def index(subject: Subject) -> None:
     mine = [entry for entry in entries if entry["name"] == subject.model.name]
     expect(bool(mine), f"{subject.model.name!r} is not listed")
     for entry in mine:
-        expect(entry.get("state", "READY") == "READY", f"a ready model's state is {entry.get('state')!r}")
-        expect(isinstance(entry.get("version", ""), str), f"`version` is {entry.get('version')!r}")
+        version, state = entry.get("version", ""), entry.get("state", "READY")
+        expect(isinstance(version, str), f"`version` is {version!r}")
+        below = f"/versions/{quote(version, safe='')}" if version else ""
+        ready = subject.link.get(f"{subject.model.path}{below}/ready").status == 200
+        # One that is not loaded may be listed, too, in whatever state it is in.
+        which = f"version {version}" if version else "the model"
+        expect(state == "READY" or not ready, f"{which} is ready, and its state is {state!r}")
+    states = [entry.get("state", "READY") for entry in mine]
+    expect("READY" in states, f"the model answers, and its states are {states}")
 
 
 @check("repository", "the index may be asked for with an empty body", source="Triton", should=True)

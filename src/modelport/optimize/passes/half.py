@@ -12,6 +12,10 @@ from onnx import TensorProto, numpy_helper
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
+SCALES = 19
+"""The first opset whose scales may be float16."""
+
 
 class Half(msgspec.Struct, frozen=True):
     """float16 with float32 at the ends; a processor without float16 arithmetic computes in float32."""
@@ -23,6 +27,9 @@ class Half(msgspec.Struct, frozen=True):
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
+        opset = next(each.version for each in network.opset_import if each.domain == "")
+        if opset < SCALES and any(node.op_type in QUANTIZED for node in network.graph.node):
+            raise NotApplicable(f"the scales of its 8-bit values are float32 before opset {SCALES}")
         weights = [t for t in network.graph.initializer if t.data_type == TensorProto.FLOAT]
         if not weights:
             raise NotApplicable("it has no float32 weights")

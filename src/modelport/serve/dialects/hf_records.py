@@ -8,17 +8,19 @@ row, or its predicted number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from ...bundle.manifest import Column
 from ...engine.model import LiveModel
 from ...engine.wire import Options
 from ...errors import InputError
 from ...steps.row_files import parse_json
 from ...steps.rows import columns_of
 from ...tensors import Array, Tensors
-from ..rows import answer_texts, check_count, text_of
+from ..rows import answer_texts, by_rows, check_count, text_of
 
 
 class Asked(msgspec.Struct):
@@ -71,11 +73,16 @@ async def rows(model: LiveModel, asked: Asked, options: Options | None) -> list[
         table, at = data, "$.inputs.data" if data is not asked.inputs else "$.inputs"
     if not isinstance(table, dict) or not all(isinstance(values, list) for values in table.values()):
         raise InputError("expected lists of values by column", at=at, hint='{"table": {"column": […]}}')
-    check_count(max(map(len, table.values()), default=0), model.bundle.manifest, at)
+    count = max(map(len, table.values()), default=0)
+    check_count(count, model.bundle.manifest, at)
+    columns = await by_rows(lambda: _columns(table, model.bundle.manifest.columns), count)
+    return best_of(await model.answer_rows(columns, options=options))
+
+
+def _columns(table: dict[str, list[Any]], columns: Sequence[Column]) -> dict[str, Array]:
     # The widgets send every number as text.
     written = any(isinstance(value, str) for values in table.values() for value in values)
-    columns = columns_of(table, model.bundle.manifest.columns, text=written)
-    return best_of(await model.answer_rows(columns, options=options))
+    return columns_of(table, columns, text=written)
 
 
 def best_of(outputs: Tensors) -> list[Any]:

@@ -125,8 +125,8 @@ class Answers:
         if plan is not None and pieces is not None and plan.sizes == pieces.sizes:
             return await self._short(model, known, plan, pieces)
         message = message or read_message(data)
-        asked = read_request(message)
         asking.told = Told(model.name, model.version)
+        asked = read_request(message)
         reply = await _long(message, asked, model, net)
         if pieces is not None:
             self._remember(pieces, known, _plan(asked, model, net))

@@ -89,7 +89,8 @@ class OpenInference:
             asked = [
                 (entry, net) for entry in self.repository.entries() if entry.model for net in (False, True)
             ]
-        found = [describe.statistics(self.repository.metrics, entry, net) for entry, net in asked]
+        metrics = await describe.counted(self._state)
+        found = [describe.statistics(metrics, entry, net) for entry, net in asked]
         return _message(oi.ModelStatisticsResponse, {"model_stats": found})
 
     async def RepositoryIndex(self, request: oi.RepositoryIndexRequest) -> oi.RepositoryIndexResponse:

@@ -16,12 +16,14 @@ from grpc_health.v1 import health_pb2
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.caller import caller
 from ...engine.told import Told
-from ...errors import InputError, ModelportError
+from ...errors import InputError, ModelportError, QueueFull
 from ...protos.open_inference import METHODS, Method
 from ..guard.guard import ANYBODY, Guard, Needs
 from ..guard.ring import Principal
 from ..guard.scope import record
+from ..logs import is_probe
 from ..memory import BodyMemory
+from ..refused import Refusals
 from ..timing import server_timing
 from . import reflection
 from .answers import Answers
@@ -42,12 +44,13 @@ NEEDS: dict[str, Needs] = {
 class GrpcCaller:
     """Who calls: metadata, address and deadline, as guards and the engine ask for them."""
 
-    __slots__ = ("_context", "chosen", "deadline", "told")
+    __slots__ = ("_context", "chosen", "counted", "deadline", "told")
     place: float | None = None
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self.told: Told | None = None
+        self.counted = False
         remaining = context.time_remaining()
         self.deadline = inf if remaining is None else time.monotonic() + remaining
         self.chosen: dict[str, tuple[str | None, str | None]] | None = None
@@ -100,6 +103,7 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._service = service
         self._finished = finished
         self._memory = memory
+        self._refusals = Refusals(service.repository)
         self._answers = Answers(service.repository)
         self._guard = guard
         self._reflect = reflection.servicer()
@@ -147,6 +151,8 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
                     return await work(request)
                 return await _audited(work(request), principal, GrpcCaller(context), method.path)
             except Exception as problem:  # noqa: BLE001  the edge of a call
+                if not isinstance(problem, QueueFull) and not is_probe(method.path):
+                    self._count(problem)
                 code, words, trailing = refusal(problem, method.name)
             finally:
                 self._memory.give_back(held)
@@ -210,8 +216,17 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._memory.take(len(data))
         try:
             return await self._answers(data, door, asking)
+        except Exception as problem:
+            if not asking.counted:
+                self._count(problem, *((told.model, told.version) if (told := asking.told) else ()))
+            raise
         finally:
             self._memory.give_back(len(data))
+
+    def _count(self, problem: Exception, name: str | None = None, version: str | None = None) -> None:
+        """Count a call that ends with an error, other than by the guard and by what all bodies take."""
+        status = problem.http_status if isinstance(problem, ModelportError) else 500
+        self._refusals.count(status, name, version)
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:
@@ -239,7 +254,7 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             client=asking.address,
             path=path,
         )
-        principal.check_body(data)
+        guard.check_body(principal, data)
         return principal
 
 

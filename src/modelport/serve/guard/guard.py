@@ -11,6 +11,7 @@ from typing import Literal, NoReturn
 from ...errors import Forbidden, RateLimited, Unauthorized
 from . import eas
 from .eas import Headers
+from .origin import check_site
 from .rate import Bucket, Callers, Rate, network
 from .ring import KeyRing, Known, Principal
 from .shared import SharedBuckets
@@ -31,7 +32,8 @@ class Guard:
     Args:
         ring: the keys; None where none are configured. Then everybody may ask for answers and figures, and
             nobody may administrate.
-        open_to_all: scopes that need no key although there are keys (`infer` and `metrics`, say).
+        open_to_all: scopes that need no key although there are keys (`infer` and `metrics`, say); one that is
+            shown counts there all the same.
         per_client: how often one address may ask, whatever key it has; None for no limit.
         shared: buckets that other processes of this server take from too; None where it is the only one.
         key_headers: lower-case names of headers that may hold a key, beside `Authorization`.
@@ -57,8 +59,8 @@ class Guard:
         self._wall = wall
         self._refusals = Bucket(_REFUSALS_LOGGED)
         self.refused: Callable[[str], None] = lambda reason: None
-        """Called with `unauthorized` or `rate_limited` where a caller is turned away."""
-        self.idle = self._callers is None and {"infer", "metrics"} <= self._open
+        """Called with the reason, one of the metrics' REASONS, where a caller is turned away."""
+        self.idle = self._callers is None and ring is None
         """Whether answers need no question at all: a hot path may skip `authorize` for `infer`."""
 
     @classmethod
@@ -121,11 +123,27 @@ class Guard:
         Raises:
             Unauthorized: no key, or one that is not known or has expired.
         """
-        if self._ring is None or scope in self._open:
+        if self._ring is None or self._is_free(scope, headers):
             return
         self._ring.refresh(self._clock())
         try:
             self._identify(self._ring, headers, method, path)
+        except Unauthorized:
+            self.refused("unauthorized")
+            raise
+
+    def check_site(self, method: str, headers: Headers, origins: Collection[str] = ()) -> None:
+        """As `origin.check_site`, and counted."""
+        try:
+            check_site(method, headers, origins)
+        except Forbidden:
+            self.refused("origin")
+            raise
+
+    def check_body(self, principal: Principal, body: bytes) -> None:
+        """As `Principal.check_body`, and counted."""
+        try:
+            principal.check_body(body)
         except Unauthorized:
             self.refused("unauthorized")
             raise
@@ -136,9 +154,9 @@ class Guard:
         now = self._clock()
         if self._callers is not None and (wait := self._callers(client, now)):
             raise RateLimited("too many requests from this address", retry_after=wait)
-        if scope in self._open:
-            return ANYBODY
         ring = self._ring
+        if self._is_free(scope, headers):
+            return ANYBODY
         if ring is None:
             raise Forbidden(
                 f"this needs a key with the scope {scope}, and this server has no keys",
@@ -148,11 +166,17 @@ class Guard:
         known, principal = self._identify(ring, headers, method, path)
         if known.bucket is not None and (wait := known.bucket.take(now)):
             raise RateLimited(f"the key {principal.name!r} is over its {known.bucket.rate}", retry_after=wait)
-        if scope not in known.scopes:
+        if scope not in known.scopes and scope not in self._open:
             self._refuse(known, scope, client)
         if model is not None and not principal.may_ask(model):
             raise Forbidden(f"the key {principal.name!r} is not for the model {model[:80]!r}")
         return principal
+
+    def _is_free(self, scope: Needs, headers: Headers) -> bool:
+        """Whether this needs no key, and shows none whose rate and models would hold."""
+        if scope not in self._open:
+            return False
+        return scope == "open" or self._ring is None or not any(map(headers.get, self._key_headers))
 
     def _identify(self, ring: KeyRing, headers: Headers, method: str, path: str) -> tuple[Known, Principal]:
         presented = False

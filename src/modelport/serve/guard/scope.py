@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Mount, Route
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ...bundle.rules import NETWORK_SUFFIX
 from ...errors import Forbidden, Unauthorized
 from .guard import Guard, Needs
-from .origin import SAFE_METHODS, check_site
+from .origin import SAFE_METHODS
 from .ring import Principal
 
 audit = logging.getLogger("modelport.audit")
@@ -83,14 +83,14 @@ class _Guarded:
         headers = Headers(scope=scope)
         if (exchange := scope.get("state", {}).get("exchange")) is not None:
             exchange.routed = self._path
-        check_site(scope["method"], headers, self._origins)
+        self._guard.check_site(scope["method"], headers, self._origins)
         principal = self._principal(scope, headers)
         state = scope.setdefault("state", {})
         state["principal"] = principal
         # For what goes on after its first answer: whether this caller still may.
         state["authorize"] = lambda: self._asked(scope, headers)
         if principal.body_md5 is not None:
-            receive = _checked(receive, principal.body_md5)
+            receive = _checked(receive, principal.body_md5, self._guard.refused)
         if self.needs == "admin":
             await self._audited(principal, scope, receive, send)
         else:
@@ -106,6 +106,7 @@ class _Guarded:
             principal = self._asked(scope, headers)
         if principal.models is not None and model is None and scope["method"] not in SAFE_METHODS:
             # The endpoint may take the model from the body: nothing here could check that one.
+            self._guard.refused("unauthorized")
             raise Forbidden(
                 f"the key {principal.name!r} is for {', '.join(sorted(principal.models))} alone, "
                 "and this path names no model"
@@ -165,8 +166,8 @@ def _sent_path(scope: Scope) -> str:
     return raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
 
 
-def _checked(receive: Receive, md5: str) -> Receive:
-    """`receive`, refusing the end of a body that is not the one that was signed."""
+def _checked(receive: Receive, md5: str, refused: Callable[[str], None]) -> Receive:
+    """`receive`, refusing the end of a body that is not the one that was signed; `refused` counts it."""
     so_far = hashlib.md5(usedforsecurity=False)
 
     async def receive_and_check() -> Message:
@@ -174,6 +175,7 @@ def _checked(receive: Receive, md5: str) -> Receive:
         if message["type"] == "http.request":
             so_far.update(message.get("body", b""))
             if not message.get("more_body", False) and so_far.hexdigest() != md5:
+                refused("unauthorized")
                 raise Unauthorized("the body is not the one that was signed")
         return message
 

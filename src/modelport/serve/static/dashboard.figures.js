@@ -15,6 +15,8 @@ function counted({ figures }) {
     rows: figures.rows,
     executions: figures.executions,
     counts: figures.latency.counts,
+    shadow: figures.shadow,
+    shadowUnmet: figures.shadow_unmet,
     stages: Object.fromEntries(stages),
     batches: Object.fromEntries(figures.batches.map(({ rows, count }) => [rows, count])),
   };
@@ -34,10 +36,12 @@ export function sampleOf(data) {
 /** A version's key on this page. */
 export const keyOf = ({ figures }) => `${figures.name}\n${figures.version}`;
 
-const NOTHING = { answered: 0, refused: 0, failed: 0, rows: 0, executions: 0, counts: [], stages: {}, batches: {} };
+const NOTHING = { answered: 0, refused: 0, failed: 0, rows: 0, executions: 0, counts: [], shadow: [], shadowUnmet: 0, stages: {}, batches: {} };
 
 const minus = (now, then) =>
   Object.fromEntries(Object.entries(now).map(([key, value]) => [key, value - (then[key] ?? 0)]));
+
+const less = (now, then) => now.map((count, i) => count - (then[i] ?? 0));
 
 /** What one version did between two samples; counts that fell began again at zero. */
 export function between(now, then, key) {
@@ -50,22 +54,22 @@ export function between(now, then, key) {
     failed: Math.max(late.failed - early.failed, 0),
     rows: late.rows - early.rows,
     executions: late.executions - early.executions,
-    counts: late.counts.map((count, i) => count - (early.counts[i] ?? 0)),
+    counts: less(late.counts, early.counts),
+    shadow: less(late.shadow, early.shadow),
+    shadowUnmet: Math.max(late.shadowUnmet - early.shadowUnmet, 0),
     stages: minus(late.stages, early.stages),
     batches: minus(late.batches, early.batches),
   };
 }
 
-/** What all versions did between two samples, with `refused` before a version was known. */
+/** What callers got between two samples: of all versions, less what was asked as a shadow. */
 export function everything(now, then) {
   const parts = [...now.versions.keys()].map((key) => between(now, then, key));
   const add = (field) => sum(parts.map((part) => part[field]));
-  return {
-    answered: add("answered"),
-    refused: add("refused") + Math.max(now.refused - (then?.refused ?? 0), 0),
-    failed: add("failed"),
-    counts: (parts[0]?.counts ?? []).map((_, i) => sum(parts.map((part) => part.counts[i] ?? 0))),
-  };
+  const before = Math.max(now.refused - (then?.refused ?? 0), 0); // a version was known
+  const seen = parts.map((part) => less(part.counts, part.shadow));
+  const counts = (seen[0] ?? []).map((_, i) => sum(seen.map((each) => each[i])));
+  return { answered: sum(counts), unmet: add("refused") + add("failed") - add("shadowUnmet") + before, counts };
 }
 
 /** The duration in seconds that `share` of all were at most, null where there were none. */

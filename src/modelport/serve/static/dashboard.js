@@ -85,7 +85,7 @@ function showTiles(data) {
   const [now, then] = ends(WINDOW);
   const passed = now.time - then.time;
   const done = everything(now, then);
-  const lost = done.refused + done.failed;
+  const lost = done.unmet;
   const waiting = sum(data.versions.map(({ figures }) => figures.waiting));
   const executors = sum(data.versions.map(({ figures }) => figures.executors));
   const memory = sum(data.processes.map((p) => p.resident_bytes));
@@ -135,7 +135,7 @@ function showLines() {
   const now = samples.at(-1).time;
   const points = series(everything, (done, passed) => ({
     answered: done.answered / passed,
-    unmet: (done.refused + done.failed) / passed,
+    unmet: done.unmet / passed,
     p50: quantile(done.counts, bounds, 0.5),
     p90: quantile(done.counts, bounds, 0.9),
     p99: quantile(done.counts, bounds, 0.99),
