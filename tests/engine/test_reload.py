@@ -132,6 +132,7 @@ async def test_no_older_version_comes_where_the_newest_was_unloaded_by_name(repo
         await repository.unload("colours", "2")
         await repository.rescan()
         assert [each.model for each in repository.entries()] == [None, None]
+        assert repository.ready(), "what was unloaded by name is not waited for"
         # A newer one is another matter.
         Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "3", {}, version="3")
         await repository.rescan()

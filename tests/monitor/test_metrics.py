@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modelport.errors import UsageError
 from modelport.monitor.declared import COUNTERS, GAUGES, REASONS, STAGES
 from modelport.monitor.histogram import BOUNDS, EXPOSED, Histogram, quantile
-from modelport.monitor.metrics import MAX_SIZES, Metrics, ModelMetrics
+from modelport.monitor.metrics import KEPT, MAX_SIZES, Metrics, ModelMetrics
 
 SECONDS = st.floats(0, 1000, allow_nan=False)
 
@@ -272,7 +272,9 @@ def test_a_process_goes_on_from_one_that_ended() -> None:
     old.refused("invalid")
     new, other = Metrics(), Metrics()
     other.model("m", "1").ready = True
+    old.started = new.started - 60
     new.go_on(old.dump())
+    assert new.started == old.started, "counts go on, and so does the time"
     for merged in (Metrics.merge([other.dump()], [old.dump()]), Metrics.merge([other.dump(), new.dump()])):
         (found,) = merged.models()
         assert (found.name, found.request.count(), found.ready) == ("m", 1, True)
@@ -285,3 +287,20 @@ def test_a_process_goes_on_from_one_that_ended() -> None:
     assert third.model("m", "1").request.count() == third.model("unloaded", "1").request.count() == 1
     third.forget("m", "1")
     assert third.model("m", "1").request.count() == 0
+
+
+def test_a_version_that_one_process_let_go_of_before_the_others_counts_on() -> None:
+    """Else a counter would fall in the midst of a swap."""
+    first, second = Metrics(), Metrics()
+    first.keeps = True
+    for process in (first, second):
+        process.model("m", "1").answered(0.1)
+    first.forget("m", "1")
+    (found,) = Metrics.merge([first.dump(), second.dump()]).models()
+    assert (found.version, found.request.count()) == ("1", 2)
+    second.forget("m", "1")
+    assert not Metrics.merge([first.dump(), second.dump()]).models(), "nobody has it: its series end"
+    for number in range(2 * KEPT):
+        first.model("m", str(number)).answered(0.1)
+        first.forget("m", str(number))
+    assert len(first.dump()["before"]) == KEPT

@@ -90,7 +90,7 @@ def placed(*entries: Entry) -> dict[str, tuple[str, str]]:
 
 def test_one_round_tells_only_throughputs_apart_that_are_far() -> None:
     """Those of one network differ by half on a busy machine."""
-    for rate, best in ((150.0, "right"), (100.0, "right"), (60.0, "fast")):
+    for rate, best in ((150.0, "right"), (115.0, "right"), (105.0, "fast"), (60.0, "fast")):
         found, _ = chosen(
             made("fast", (0.40, 0.30, 0.50), (160.0, 160.0, 160.0), loss=0.3),
             made("right", (0.42, 0.32, 0.52), (rate, rate, rate)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections import Counter
@@ -211,9 +212,25 @@ def test_a_start_is_timed_in_processes_of_its_own(
         measure.start_up(msgspec.structs.replace(candidate, settings={"speed": 9}), item)
 
 
-def test_what_a_runtime_prints_before_is_not_taken_for_the_memory() -> None:
-    code = """print("plugin 1.2 loaded"); print('{"peak_bytes": 70}')"""
+def test_what_a_runtime_prints_is_not_taken_for_the_memory() -> None:
+    code = """print("plugin 1.2 loaded"); print('{"peak_bytes": 70}'); print("bye")"""
     assert measure._started([sys.executable, "-c", code], "1")[1] == 70
+    with pytest.raises(ModelFailed, match=r"^1 ended before it said how much memory it took$"):
+        measure._started([sys.executable, "-c", "print('bye')"], "1")
+
+
+def test_whatever_a_candidate_raises_is_its_own_failure_and_a_full_disk_is_nobodys() -> None:
+    failed: dict[str, str] = {}
+    with measure.guarded("other", failed):
+        raise RuntimeError("unknown operator\nat line 3")
+    assert failed == {"other": "it failed while it was measured: RuntimeError: unknown operator"}
+    with (
+        pytest.raises(ModelFailed, match=r"which all is compared with, failed .*: ValueError: no"),
+        measure.guarded(START, failed),
+    ):
+        raise ValueError("no")
+    with pytest.raises(OSError, match="full"), measure.guarded("other", failed):
+        raise OSError(errno.ENOSPC, "full")
 
 
 def test_a_start_without_an_answer_is_an_error_in_words(

@@ -75,9 +75,24 @@ def test_starts_are_as_long_as_they_take_here(
     search = Search(start, data, None, tmp_path, Plan(seconds=10, gate="estimate"), silent)
     assert not search.over and not asked  # nothing is known yet
     assert search.judge is not None
+    search._an_item = 1e-4
+    assert not search.over and not asked  # there is nothing to be measured
     search.entries += [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(3)]
     assert not search.over and not search.over and asked == ["start"]
     search._starts = 2.0
+    assert search.over
+
+
+def test_what_the_others_work_on_is_not_what_is_looked_for(start: Bundle, data: Path, tmp_path: Path) -> None:
+    """A graph that was made simpler passes nearly always: half of a small budget is for trying then too."""
+    search = Search(start, data, None, tmp_path, Plan(seconds=10, gate="estimate"), silent)
+    assert search.judge is not None
+    search._starts, search._an_item = 5.0, 1e-4
+    search.entries.append(entry("simplify", 1, 1, 1, 10))
+    search._bases.add("simplify")
+    search.clock._begun = time.monotonic() - 4
+    assert not search.over
+    search.entries.append(entry("static-int8", 1, 1, 1, 10))
     assert search.over
 
 
@@ -98,7 +113,8 @@ def test_where_nothing_passes_the_time_for_measuring_is_used(
     start: Bundle, data: Path, tmp_path: Path
 ) -> None:
     search = Search(start, data, None, tmp_path, Plan(seconds=100, gate="estimate"), silent)
-    assert search.judge is not None  # tells how long an item takes
+    assert search.judge is not None
+    search._starts, search._an_item = 0.5, 0.005
     search.clock._begun -= 80
     assert not search.over
     many = [entry(f"kept-{number}", 1, 1, 1, 10) for number in range(100)]

@@ -72,7 +72,7 @@ def search(start: Bundle, data: Path, tmp_path: Path) -> Search:
             Failing(OSError, (errno.ENOENT, "no file")),
             "the pass failed: FileNotFoundError: [Errno 2] no file",
         ),
-        (Failing(BundleError, ("damaged",)), "the pass failed: BundleError: damaged"),
+        (Failing(BundleError, ("damaged",)), "the pass failed: damaged"),
         (Failing(AssertionError, ()), "the pass failed: AssertionError: it says no more"),
         (Own(), "the pass failed: AttributeError: "),
     ],

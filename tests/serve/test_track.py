@@ -369,3 +369,26 @@ async def test_a_server_that_stops_finishes_and_says_so(repo: Path) -> None:
             for each in (busy, idle):
                 assert each.close_code == 1001
         assert process.wait(30) == 0
+
+
+async def test_a_picture_that_is_refused_is_counted_once(repo: Path, tmp_path: Path) -> None:
+    """By its model, and by the session where no model was asked."""
+    shutil.copytree(repo, tmp_path / "repo")
+
+    def counted(url: str) -> float:
+        text = httpx.get(f"{url}/metrics").text
+        return sum(float(n) for n in re.findall(r"^modelport_refused_total\{.*\} (\S+)$", text, re.MULTILINE))
+
+    with served(tmp_path / "repo", "--executors", "1", "--watch", "200ms") as (url, _):
+        async with connect(ws(url)) as socket:
+            assert (await said(socket))["type"] == "ready"
+            await tell(socket, order="all")
+            await socket.send(b"no picture")
+            assert (await said(socket))["status"] == 415 and counted(url) == 1
+            shutil.rmtree(tmp_path / "repo" / "boxes")
+            async with asyncio.timeout(30):
+                while httpx.get(f"{url}/v2/models/boxes/ready").status_code == 200:
+                    await asyncio.sleep(0.1)
+            before = counted(url)
+            await socket.send(frame(1))
+            assert (await said(socket))["status"] in (404, 503) and counted(url) == before + 1

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psutil
 import pytest
 
 from modelport.engine.repository import Repository
 from modelport.engine.settings import EngineSettings
 from modelport.errors import ModelportError
+from modelport.monitor.metrics import Metrics
 from modelport.serve import workers
 from modelport.serve.settings import ServeSettings
-from modelport.serve.siblings import Siblings
+from modelport.serve.siblings import Siblings, _Counted
 
 from ..administration import administration
 from ..colours import pack_colours, picture, served
@@ -123,6 +125,17 @@ def test_no_counter_falls_when_a_worker_is_killed(repo: Path) -> None:
         assert {each[:2] for each in seen} == {(40, 40)}
         httpx.post(f"{url}/predict/other", content=RED, timeout=30)
         assert [figures()[0] for _ in range(10)] == [41] * 10
+
+
+def test_what_another_release_wrote_down_is_not_gone_on_from(tmp_path: Path) -> None:
+    siblings = Siblings(tmp_path, 0, 2)
+    counted = _Counted(Metrics().dump(), [])
+    file = tmp_path / "0.counted"
+    assert siblings._kept(0) is None
+    file.write_bytes(msgspec.msgpack.encode(counted))
+    assert siblings._kept(0) == counted
+    file.write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(counted, release="0.0.1")))
+    assert siblings._kept(0) is None
 
 
 def test_the_statistics_of_grpc_are_of_all_workers(repo: Path) -> None:

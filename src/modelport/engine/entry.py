@@ -124,6 +124,20 @@ def named(versions: Mapping[str, Entry], name: str, version: str | None) -> Entr
     return there[chosen]
 
 
+def awaited(versions: Mapping[str, Entry], keep: int) -> bool:
+    """Whether a version is to answer: one was asked for by name, or the policy has one, as it is applied.
+
+    Args:
+        keep: of the newest; 0 for all.
+    """
+    unloaded = 0
+    for entry in reversed(list(versions.values())):
+        if entry.wanted or (entry.wanted is None and (not keep or unloaded < keep)):
+            return True
+        unloaded += entry.wanted is False
+    return False
+
+
 def mark_wanted(versions: Mapping[str, Entry], entry: Entry, version: str | None) -> None:
     """Mark what was loaded by name: `entry` as wanted for ever; without `version` all as the policy wants."""
     entry.wanted = True if version else None

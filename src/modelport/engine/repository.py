@@ -16,7 +16,7 @@ from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, check_whole, mark_wanted, named, renewed, unfinished
+from .entry import Entries, Entry, awaited, check_whole, mark_wanted, named, renewed, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
@@ -242,7 +242,7 @@ class Repository:
         return all(
             (live := self._ready.get(name)) is not None and live.healthy
             for name, versions in self._entries.items()
-            if any(entry.wanted is not False for entry in versions.values())
+            if awaited(versions, self._keep)
         )
 
     def pids(self) -> list[int]:

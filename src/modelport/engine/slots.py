@@ -33,9 +33,14 @@ class Slots:
         if self._count == 1:
             return
         if not self._arrays:
-            self._arrays = {
-                name: np.empty((self._count, *array.shape), array.dtype) for name, array in prepared.items()
-            }
+            try:
+                self._arrays = {
+                    name: np.empty((self._count, *array.shape), array.dtype)
+                    for name, array in prepared.items()
+                }
+            except MemoryError:  # all as large as the first would be too much; they may not be
+                self._count = 1
+                return
         slot = self.of(item)
         if slot.keys() != prepared.keys() or any(
             slot[name].shape != array.shape or slot[name].dtype != array.dtype

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_SIZES = 256
 """Batch sizes told apart; further ones are counted at the next power of two."""
+KEPT = 64
+"""Versions whose counts are kept after they were let go of; see `Metrics.keeps`."""
 
 
 class BatchCount(msgspec.Struct, eq=False):
@@ -205,6 +207,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.started = time.time()
+        self.keeps = False
+        """Whether counts of versions that were let go of are kept: other processes may have them loaded."""
         self.refusals = dict.fromkeys(REASONS, 0)
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self._before: dict[tuple[str, str], ModelMetrics] = {}
@@ -220,7 +224,12 @@ class Metrics:
 
     def forget(self, name: str, version: str) -> None:
         """Let go of a version that was unloaded; its series end."""
-        self._models.pop((name, version), None)
+        gone = self._models.pop((name, version), None)
+        if gone is not None and self.keeps:
+            self._before.pop((name, version), None)
+            self._before[name, version] = _ended(gone)
+            if len(self._before) > KEPT:
+                del self._before[next(iter(self._before))]
 
     def refused(self, reason: str) -> None:
         """A request was refused, for one of REASONS, before it was known to be for a model that is here."""
@@ -243,6 +252,7 @@ class Metrics:
             msgspec.ValidationError: it is no dump.
         """
         dump = msgspec.convert(plain, _Dump, str_keys=True)
+        self.started = min(self.started, dump.started)
         _add(self.refusals, dump.refusals)
         for model in _counts(dump):
             self._before[model.name, model.version] = model
@@ -271,6 +281,7 @@ class Metrics:
             before += dump.before
         for plain in ended:
             dump = msgspec.convert(plain, _Dump, str_keys=True)
+            merged.started = min(merged.started, dump.started)
             _add(merged.refusals, dump.refusals)
             before += _counts(dump)
         for theirs in before:
@@ -297,11 +308,15 @@ class Metrics:
 
 def _counts(dump: _Dump) -> list[ModelMetrics]:
     """What a process that ended had counted, without what it said of itself as it was then."""
-    for model in dump.models:
-        model.waiting = model.executors = 0
-        model.ready = True  # as those that are there say
-        model.gauges, model.info = {}, {}
-    return [*dump.models, *dump.before]
+    return [*map(_ended, dump.models), *dump.before]
+
+
+def _ended(model: ModelMetrics) -> ModelMetrics:
+    """The counts of a version that is not there any more, which are added to those of others."""
+    model.waiting = model.executors = 0
+    model.ready = True  # as those that are there say
+    model.gauges, model.info = {}, {}
+    return model
 
 
 def _add(mine: dict[str, int], theirs: dict[str, int]) -> None:

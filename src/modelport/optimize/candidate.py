@@ -11,7 +11,7 @@ import msgspec
 import onnx
 
 from ..bundle.store import Bundle
-from ..errors import InputError, Unsupported, UsageError
+from ..errors import InputError, ModelportError, Unsupported, UsageError
 from ..importers.canonical import check, signature_of
 from ..runtimes.form import DEFAULT
 from ..runtimes.pipeline import Pipeline
@@ -162,7 +162,9 @@ def apply(
 
 
 def in_a_line(problem: BaseException) -> str:
-    """What somebody else's code raised: its kind, and the first line that it says."""
+    """What was raised; of somebody else's code its kind, and the first line that it says."""
+    if isinstance(problem, ModelportError):
+        return str(problem)
     lines = str(problem).strip().splitlines() or ["it says no more"]
     return f"{type(problem).__name__}: {lines[0][:300]}"
 

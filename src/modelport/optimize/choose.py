@@ -30,8 +30,8 @@ SOONER = 0.75
 """Of another one's start: on a busy machine the quicker of two differs by tenths from the next two."""
 NEARLY = 0.95
 """Of a throughput: its rounds are three at most, and their bootstrap knows no others; less shows nothing."""
-ALONE = 0.67
-"""The same of one round: on a busy machine those of the same network differ by half."""
+ALONE = 0.82
+"""The same of one round, of each of two: on a busy machine those of the same network differ by half."""
 DIGITS = 6
 """Of points, where losses are compared."""
 WHOLE = 1e-6

@@ -21,12 +21,12 @@ import msgspec
 import numpy as np
 
 from ..engine.settings import usable_cores
-from ..errors import ModelFailed, ModelportError
+from ..errors import ModelFailed
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly
 from ..tensors import Array
 from .bench.memory import COPIES, SHARE, free_memory
-from .candidate import START, Candidate, opened
+from .candidate import START, Candidate, disk_is_full, in_a_line, opened
 from .intervals import Interval, interval, percentile
 from .stages import settle
 
@@ -88,12 +88,13 @@ def guarded(name: str, failed: dict[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except ModelportError as problem:
+    except Exception as problem:  # a runtime of a third party raises what it likes
+        if disk_is_full(problem):
+            raise
+        reason = f"failed while it was measured: {in_a_line(problem)}"
         if name == START:
-            raise ModelFailed(
-                f"the bundle as it is, which all is compared with, failed while it was measured: {problem}"
-            ) from problem
-        failed[name] = f"it failed while it was measured: {problem}"
+            raise ModelFailed(f"the bundle as it is, which all is compared with, {reason}") from problem
+        failed[name] = f"it {reason}"
 
 
 def latencies(
@@ -301,8 +302,11 @@ def _started(command: Sequence[str], version: str) -> tuple[float, int]:
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason was given"]
         raise ModelFailed(f"{version} does not start: {last[-1]}")
-    said = done.stdout.splitlines()[-1]  # a runtime may have said something before
-    return seconds, int(json.loads(said)["peak_bytes"])
+    # A runtime may have said something before, and after.
+    said = [line for line in done.stdout.splitlines() if line.startswith(b'{"peak_bytes"')]
+    if not said:
+        raise ModelFailed(f"{version} ended before it said how much memory it took")
+    return seconds, int(json.loads(said[-1])["peak_bytes"])
 
 
 def p50_ms(latency: Latency) -> float:

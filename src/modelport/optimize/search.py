@@ -19,7 +19,7 @@ from ..sampling import evenly
 from .agreement import ByAgreement, answered, same_answers
 from .bases import DETECTION, EXACT, bases_of, fitted
 from .calibration import Calibration, read_calibration
-from .candidate import START, Candidate, NotApplicable, Pass, identity
+from .candidate import START, Candidate, NotApplicable, Pass, disk_is_full, identity, in_a_line
 from .choose import gate_reason
 from .clock import Clock, Tell
 from .elsewhere import seconds_kept
@@ -28,7 +28,7 @@ from .explain import explained
 from .found import Found, key_of
 from .items import read_items
 from .judge import PART, ByLabels, Judge, Judgement, check_defined, evaluated, same
-from .measuring import measured, seconds_needed, seconds_of_starts
+from .measuring import chosen, measured, seconds_needed, seconds_of_starts
 from .mixed import fewest, most, nearest, ranked
 from .outcome import Entry, Recipe, Status, entry_of, skipped
 from .passes import catalogue
@@ -90,6 +90,7 @@ class Search:
         self._an_item = 0.0
         """Seconds that the START takes for one, all cores at work; 0 while that is not known."""
         self._seen = {identity(self.start): START}
+        self._bases = set[str]()
 
     def bases(self) -> Iterator[Pass]:
         """Passes whose results the others work on, each on that of the one before, where that is right.
@@ -118,6 +119,7 @@ class Search:
             if step.name in named:
                 continue
             entry = self.tried(fitted(step, base), base)
+            self._bases.add(entry.id)
             if entry.judgement is not None and _harmless(entry.judgement):
                 base = self.made[entry.id]
                 named.add(step.name)
@@ -212,10 +214,10 @@ class Search:
         try:
             key = key_of_network(candidate)
             judgement = known or self.found.judgement(candidate.id, key, lambda: self._judged(candidate))
-        except ModelportError as problem:
-            if self._judge is None:
+        except Exception as problem:  # a runtime of a third party raises what it likes
+            if self._judge is None or disk_is_full(problem):
                 raise  # it is the START that cannot be asked
-            return entry_of(candidate, recipe, "refused", f"it does not run: {problem}")
+            return entry_of(candidate, recipe, "refused", f"it does not run: {in_a_line(problem)}")
         self.made[candidate.id] = candidate
         if judgement.verdict == "undecided" and judgement.by == "accuracy" and not self._few:
             self._few = seen_few(candidate.id, judgement, self.plan.margin)
@@ -246,8 +248,9 @@ class Search:
     def over(self) -> bool:
         """Whether nothing further is to be made: what measuring takes by now is kept of the budget."""
         if self._an_item:
-            least, enough = seconds_needed(self.entries, self._an_item, self._starts)
-            passed = any(entry.status == "kept" for entry in self.entries)
+            starts = self._starts if chosen(self.entries) else 0.0
+            least, enough = seconds_needed(self.entries, self._an_item, starts)
+            passed = any(each.status == "kept" and each.id not in self._bases for each in self.entries)
             self.clock.keep(least, enough, passed=passed)
         return self.clock.over
 

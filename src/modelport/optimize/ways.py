@@ -16,7 +16,7 @@ from ..runtimes.session import Runtime, Settings
 from ..steps.decode import reduction_of
 from . import measure
 from .calibration import Calibration
-from .candidate import Candidate, NotApplicable, computing, in_a_line, network_of
+from .candidate import Candidate, NotApplicable, computing, disk_is_full, in_a_line, network_of
 from .found import Found
 from .passes.layout import Layout
 from .passes.reduced import Reduced, decoded
@@ -41,12 +41,13 @@ def ways(candidate: Candidate) -> Iterator[OnRuntime]:
         try:
             engine: Runtime = plugins.load("runtimes", name)()
             known = getattr(engine, "settings", {}) if engine.refuses(candidate.bundle) is None else {}
+            precisions = known[PRECISION].among[1:] if PRECISION in known else ()
         except Exception:  # noqa: BLE001  # one of a third party raises what it likes, and `refused` says it
             yield OnRuntime(name)
             continue
         if name != candidate.runtime:
             yield OnRuntime(name)
-        for value in known[PRECISION].among[1:] if PRECISION in known else ():
+        for value in precisions:
             yield OnRuntime(name, {PRECISION: value})
     if candidate.runtime != DEFAULT:
         return  # it was made for that one, and ONNX Runtime has its like
@@ -71,7 +72,9 @@ def refused(step: OnRuntime, candidate: Candidate, calibration: Calibration) -> 
         return str(problem)
     except ModelportError as problem:
         return f"{problem.message}; {problem.hint}" if problem.hint else problem.message
-    except Exception as problem:  # noqa: BLE001  # see `ways`
+    except Exception as problem:  # see `ways`
+        if disk_is_full(problem):
+            raise
         return f"the runtime {step.runtime} failed: {in_a_line(problem)}"
     return ""
 

@@ -56,6 +56,8 @@ class Refusals:
             name = model_of(parameters.items())
             found = parameters.get("version", parameters.get("model_version"))
             version = found if isinstance(found, str) else None
+        if exchange.told is not None and exchange.told.batch:
+            name = version = None  # the model answered, and has counted it: what failed came after
         if name is not None and version is None and exchange.chosen and name in exchange.chosen:
             version = exchange.chosen[name][0]
         self.count(exchange.status, name, version)

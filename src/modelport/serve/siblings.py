@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from .._version import __version__
 from ..engine.repository import Repository
 from ..errors import ModelportError
 from ..monitor.metrics import Metrics
@@ -49,6 +50,8 @@ class _Counted(msgspec.Struct):
 
     metrics: dict[str, Any]
     usage: list[Usage]
+    release: str = __version__
+    """Another one counts otherwise."""
 
 
 class _Standing(msgspec.Struct):
@@ -91,6 +94,7 @@ class Siblings:
         """
         self._repository = repository
         repository.tell_others = self._tell
+        repository.metrics.keeps = True
         if (before := self._kept(self._number)) is not None:
             repository.metrics.go_on(before.metrics)
             self.processes.go_on(before.usage)
@@ -144,14 +148,15 @@ class Siblings:
     def _kept(self, number: int) -> _Counted | None:
         """What a process wrote down last; None where it is the first of its number."""
         try:
-            return msgspec.msgpack.decode(self._file(number).read_bytes(), type=_Counted)
+            found = msgspec.msgpack.decode(self._file(number).read_bytes(), type=_Counted)
         except (OSError, msgspec.DecodeError):
             return None
+        return found if found.release == __version__ else None
 
-    def _keep(self) -> _Counted:
+    def _keep(self, *, files: bool = True) -> _Counted:
         """Write down what this process has counted by now, and return it."""
         assert self._repository is not None
-        counted = _Counted(self._repository.metrics.dump(), self.processes.own())
+        counted = _Counted(self._repository.metrics.dump(), self.processes.own(files=files))
         new = self._file(self._number).with_suffix(".new")
         with suppress(OSError):  # a full disk: the figures are told all the same
             new.write_bytes(msgspec.msgpack.encode(counted))
@@ -159,7 +164,7 @@ class Siblings:
         return counted
 
     def _keep_on(self) -> None:
-        self._keep()
+        self._keep(files=False)  # of one that ended no open files are told
         self._keeping = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._keep_on)
 
     # -- asking --------------------------------------------------------------------------------------------

@@ -111,7 +111,13 @@ def _started(request: Request) -> TrackSession:
     asking = Caller(exchange, exchange.address, place=random.random()) if exchange is not None else None
     name, version = request.path_params["name"], request.query_params.get("version")
     principal: Principal | None = request.scope.get("state", {}).get("principal")
-    may_ask = principal.may_ask if principal is not None else lambda name: True
+
+    def may_ask(model: str) -> bool:
+        may = principal is None or principal.may_ask(model)
+        if not may and exchange is not None:
+            exchange.server.refused("unauthorized")
+        return may
+
     return TrackSession(repository, name, version, asking=asking, clock=time.monotonic, may_ask=may_ask)
 
 

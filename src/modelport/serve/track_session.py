@@ -170,9 +170,9 @@ class TrackSession:
         Raises:
             InputError, TooLarge, UnsupportedMedia: it is no picture. Unavailable: not in time.
         """
-        model = self.model()
         if self._asking is not None:
             self._asking.told, self._asking.counted = None, False
+        model = self.model()
         answered = await model.answer(picture, deadline=deadline, options=self._chosen(model))
         found = model.readable(answered.tensors)
         if not isinstance(found, list):

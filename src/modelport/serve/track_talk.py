@@ -14,6 +14,7 @@ import msgspec
 from ..errors import Forbidden, InputError, ModelportError, QueueFull, Unauthorized, did_you_mean
 from ..track.association import Following
 from .refusal import refusal
+from .refused import reason_of
 from .track_session import TrackSession, Wishes
 from .websocket import POLICY, TRY_LATER, WebSocket
 
@@ -97,6 +98,9 @@ class Talk:
             answer = await self._session.answer(picture, number, seconds)
         except ModelportError as problem:
             answer = _refused(problem, number)
+            reason = reason_of(answer["status"])
+            if reason is not None and not self._session.counted:
+                self._socket.server.refused(reason)
             if isinstance(problem, Unauthorized | Forbidden):
                 self._say(answer)
                 self._socket.close(POLICY, "the key is not valid any more")
@@ -134,6 +138,7 @@ class Talk:
             seconds, self._next_seconds = self._next_seconds, None
         try:
             if len(self._waiting) >= MAX_WAITING:
+                server.refused("queue_full")
                 raise QueueFull("too many pictures at once")
             server.memory.take(len(picture))
         except QueueFull as problem:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from ...importers.canonical import opset_of
 from ..calibration import Calibration
 from ..candidate import Made, NotApplicable
 
@@ -27,8 +28,7 @@ class Half(msgspec.Struct, frozen=True):
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        opset = next(each.version for each in network.opset_import if each.domain == "")
-        if opset < SCALES and any(node.op_type in QUANTIZED for node in network.graph.node):
+        if opset_of(network) < SCALES and any(node.op_type in QUANTIZED for node in network.graph.node):
             raise NotApplicable(f"the scales of its 8-bit values are float32 before opset {SCALES}")
         weights = [t for t in network.graph.initializer if t.data_type == TensorProto.FLOAT]
         if not weights:
