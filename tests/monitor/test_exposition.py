@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from modelport.monitor.exposition import OPENMETRICS, TEXT, families, render, wants_openmetrics
 from modelport.monitor.metrics import Metrics
-from modelport.monitor.process import Processes, read
+from modelport.monitor.process import Processes, Usage, read
 
 from .test_metrics import busy
 
@@ -186,3 +186,13 @@ def test_reading_the_figures_imports_no_web_framework() -> None:
     code = "import modelport.monitor.metrics, sys; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"prometheus_client", "starlette", "numpy", "onnxruntime"} & set(out.stdout.split())
+
+
+def test_of_several_servers_what_was_written_down_is_told_and_no_more() -> None:
+    """What a server took since then is lost where it dies: a counter that had it would fall."""
+    said: list[Usage] = []
+    processes = Processes(said=lambda: said)
+    assert processes.usage()[0].cpu_seconds > 0, "nothing was said: this process alone"
+    said += [Usage("server", 1, 0.25, 100, 3), Usage("executor", 1, 1.0), Usage("server", 1, 0.5, 50, 2)]
+    assert processes.usage() == [Usage("server", 2, 0.75, 150, 5), Usage("executor", 1, 1.0)]
+    assert said[0].processes == 1, "what was said stays"

@@ -35,28 +35,30 @@ class Processes:
 
     Args:
         pids: the process ids by role, now. This process is the role `server` unless they name that role.
-        others: what the other servers on the same port said last of themselves (`own`).
+        said: what all servers on the same port, this one among them, said last of themselves (`own`). While
+            that is nothing, this one is asked. No more is told than was written down: else a counter falls
+            where a server dies that had told more.
     """
 
     def __init__(
         self,
         pids: Callable[[], Mapping[str, Iterable[int]]] = dict,
-        others: Callable[[], Iterable[Usage]] = tuple,
+        said: Callable[[], Iterable[Usage]] = tuple,
     ) -> None:
         self._pids = pids
-        self._others = others
+        self._said = said
         self._ended: dict[str, float] = {}
         self._seen: dict[tuple[str, int, int], float] = {}
 
     def usage(self) -> list[Usage]:
         """One entry a role, the server first, the other servers' among them."""
-        found = {each.role: each for each in self.own()}
-        for other in self._others():
-            total = found.setdefault(other.role, Usage(other.role))
-            total.processes += other.processes
-            total.cpu_seconds += other.cpu_seconds
-            total.resident_bytes += other.resident_bytes
-            total.open_fds += other.open_fds
+        found: dict[str, Usage] = {}
+        for each in self._said() or self.own():
+            total = found.setdefault(each.role, Usage(each.role))
+            total.processes += each.processes
+            total.cpu_seconds += each.cpu_seconds
+            total.resident_bytes += each.resident_bytes
+            total.open_fds += each.open_fds
         return list(found.values())
 
     def go_on(self, usage: Iterable[Usage]) -> None:

@@ -84,7 +84,7 @@ class Siblings:
         self._usage: list[Usage] = []
         self._keeping: asyncio.TimerHandle | None = None
         self.processes = Processes(self._executors, lambda: self._usage)
-        """This process and its executors, and of the others what they said at the last `collect`."""
+        """This process, the others and their executors, as they were at the last `collect`."""
 
     async def open(self, repository: Repository) -> None:
         """Answer the others from now on, tell them what this process is told, and learn what they were.
@@ -135,9 +135,9 @@ class Siblings:
         others = [msgspec.convert(each, _Counted) for each in answers if each is not None]
         silent = [number for number, each in zip(self._others, answers, strict=True) if each is None]
         ended = [each for each in map(self._kept, silent) if each is not None]
-        self._usage = [usage for each in others for usage in each.usage]
-        self._usage += [Usage(u.role, cpu_seconds=u.cpu_seconds) for each in ended for u in each.usage]
         there = [self._keep(), *others]
+        self._usage = [usage for each in there for usage in each.usage]
+        self._usage += [Usage(u.role, cpu_seconds=u.cpu_seconds) for each in ended for u in each.usage]
         return Metrics.merge([each.metrics for each in there], [each.metrics for each in ended])
 
     # -- kept ----------------------------------------------------------------------------------------------
