@@ -1,4 +1,4 @@
-"""A server's port for administration, with a key for it."""
+"""Keys for a server, and its port for administration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from modelport.serve.guard.keys import new_key, update
+from modelport.serve.guard.keys import Keys, Scope, new_key, update
+
+
+def added_key(file: Path, name: str, *scopes: Scope, **more: Any) -> str:
+    """A new key in a file of keys; `more` as `new_key` has it."""
+    made: list[str] = []
+
+    def change(keys: Keys) -> Keys:
+        keys, text = new_key(name, scopes, keys=keys, **more)
+        made.append(text)
+        return keys
+
+    update(file, change)
+    return made[0]
 
 
 def administration(folder: Path) -> tuple[str, str, tuple[str, ...]]:
@@ -15,16 +28,9 @@ def administration(folder: Path) -> tuple[str, str, tuple[str, ...]]:
     Args:
         folder: where the file of keys is written.
     """
-    made: list[str] = []
-
-    def change(keys: Any) -> Any:
-        keys, key = new_key("ops", ("admin",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(folder / "keys.json", change)
+    key = added_key(folder / "keys.json", "ops", "admin")
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     options = ("--keys", str(folder / "keys.json"), "--open", "infer", "--admin-port", str(port))
-    return f"http://127.0.0.1:{port}", made[0], options
+    return f"http://127.0.0.1:{port}", key, options

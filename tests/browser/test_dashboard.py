@@ -16,8 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from modelport.cli.main import run
-from modelport.serve.guard.keys import Keys, new_key, update
 
+from ..administration import added_key
 from ..colours import picture, served
 from .conftest import EVIL, Watch
 
@@ -257,14 +257,7 @@ def test_a_version_that_was_let_go_is_no_failure(visit: Visit) -> None:
 
 
 def test_a_key_opens_the_figures(browser: Browser, repo: Path, tmp_path: Path) -> None:
-    made: list[str] = []
-
-    def add(keys: Keys) -> Keys:
-        keys, key = new_key("watcher", ("metrics",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(tmp_path / "keys.json", add)
+    key = added_key(tmp_path / "keys.json", "watcher", "metrics")
     keys = str(tmp_path / "keys.json")
     with served(repo / "raw", "--keys", keys) as (url, _), browser.new_context() as context:
         page = context.new_page()
@@ -274,11 +267,11 @@ def test_a_key_opens_the_figures(browser: Browser, repo: Path, tmp_path: Path) -
         page.fill("#key", "wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#oops")).to_contain_text("not known")
-        page.fill("#key", made[0])
+        page.fill("#key", key)
         page.keyboard.press("Enter")
         expect(page.locator("#versions h2")).to_have_text("raw")
         expect(page.locator("#door")).to_be_hidden()
-        assert made[0] not in page.content()
+        assert key not in page.content()
         page.reload()
         expect(page.locator("#versions h2")).to_have_text("raw")
 

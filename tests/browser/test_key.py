@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelport.serve.guard.keys import Keys, new_key, update
-
+from ..administration import added_key
 from ..colours import served
 from .conftest import Visit, Watch
 
@@ -17,16 +16,9 @@ from .conftest import Visit, Watch
 def guarded(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The address of a server with keys, and a key."""
     path = tmp_path_factory.mktemp("keys") / "keys.json"
-    made: list[str] = []
-
-    def change(keys: Keys) -> Keys:
-        keys, text = new_key("visitor", ("infer",), keys=keys)
-        made.append(text)
-        return keys
-
-    update(path, change)
+    key = added_key(path, "visitor", "infer")
     with served(repo, "--keys", str(path)) as (address, _):
-        yield address, made[0]
+        yield address, key
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from modelport.optimize.intervals import Interval
 from modelport.optimize.judge import Judgement
 from modelport.optimize.measure import Figures
 from modelport.optimize.outcome import Asked, Elsewhere, Entry, Report, Status
+from modelport.optimize.repeat import Repeated
 
 CHOSEN = "static-int8-percentile-u8s8-openvino-on-openvino-precision-bf16"
 
@@ -103,3 +104,18 @@ def saved_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return figures
+
+
+def repeated(before: Entry, *, start_throughput: float = 90.0, before_that: float = 100.0) -> Repeated:
+    """A repetition in which the candidate has the figures and the judgement that it has in the report."""
+    assert before.figures is not None
+    return Repeated(
+        id=before.id,
+        judgement=before.judgement,
+        figures=before.figures,
+        before=before,
+        start_p50_ms=9.0,
+        start_p50_ms_before=10.0,
+        start_throughput=start_throughput,
+        start_throughput_before=before_that,
+    )

@@ -29,13 +29,14 @@ from modelport.optimize.found import Found
 from modelport.optimize.judge import Judgement, needed, same
 from modelport.optimize.passes.unused import Unused
 from modelport.optimize.plan import Plan
-from modelport.optimize.repeat import Repeated, repeat
+from modelport.optimize.repeat import repeat
 from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import ALIKE, Search
 from modelport.optimize.shares import answers_needed
 from modelport.optimize.ways import computed_alike
 
 from .networks import pictures
+from .reports import repeated
 from .test_search import entry
 
 INSIDE = """
@@ -276,16 +277,7 @@ def test_what_does_not_hold_is_told() -> None:
     before = entry("half", 0.5, 0.45, 0.55, 50)
     now = entry("half", 0.8, 0.75, 0.85, 50)
     assert before.figures is not None and now.figures is not None and before.judgement is not None
-    again = Repeated(
-        id="half",
-        judgement=before.judgement,
-        figures=before.figures,
-        before=before,
-        start_p50_ms=9.0,
-        start_p50_ms_before=10.0,
-        start_throughput=90.0,
-        start_throughput_before=100.0,
-    )
+    again = repeated(before)
     assert again.holds and again.changed == ()
     slower = msgspec.structs.replace(again, figures=now.figures)
     assert slower.changed == ("latency",) and not slower.holds

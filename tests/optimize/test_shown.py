@@ -13,9 +13,8 @@ from modelport.cli import repeat as repeating
 from modelport.optimize.clock import Told
 from modelport.optimize.front import front
 from modelport.optimize.outcome import in_lines, judged_by
-from modelport.optimize.repeat import Repeated
 
-from .reports import CHOSEN, entry, made_up, saved_figures
+from .reports import CHOSEN, entry, made_up, repeated, saved_figures
 
 
 def test_an_id_is_broken_behind_hyphens() -> None:
@@ -127,17 +126,7 @@ def test_a_repetition_shows_the_start_beside_it_and_what_was_judged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = entry("half", "kept", 0.5)
-    assert before.figures is not None
-    again = Repeated(
-        id="half",
-        judgement=before.judgement,
-        figures=before.figures,
-        before=before,
-        start_p50_ms=9.0,
-        start_p50_ms_before=10.0,
-        start_throughput=91.25,
-        start_throughput_before=100.5,
-    )
+    again = repeated(before, start_throughput=91.25, before_that=100.5)
     repeating._print(again)
     said = " ".join(capsys.readouterr().out.split())
     assert "p50 of the START, ms 10.00 9.00" in said and "items/s of the START 100.5 91.2" in said

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from modelport.serve.guard.keys import Keys, new_key, update
-
+from ..administration import added_key
 from ..colours import pack_colours, picture
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -66,21 +65,14 @@ def objects(file: Path) -> list[dict[str, Any]]:
 
 
 def test_each_line_is_an_object_and_holds_no_secret(repo: Path, tmp_path: Path) -> None:
-    made: list[str] = []
-
-    def add(keys: Keys) -> Keys:
-        keys, key = new_key("caller", ("infer",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(tmp_path / "keys.json", add)
+    secret = added_key(tmp_path / "keys.json", "caller", "infer")
     options = ["--log-format", "json", "--access-log", "--keys", str(tmp_path / "keys.json")]
     with logging_server(repo, tmp_path / "stderr", *options) as (connection, address):
-        key = {"Authorization": f"Bearer {made[0]}"}
+        key = {"Authorization": f"Bearer {secret}"}
         body = picture("red")
         assert ask(connection, "/predict/colours", body, X_Request_Id="r-1", **key) == 200
         assert (
-            ask(connection, f"/predict/none?key={made[0]}", b"SECRET-BODY", X_Request_Id="r-2", **key) == 404
+            ask(connection, f"/predict/none?key={secret}", b"SECRET-BODY", X_Request_Id="r-2", **key) == 404
         )
         assert ask(connection, "/predict/colours", b"SECRET-BODY", X_Request_Id="r-3", **key) in (400, 415)
         assert (
@@ -92,7 +84,7 @@ def test_each_line_is_an_object_and_holds_no_secret(repo: Path, tmp_path: Path) 
             raw.sendall(b'POST /a"\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n')
             raw.recv(1000)
     text = (tmp_path / "stderr").read_text()
-    assert made[0] not in text and "SECRET" not in text and "\x1b" not in text
+    assert secret not in text and "SECRET" not in text and "\x1b" not in text
     lines = {
         line.get("request_id"): line for line in objects(tmp_path / "stderr") if line["event"] == "request"
     }

@@ -195,8 +195,9 @@ def _made(search: Search, entries: dict[str, Entry], name: str) -> Candidate:
     base, step = _made(search, entries, recipe.base), _pass_of(search, recipe)
     if isinstance(step, OnRuntime | Reduced):
         return in_way(step, base, search.found, search.calibration)
-    if search.found.made(step.id, key_of_making(step, base)) is None:
-        search.clock.say(f"{step.title}: making it")
+    if (there := search.found.made(step.id, key_of_making(step, base))) is not None:
+        return there
+    search.clock.say(f"{step.title}: making it")
     return made_by(step, base, search.calibrated, search.found)
 
 

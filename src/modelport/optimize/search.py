@@ -201,10 +201,12 @@ class Search:
     def _made_by(self, step: Pass, base: Candidate) -> Candidate:
         """What a step makes of `base`, now or in an earlier run, which is said."""
         there = self.found.made(step.id, key_of_making(step, base))
-        judged = there is not None and self.found.judged(there.id, key_of_network(there))
-        done = "making it" if there is None else "found before" if judged else "made before"
-        self.clock.say(f"{step.title}: {done}")
-        return made_by(step, base, self.calibrated, self.found)
+        if there is None:
+            self.clock.say(f"{step.title}: making it")
+            return made_by(step, base, self.calibrated, self.found)
+        judged = self.found.judged(there.id, key_of_network(there))
+        self.clock.say(f"{step.title}: {'found before' if judged else 'made before'}")
+        return there
 
     def _weighed(self, candidate: Candidate, recipe: Recipe, known: Judgement | None = None) -> Entry:
         """A candidate judged, or refused because it does not run; those that run are kept in `made`."""
@@ -388,8 +390,7 @@ class Search:
     def _measured(self) -> list[Entry]:
         """The START and those that pass, or may, measured by turns."""
         candidates = {START: self.start} | self.made
-        items = self.calibration.items
-        found, notes = measured(self.entries, candidates, items, self.clock)
+        found, notes = measured(self.entries, candidates, self.calibration.items, self.clock)
         self.notes += notes
         return found
 

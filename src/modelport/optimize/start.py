@@ -67,15 +67,19 @@ def same_items(bundle: Bundle, data: Path, labelled: Path | None, split: str | N
     if labelled is None:
         return ""
     one, other = data.resolve(), labelled.resolve()
-    known = _listed(bundle, labelled, split)
-    listed = [item.source.resolve() for item in known.items if isinstance(item.source, Path)] if known else []
-    inside = any(one in (each, *each.parents) for each in (other, *listed))
-    if not inside and other not in one.parents:
+    apart = not (one.is_relative_to(other) or other.is_relative_to(one))
+    if apart and not _lists_from(one, _listed(bundle, labelled, split)):
         return ""
     return (
         "--data and --eval have the same items: 8-bit candidates are judged on what their ranges were "
         "measured on, which flatters them a little"
     )
+
+
+def _lists_from(folder: Path, known: Data | None) -> bool:
+    """Whether labelled data list a picture that lies there."""
+    sources = (item.source for item in known.items) if known is not None else ()
+    return any(isinstance(each, Path) and each.resolve().is_relative_to(folder) for each in sources)
 
 
 def question(

@@ -155,14 +155,16 @@ def config(entry: Entry, net: bool, *, max_rows: int) -> dict[str, Any]:
 
 
 async def counted(state: Any) -> Metrics:
-    """What was counted: by all workers, where there are several.
+    """What was counted by all workers, apart from what goes on counting.
 
     Args:
-        state: the application's: `repository`, and `collect` as in `watch`.
+        state: the application's: `metrics`, and `collect` as in `watch`.
     """
     collect: Callable[[], Awaitable[Metrics]] | None = getattr(state, "collect", None)
-    repository: Repository = state.repository
-    return await collect() if collect else repository.metrics
+    if collect:
+        return await collect()
+    metrics: Metrics = state.metrics
+    return metrics.copy()
 
 
 def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 from .exchange import JSON, Exchange, Head
 from .listener import Connected, Server
 from .receiving import Receiver
+from .refusal import reason_of
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -23,15 +24,8 @@ _FULL = (
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What every client of HTTP/1.1 passes over (RFC 9110, 15.2). Whether one that sends no more has closed the
 connection or half of it shows in what becomes of bytes that are sent to it, and in nothing else."""
-_COUNTED = {
-    400: "invalid",
-    408: "timeout",
-    413: "too_large",
-    414: "too_large",
-    431: "too_large",
-    505: "invalid",
-}
-"""As what a refusal is counted, by its status; the others are counted by whoever decides on them."""
+_COUNTED = frozenset([400, 408, 413, 414, 431, 505])
+"""Statuses of refusals that are counted here; the others are counted by whoever decides on them."""
 _LOOK_SECONDS = 0.005
 _LINGER_SECONDS = 2.0
 """How long a refused caller's bytes are still read, so that it gets to read why (a closed socket with
@@ -263,8 +257,8 @@ class Connection(Receiver):
         if self._ignoring:
             return
         self._ignoring = True
-        if status in _COUNTED:
-            self.server.refused(_COUNTED[status])
+        if status in _COUNTED and (reason := reason_of(status)) is not None:
+            self.server.refused(reason)
         self._forget_message()
         if self._current is not None:
             (self._waiting or [self._current])[-1].keep_alive = False

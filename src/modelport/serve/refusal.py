@@ -1,4 +1,4 @@
-"""From errors to statuses: the one table, for every way a request is answered."""
+"""From errors to statuses, and from statuses to what is counted: for every way a request is answered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ log = logging.getLogger("modelport.serve")
 
 MAX_WORDS = 2000
 """Characters of an error; a name that the caller chose may be in it."""
+
+_REASONS = {
+    404: "not_found",
+    406: "unsupported",
+    408: "timeout",
+    413: "too_large",
+    414: "too_large",
+    415: "unsupported",
+    431: "too_large",
+    501: "unsupported",
+    503: "unavailable",
+    504: "deadline",
+    505: "invalid",
+}
+_ELSEWHERE = frozenset([401, 403, 429, 499])
+"""What the guard counts, which knows more of it than the status; and callers that are gone."""
+
+
+def reason_of(status: int) -> str | None:
+    """As what an error of this status is counted; None where it is none, or counted by others."""
+    if status < 400 or status in _ELSEWHERE:
+        return None
+    return _REASONS.get(status, "invalid" if status < 500 else "other")
 
 
 def refusal(problem: ModelportError, asked: str) -> tuple[int, str, dict[str, str]]:

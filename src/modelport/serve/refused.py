@@ -9,29 +9,8 @@ from ..monitor.metrics import Metrics, ModelMetrics
 from .exchange import Exchange
 from .guard.scope import model_of
 from .logs import is_probe
+from .refusal import reason_of
 from .short import named
-
-_REASONS = {
-    404: "not_found",
-    406: "unsupported",
-    408: "timeout",
-    413: "too_large",
-    414: "too_large",
-    415: "unsupported",
-    431: "too_large",
-    501: "unsupported",
-    503: "unavailable",
-    504: "deadline",
-}
-_ELSEWHERE = frozenset([401, 403, 429, 499])
-"""What the guard counts, which knows more of it than the status; and callers that are gone."""
-
-
-def reason_of(status: int) -> str | None:
-    """As what an error of this status is counted; None where it is none, or counted by others."""
-    if status < 400 or status in _ELSEWHERE:
-        return None
-    return _REASONS.get(status, "invalid" if status < 500 else "other")
 
 
 class Refusals:

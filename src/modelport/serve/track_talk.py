@@ -13,8 +13,7 @@ import msgspec
 
 from ..errors import Forbidden, InputError, ModelportError, QueueFull, Unauthorized, did_you_mean
 from ..track.association import Following
-from .refusal import refusal
-from .refused import reason_of
+from .refusal import reason_of, refusal
 from .track_session import TrackSession, Wishes
 from .websocket import POLICY, TRY_LATER, WebSocket
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ from ..monitor.histogram import BOUNDS
 from ..monitor.metrics import Metrics, ModelMetrics
 from ..monitor.process import Processes, Usage
 from ..monitor.snapshot import ModelSnapshot, of_model
+from .describe import counted as counted_by_all
 from .frame import page
 
 
@@ -63,7 +64,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 async def metrics_text(request: Request) -> Response:
     """GET /metrics: what was counted, as Prometheus text or as OpenMetrics."""
-    counted = await _collected(request)
+    counted = await counted_by_all(request.app.state)
     extra = list(_processes(request).families())
     accept = ",".join(request.headers.getlist("accept"))
     # A text of many versions takes milliseconds, and answers should not wait for it.
@@ -73,7 +74,7 @@ async def metrics_text(request: Request) -> Response:
 
 async def figures(request: Request) -> Response:
     """GET /api/dashboard: the figures since the start; the page takes differences."""
-    counted = await _collected(request)
+    counted = await counted_by_all(request.app.state)
     repository: Repository = request.app.state.repository
     rollout: Callable[[], Any] | None = getattr(request.app.state, "rollout", None)
     everything = Figures(
@@ -94,15 +95,6 @@ async def figures(request: Request) -> Response:
 async def dashboard(request: Request) -> Response:
     """GET /dashboard: the page."""
     return page("dashboard")
-
-
-async def _collected(request: Request) -> Metrics:
-    """The counts of all workers, apart from those that go on counting."""
-    collect: Callable[[], Awaitable[Metrics]] | None = getattr(request.app.state, "collect", None)
-    if collect:
-        return await collect()
-    metrics: Metrics = request.app.state.metrics
-    return metrics.copy()
 
 
 def _processes(request: Request) -> Processes:

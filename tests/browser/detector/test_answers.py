@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 import modelport
 from modelport.media.palette import PALETTE, colour_of, text_colour
-from modelport.serve.guard.keys import Keys, new_key, update
 
+from ...administration import added_key
 from ...colours import served
 from ...conftest import ROOT
 from ..conftest import CHROMIUM, EVIL, FLAGS, Visit, Watch
@@ -115,18 +115,11 @@ def test_a_real_detector_on_a_photo(visit: Visit, watch: Watch, tmp_path: Path) 
 
 def test_a_page_that_asks_for_a_key(visit: Visit, bundles: Path, watch: Watch, tmp_path: Path) -> None:
     watch.allow("401")
-    made: list[str] = []
-
-    def add(keys: Keys) -> Keys:
-        keys, key = new_key("visitor", ("infer",), keys=keys)
-        made.append(key)
-        return keys
-
-    update(tmp_path / "keys.json", add)
+    key = added_key(tmp_path / "keys.json", "visitor", "infer")
     with served(bundles, "--keys", str(tmp_path / "keys.json")) as (url, _):
         watch.origin = url
         page = visit(f"{url}/models/boxes", filled="#door")
-        page.fill("#key", made[0])
+        page.fill("#key", key)
         page.keyboard.press("Enter")
         page.get_by_role("button", name="scene").click()
         expect(page.locator("#top")).to_have_text("3 objects")

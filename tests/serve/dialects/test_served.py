@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from modelport.serve.guard.keys import Keys, Scope, new_key, update
+from modelport.serve.guard.keys import Scope
 
+from ...administration import added_key
 from ...colours import pack_colours, picture, served
 from .tensor_models import pack_tensor_models
 
@@ -28,15 +29,7 @@ def free_port() -> int:
 
 def bearer(name: str, file: Path, *scopes: Scope, **more: Any) -> dict[str, str]:
     """A new key in `file`, as a header."""
-    made: list[str] = []
-
-    def change(keys: Keys) -> Keys:
-        keys, text = new_key(name, scopes, keys=keys, **more)
-        made.append(text)
-        return keys
-
-    update(file, change)
-    return {"Authorization": f"Bearer {made[0]}"}
+    return {"Authorization": f"Bearer {added_key(file, name, *scopes, **more)}"}
 
 
 @pytest.fixture(scope="module")
