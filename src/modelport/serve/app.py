@@ -147,7 +147,6 @@ def _starlette(found: list[BaseRoute], lifespan: object) -> Starlette:
 def _fill(app: Starlette, repository: Repository, settings: ServeSettings) -> None:
     """What endpoints find in `request.app.state`."""
     app.state.repository = repository
-    app.state.metrics = repository.metrics
     app.state.settings = settings
     app.state.max_body = settings.limits.max_body
     app.state.home = settings.home

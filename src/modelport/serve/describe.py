@@ -158,13 +158,13 @@ async def counted(state: Any) -> Metrics:
     """What was counted by all workers, apart from what goes on counting.
 
     Args:
-        state: the application's: `metrics`, and `collect` as in `watch`.
+        state: the application's: `repository`, and `collect` as in `watch`.
     """
     collect: Callable[[], Awaitable[Metrics]] | None = getattr(state, "collect", None)
     if collect:
         return await collect()
-    metrics: Metrics = state.metrics
-    return metrics.copy()
+    repository: Repository = state.repository
+    return repository.metrics.copy()
 
 
 def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 Reads `app.state`, and never a word of the request but its Accept header:
 
-    repository   the versions and their states
-    metrics      Metrics, what this process counted
-    collect      async () -> Metrics, what all worker processes counted; by default `metrics` alone
+    repository   the versions and their states, and what this process counted
+    collect      async () -> Metrics, what all worker processes counted; by default this one alone
     processes    Processes, whose memory and processor time is shown; by default this process
     rollout      () -> rollout reports by model, of those that have a plan; by default None
 """
