@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelport.bundle.store import Bundle
-from modelport.engine.settings import usable_cores
+from modelport.engine.cores import usable_cores
 from modelport.evaluate.values import Outcome
 from modelport.optimize.calibration import read_calibration
 from modelport.runtimes.pipeline import Pipeline

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from modelport.bundle.store import Bundle
-from modelport.engine.settings import usable_cores
+from modelport.engine.cores import usable_cores
 from modelport.optimize.intervals import interval
 from modelport.runtimes.pipeline import Pipeline
 from modelport.sampling import evenly

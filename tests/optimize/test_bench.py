@@ -18,7 +18,7 @@ from modelport import plugins
 from modelport.bundle.store import Bundle
 from modelport.cli.bench import _best
 from modelport.cli.main import run
-from modelport.engine.settings import usable_cores
+from modelport.engine.cores import usable_cores
 from modelport.errors import Unsupported, UsageError
 from modelport.optimize import intervals
 from modelport.optimize.bench import timing

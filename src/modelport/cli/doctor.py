@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ import click
 
 from .. import config, plugins
 from .._version import __version__
+from ..engine.cores import usable_cores
 from ..errors import ModelportError, UsageError
 from ..runtimes.machine import cpu_flags
 from .render import console, facts, grid, json_option, write_json
@@ -115,7 +115,7 @@ def examine() -> dict[str, Any]:
         "modelport": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "cpu_features": _cpu_features(),
         "core": core,
         "runtimes": runtimes,

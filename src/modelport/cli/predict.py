@@ -151,7 +151,7 @@ def _opened(
     opened: contextlib.ExitStack, bundle: Bundle, stop: Stop, items: list[Item], given: dict[str, Any]
 ) -> Answering:
     """The bundle loaded, with the user's options judged before anything is read."""
-    from ..engine.settings import usable_cores
+    from ..engine.cores import usable_cores
     from ..media.kinds import kind_of
     from .predict_keep import Keeper, Wanted
     from .predict_run import Answering, Playing, classes_of

@@ -258,7 +258,7 @@ def _opened(wish: Wish, tracker: str, opened: contextlib.ExitStack) -> tuple[Sou
 
 
 def _pipeline(bundle: Bundle, threads: int | None) -> Any:
-    from ..engine.settings import usable_cores
+    from ..engine.cores import usable_cores
     from ..runtimes.pipeline import Pipeline
 
     return Pipeline.open(bundle, threads=threads or usable_cores())

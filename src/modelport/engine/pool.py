@@ -14,9 +14,10 @@ from ..errors import BundleError, ModelportError, Unavailable
 from ..monitor.metrics import ModelMetrics
 from .admission import warning
 from .arena import Arena
+from .cores import usable_cores
 from .process import ExecutorProcess
 from .scheduler import Scheduler
-from .settings import EngineSettings, usable_cores
+from .settings import EngineSettings
 from .tasks import logged
 from .wire import Job, Ready, Reply
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 
@@ -27,10 +25,3 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """Whether a lone request may use every core (costs one executor a second copy of the network)."""
     golden_every: float = 300.0
     """Seconds between live replays of golden cases; 0 for none."""
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

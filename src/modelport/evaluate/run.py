@@ -13,7 +13,7 @@ import msgspec
 
 from ..bundle.store import Bundle
 from ..client.many import in_order
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..errors import InputError, ModelFailed, ModelportError, NotFound, UsageError
 from ..runtimes.form import check_runtime, overruled
 from ..runtimes.pipeline import Pipeline

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from ..client.many import in_order
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..errors import InputError, ModelFailed, ModelportError
 from ..evaluate.matching import overlaps
 from ..sampling import evenly

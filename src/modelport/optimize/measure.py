@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..errors import ModelFailed
 from ..runtimes.pipeline import Pipeline
 from ..sampling import evenly

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from . import measure
 from .bench.noise import disturbed, look
 from .candidate import START, Candidate

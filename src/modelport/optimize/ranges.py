@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..runtimes.onnxruntime import OnnxRuntime
 from ..runtimes.session import Session
 from ..sampling import evenly

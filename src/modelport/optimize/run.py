@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from ..bundle.store import Bundle
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..errors import InputError, ModelportError, Unavailable, Unsupported, UsageError
 from ..runtimes.machine import machine_class
 from ..sampling import evenly

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from .. import plugins
-from ..engine.settings import usable_cores
+from ..engine.cores import usable_cores
 from ..errors import ModelportError
 from ..runtimes.form import DEFAULT, FUNCTIONS
 from ..runtimes.session import Runtime, Settings

@@ -21,8 +21,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from .._version import __version__
+from ..engine.cores import usable_cores
 from ..engine.repository import Repository
-from ..engine.settings import usable_cores
 from ..monitor.exposition import render
 from ..monitor.histogram import BOUNDS
 from ..monitor.metrics import Metrics, ModelMetrics

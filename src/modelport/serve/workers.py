@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
+from ..engine.cores import usable_cores
 from ..engine.entry import Entry
-from ..engine.settings import usable_cores
 from ..errors import ModelportError
 from .guard.shared import SharedBuckets
 from .logs import configure

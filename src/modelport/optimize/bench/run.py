@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...bundle.store import Bundle
-from ...engine.settings import usable_cores
+from ...engine.cores import usable_cores
 from ...errors import ModelportError, Unsupported, UsageError
 from ...runtimes.form import FUNCTIONS, Form, overruled
 from ...runtimes.machine import machine_class
