@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,11 +19,13 @@ from .scenarios import conv, digits, overload, predict, scale, swap, synthetic, 
 SCENARIOS = {
     module.NAME: module for module in (digits, conv, synthetic, tiny, predict, overload, swap, scale)
 }
+MEASURED = ("rounds", "seconds", "only", "noise", "patience")
 
 
 def main() -> int:
     """Do what the command line says."""
-    arguments = _parser().parse_args()
+    known = parser()
+    arguments = known.parse_args()
     if arguments.what == "report":
         print(write_report(arguments.out))
         return 0
@@ -35,7 +38,7 @@ def main() -> int:
     settings = Settings(
         arguments.rounds, arguments.seconds, noise=arguments.noise, patience=arguments.patience
     )
-    rounds = f"medians of {settings.rounds} rounds of {settings.seconds:g} s"
+    rounds = f"medians of {settings.rounds} rounds" if settings.rounds > 1 else "one round"
     with Limit() as limit:
         context = Context(
             limit, settings, arguments.only, lambda line: print(line, file=sys.stderr, flush=True)
@@ -44,18 +47,24 @@ def main() -> int:
             context.failures.clear()
             result = SCENARIOS[name].run(context)
             result.notes += context.failures
-            only = f" --only '{arguments.only}'" if arguments.only else ""
-            result.command = f"python -m benchmarks.serving {name}{only}"
-            result.settings = result.settings or rounds
+            result.command = f"python -m benchmarks.serving {name}{options(known, arguments)}"
+            result.settings = result.settings or f"{rounds} of {settings.seconds:g} s"
             path = result.save(arguments.out)
             print(result.markdown())
             print(path, file=sys.stderr)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks.serving", description=__doc__)
-    add = parser.add_argument
+def options(known: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """The options that change what is measured, where they are not the defaults."""
+    names = [each for each in MEASURED if getattr(arguments, each) != known.get_default(each)]
+    return "".join(f" --{each} {shlex.quote(str(getattr(arguments, each)))}" for each in names)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be said."""
+    made = argparse.ArgumentParser("python -m benchmarks.serving", description=__doc__)
+    add = made.add_argument
     add("what", choices=[*SCENARIOS, "all", "report", "peers"])
     add("--rounds", type=int, default=3, help="of each measurement; medians are reported [3]")
     add("--seconds", type=float, default=5.0, help="of load in one round [5]")
@@ -73,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         default=RESULTS,
         help=f"folder of the results [{RESULTS.relative_to(HERE.parents[1])}]",
     )
-    return parser
+    return made
 
 
 if __name__ == "__main__":

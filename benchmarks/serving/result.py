@@ -204,8 +204,14 @@ def _rounded(value: Any) -> Any:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=9"]
-    try:
+    """The commit, and `-dirty` where what runs differs from it; earlier results do not."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(HERE.parents[1]), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/**/*.py")
+        return git("rev-parse", "--short=9", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from benchmarks.serving import __main__ as program
 from benchmarks.serving import machine, places, report, wires
 from benchmarks.serving.contestants import net_of
 from benchmarks.serving.models import INPUT, MODELS
@@ -218,6 +220,13 @@ def test_results_are_saved_and_read_back(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(ValueError, match="schema"):
         Result.load(path)
+
+
+@pytest.mark.parametrize("said", ["", " --rounds 1 --seconds 3.0", " --only 'modelport|mosec' --noise 0.3"])
+def test_the_command_that_is_reported_measures_the_same(said: str, tmp_path: Path) -> None:
+    parser = program.parser()
+    given = parser.parse_args(["tiny", *shlex.split(said), "--out", str(tmp_path)])
+    assert program.options(parser, given) == said
 
 
 def test_the_published_page_is_what_the_results_say() -> None:

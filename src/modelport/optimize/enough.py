@@ -11,7 +11,7 @@ from .shares import Z, answers_needed, unseen
 
 CHANGED = 0.02
 """The share of items that a good candidate in 8 bits has right and the START wrong, or the other way round:
-SqueezeNet's have 1.7 to 3 % of ImageNet's photos (benchmarks/OPTIMIZE.md), easier tasks fewer."""
+SqueezeNet's have 1.5 to 2.5 % of ImageNet's photos (benchmarks/optimize), easier tasks fewer."""
 DEAR = 0.15
 """Of the time budget."""
 MOST = 1_000_000

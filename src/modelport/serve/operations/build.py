@@ -38,7 +38,6 @@ _WORDS: dict[int, str] = {
     406: "Nothing here answers in a form that Accept allows.",
     408: "The time for it was over.",
     409: "It changed in the meantime.",
-    412: "It changed in the meantime.",
     413: "Over the limit of bytes or pixels, as it came or unpacked.",
     415: "Nothing here reads these bytes, this Content-Type or this Content-Encoding.",
     429: "This caller asks more often than it may.",

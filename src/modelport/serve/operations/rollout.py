@@ -10,7 +10,7 @@ TAG = "Rollouts"
 
 _IF_MATCH = header("If-Match", "The ETag last seen: refused if there is a newer one.")
 _REPORT = answers(Report, "The rollout, as it is now.", ETag="The revision.")
-_CHANGES = refuses(*BODY, *KEYED, 404, 409, 412)
+_CHANGES = refuses(*BODY, *KEYED, 404, 409)
 _CLOSED = {"additionalProperties": False}
 _SAID = takes("Why, for the history.", json=struct(reason=TEXT) | _CLOSED)
 _PLAN = takes(
