@@ -188,7 +188,7 @@ def test_what_has_nothing_before_the_bundle_as_it_is_is_not_kept() -> None:
     assert found[1].reason.startswith("the START is as good or better in all that is measured")
 
 
-def test_a_tie_is_one_in_latency_and_throughput_that_loses_no_more() -> None:
+def test_a_tie_is_one_in_latency_throughput_and_loss() -> None:
     found = placed(BEST, made("alike", *ALIKE, steps=2))
     tied = "tie with best: the intervals of latency and throughput meet, and it loses no more"
     assert found["alike"] == ("tie", tied)
@@ -197,6 +197,11 @@ def test_a_tie_is_one_in_latency_and_throughput_that_loses_no_more() -> None:
     found = placed(BEST, fewer, lossy)
     for name in ("fewer", "lossy"):
         assert found[name][0] == "dominated" and found[name][1].startswith("best is as good or better in all")
+    known = lossy.judgement
+    assert known is not None
+    lossy = msgspec.structs.replace(lossy, judgement=msgspec.structs.replace(known, low=-0.3, high=0.5))
+    status, reason = placed(BEST, lossy)["lossy"]  # as well by chance
+    assert status == "tie" and reason.endswith("and of what is lost; it loses more as it was seen")
     light = made("light", *ALIKE, steps=2, size_bytes=10)
     assert placed(BEST, light)["light"][0] == "kept"  # it may as well be as fast, and is smaller
 

@@ -72,7 +72,7 @@ def test_at_a_quick_look_it_is_refused_as_well(
     steps = [OnRuntime("onnxruntime", {"arena": False}), OnRuntime("onnxruntime", {"spinning": False})]
     bad, good = (f"start-on-onnxruntime-{name}-false" for name in ("arena", "spinning"))
     monkeypatch.setattr(measure, "opened", failing(measure.opened, bad))
-    monkeypatch.setattr(searching, "GAIN", 0.0)
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", 0.0)
     search = Search(start, data, data, tmp_path, PLAN, silent)
     search._looked_at(search.start, steps)
     by_id = {entry.id: entry for entry in search.entries}

@@ -14,6 +14,7 @@ from matplotlib.markers import MarkerStyle
 from modelport.evaluate.figure import BLUE, GREEN, GREY, INK
 from modelport.optimize.candidate import START
 from modelport.optimize.front import front
+from modelport.optimize.intervals import Interval
 from modelport.optimize.outcome import Entry, Report
 
 from .reports import CHOSEN, entry, made_up, saved_figures
@@ -34,6 +35,19 @@ def points(axes: Any) -> dict[tuple[float, float], tuple[Any, int]]:
             place = tuple(map(float, each.get_offsets()[0]))
             found[place] = (tuple(each.get_facecolor()[0]), len(each.get_paths()[0].vertices))
     return found
+
+
+def test_an_interval_that_does_not_hold_its_figure_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bootstrap's need not, and a share of all items has an end that is rounded."""
+    odd = entry("odd", "kept", 0.5, 0.1)
+    assert odd.judgement is not None and odd.figures is not None
+    odd = msgspec.structs.replace(
+        odd,
+        judgement=msgspec.structs.replace(odd.judgement, loss=0.0, low=2e-14, high=-2e-14),
+        figures=msgspec.structs.replace(odd.figures, ratio=Interval(0.5, 0.6, 0.4)),
+    )
+    axes = drawn(with_entries(entry(START, "start", 1.0), odd, entry(CHOSEN, "chosen", 0.3)), monkeypatch)
+    assert (0.5, 0.0) in points(axes)
 
 
 def with_entries(*entries: Entry) -> Report:

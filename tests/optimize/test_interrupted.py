@@ -38,12 +38,16 @@ from modelport.optimize.search import Search
 signal.signal(signal.SIGINT, signal.default_int_handler)
 Search.passes = lambda self: iter([Half()])
 search.ways = lambda candidate: iter(())
-bundle, data, out, limit = sys.argv[1:]
-if int(limit):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+bundle, data, out, full_at = sys.argv[1:]
+
+def tell(told):
+    print(told.text, flush=True)
+    if full_at and full_at in told.text:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
 plan = Plan(gate="estimate", margin=2.0)
 try:
-    optimize(bundle, data, out=out, labelled=data, plan=plan, tell=lambda told: print(told.text, flush=True))
+    optimize(bundle, data, out=out, labelled=data, plan=plan, tell=tell)
 except ModelportError as problem:
     sys.exit(f"{type(problem).__name__}: {problem}")
 """
@@ -64,8 +68,8 @@ def data(place: Path) -> Path:
     return pictures(place / "pictures", 45)
 
 
-def run(start: Bundle, data: Path, out: Path, limit: int = 0) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", DRIVER, str(start.path), str(data), str(out), str(limit)]
+def run(start: Bundle, data: Path, out: Path, full_at: str = "") -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", DRIVER, str(start.path), str(data), str(out), full_at]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -105,11 +109,14 @@ def test_a_search_that_was_ended_goes_on(
     start.verify_files()
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(start: Bundle, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("full_at", ["reading the items", "making it", "comparing its answers", "measuring"])
+def test_a_full_disk_is_said_and_nothing_is_left(
+    full_at: str, start: Bundle, data: Path, tmp_path: Path
+) -> None:
     before = sorted(path.relative_to(start.path) for path in start.path.rglob("*"))
-    full = run(start, data, tmp_path, limit=4096)
-    _, err = full.communicate(timeout=120)
-    assert full.returncode == 1
+    full = run(start, data, tmp_path, full_at)
+    said, err = full.communicate(timeout=120)
+    assert full_at in said and full.returncode == 1
     assert "Traceback" not in err and "Unavailable: cannot write what was found: File too large" in err, err
     assert not (tmp_path / "colours" / "2").exists()
     assert sorted(path.relative_to(start.path) for path in start.path.rglob("*")) == before
@@ -140,6 +147,7 @@ def test_a_gate_that_nothing_passes(
     assert "data:image/png;base64," in page and "Refused, and not measured: broken-scale." in page
     with pytest.raises(UsageError, match="nothing was chosen; name one of broken-scale"):
         repeat(report)
+    start.verify_files()
 
 
 def test_items_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -157,6 +165,7 @@ def test_items_of_another_size_are_refused(tmp_path: Path) -> None:
         np.save(items / f"{number}.npy", np.full((3, 8, 8), number, np.float32))
     with pytest.raises(InputError, match="none of 10 items can be read"):
         Search(bundle, items, None, tmp_path / "work", Plan(), silent)
+    bundle.verify_files()
 
 
 def test_the_clock_keeps_to_the_budget() -> None:

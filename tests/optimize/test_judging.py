@@ -358,7 +358,7 @@ def test_what_computes_the_same_is_not_judged_when_it_is_repeated(
     monkeypatch.setattr(Search, "passes", lambda self: iter(()))
     switched = [OnRuntime("onnxruntime", {"threads": 1})]
     monkeypatch.setattr("modelport.optimize.search.ways", lambda candidate: iter(switched))
-    monkeypatch.setattr("modelport.optimize.search.GAIN", 1000.0)
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", 1000.0)
     report = optimize(bundle, few, out=tmp_path / "out", labelled=few)
     name = "unused-on-onnxruntime-threads-1"
     assert next(each.judgement for each in report.entries if each.id == name) == same(8)

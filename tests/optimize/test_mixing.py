@@ -19,6 +19,7 @@ from modelport.optimize.clock import Clock, silent
 from modelport.optimize.outcome import Entry
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.plan import Plan
+from modelport.optimize.rewriting import named
 from modelport.optimize.search import Search
 from modelport.optimize.sensitivity import Layer
 
@@ -124,6 +125,51 @@ def test_a_layer_that_cannot_be_tried_is_left_out(
     none = "no layers were put back to float: no layer of static-int8-minmax-u8s8 can be tried alone"
     assert len(tried) == 4 and ("static-int8-minmax-u8s8-keep1" in found) is (failing < 4)
     assert (none in search.notes) is (failing == 4)
+
+
+def test_what_stops_the_ranking_is_a_note(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime has exceptions of its own."""
+
+    def fails(*given: object) -> None:
+        raise RuntimeError("type mismatch\nin a graph")
+
+    monkeypatch.setattr(mixed, "layers", fails)
+    search = Search(start, data, data, tmp_path, PLAN, silent)
+    searched(search, StaticInt8(), monkeypatch)
+    assert "no layers were put back to float: RuntimeError: type mismatch" in search.notes
+
+
+def test_sizes_that_the_end_needs_are_no_outputs_to_compare() -> None:
+    """The batch's size goes into a Reshape before the layers and into one behind them."""
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    constants = [
+        numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in (("zero", [0]), ("one", [1]), ("rest", [-1]))
+    ]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["count"]),
+        helper.make_node("Concat", ["count", "rest"], ["flat"], axis=0),
+        helper.make_node("Reshape", ["x", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w"], ["product"], name="layer"),
+        helper.make_node("Sigmoid", ["product"], ["sigmoid"]),
+        helper.make_node("Reshape", ["sigmoid", "flat"], ["again"]),
+        helper.make_node("Mul", ["again", "again"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sizes",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [weight, *constants],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    own = sensitivity._up_to_tail(named(network))
+    assert [value.name for value in own.graph.output] == ["product"]
+    (found,) = sensitivity._outputs(own, [{"x": np.ones((1, 2, 2), np.float32)}])
+    assert found.tolist() == [1, 1, 1, 1]
 
 
 def test_a_search_that_goes_on_puts_the_same_layers_back(

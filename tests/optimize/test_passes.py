@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import modelport
 from modelport.bundle.store import Bundle
 from modelport.errors import InputError, NotFound
 from modelport.optimize.calibration import Calibration, read_calibration
@@ -24,7 +25,7 @@ from modelport.optimize.tail import LAYERS
 from modelport.runtimes.onnxruntime import OnnxRuntime
 from modelport.runtimes.pipeline import Pipeline
 
-from .networks import network, packed, pictures
+from .networks import CHANNELS, LABELS, RECIPE, network, packed, pictures
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,41 @@ def test_what_does_not_apply_says_why(start: Bundle, calibration: Calibration, t
             step.apply(plain, calibration)
 
 
+def test_simplifying_folds_and_fuses_and_keeps_the_answers(calibration: Calibration, tmp_path: Path) -> None:
+    """A batch normalisation goes into its convolution, and nodes that do nothing go."""
+    model = network()
+    convolution = next(node for node in model.graph.node if node.name == "first")
+    convolution.output[0] = "before"
+    random = np.random.default_rng(1)
+    for name, low in (("scale", 0.5), ("shift", 0.0), ("mean_of", 0.0), ("spread", 0.5)):
+        values = random.uniform(low, low + 0.5, CHANNELS).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    normal = ["before", "scale", "shift", "mean_of", "spread"]
+    model.graph.node.extend(
+        [
+            helper.make_node("BatchNormalization", normal, ["normal"], name="normal"),
+            helper.make_node("Identity", ["normal"], ["same"], name="same"),
+            helper.make_node("Identity", ["same"], ["a"], name="again"),
+        ]
+    )
+    sort(model.graph)
+    onnx.save(model, tmp_path / "colours.onnx")
+    (tmp_path / "colours.toml").write_text(RECIPE)
+    own = modelport.pack(
+        tmp_path / "colours.onnx", out=tmp_path / "repo", recipe=tmp_path / "colours.toml", labels=LABELS
+    )
+    made = apply(Simplify(), own, calibration, tmp_path / "work")
+    kinds = [node.op_type for node in network_of(made.bundle).graph.node]
+    assert "Identity" not in kinds and "BatchNormalization" not in kinds and kinds.count("Conv") == 2
+    (said,) = made.notes
+    assert said.startswith("9 nodes became ") and "2 Identity" in said and "1 BatchNormalization" in said
+    with Pipeline.open(own) as first, Pipeline.open(made.bundle) as second:
+        for item in calibration.items[:4]:
+            one, other = (each.answer(each.decode(item)) for each in (first, second))
+            np.testing.assert_allclose(one["scores"], other["scores"], rtol=1e-4, atol=1e-6)
+    own.verify_files()
+
+
 def test_weights_beyond_float16_are_refused(calibration: Calibration) -> None:
     large = network()
     weight = next(tensor for tensor in large.graph.initializer if tensor.name == "last")
@@ -208,3 +244,4 @@ def test_calibration_data_that_says_nothing(start: Bundle, place: Path, tmp_path
     (some / "red" / "broken.png").write_bytes(b"no picture")
     found = read_calibration(start, some)
     assert len(found.items) == 12 and "broken.png" in found.notes[-1]
+    start.verify_files()

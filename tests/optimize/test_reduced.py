@@ -68,7 +68,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network, in both numbers; and whatever a quick look says of the time."""
     monkeypatch.setattr(searching, "ways", lambda candidate: iter(()))
-    monkeypatch.setattr(searching, "GAIN", float("inf"))
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", float("inf"))
     monkeypatch.setattr(Search, "bases", lambda self: iter(()))
     monkeypatch.setattr(Search, "passes", lambda self: iter([Half()]))
 

@@ -20,6 +20,7 @@ from modelport.cli.render import progress
 from modelport.errors import InputError, Unsupported, UsageError
 from modelport.evaluate.run import evaluate
 from modelport.importers.source import Permission
+from modelport.optimize import search as searching
 from modelport.optimize.bench.run import bench
 from modelport.optimize.candidate import Candidate, network_of
 from modelport.optimize.choose import gate_reason
@@ -27,12 +28,13 @@ from modelport.optimize.clock import Told
 from modelport.optimize.enough import dear, few_answers, few_labels, seen_few
 from modelport.optimize.found import Found
 from modelport.optimize.judge import Judgement, needed, same
+from modelport.optimize.passes.runtime import OnRuntime
 from modelport.optimize.passes.unused import Unused
 from modelport.optimize.plan import Plan
 from modelport.optimize.repeat import repeat
 from modelport.optimize.run import _taken, optimize
 from modelport.optimize.search import ALIKE, Search
-from modelport.optimize.shares import answers_needed
+from modelport.optimize.shares import Z_SURE, Z, answers_needed, bounds
 from modelport.optimize.ways import computed_alike
 
 from .networks import pictures
@@ -66,6 +68,25 @@ def test_what_was_not_found_bars_no_later_search(
         optimize(start, relative, out="out", new_version="mine")
     with pytest.raises(UsageError, match="nothing was chosen, and no candidate was made"):
         repeat(report)
+
+
+def test_what_was_looked_at_quickly_can_be_looked_at_again(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure has the command that repeats it, also that of a quick look; what was not made has none."""
+    monkeypatch.setattr(Search, "bases", lambda self: iter(()))
+    monkeypatch.setattr(Search, "passes", lambda self: iter([Unused()]))
+    way = OnRuntime("onnxruntime", {"spinning": False})
+    monkeypatch.setattr(searching, "ways", lambda candidate: iter([way]))
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", 0.0)  # no faster
+    report = optimize(start, data, out=tmp_path, plan=Plan(gate="estimate"))
+    found = {entry.id: entry for entry in report.entries}
+    quick = found["start-on-onnxruntime-spinning-false"]
+    assert quick.status == "dominated" and quick.figures is None and " of it" in quick.reason
+    assert quick.command.endswith(f"2.report {quick.id}")
+    assert found["unused"].status == "skipped" and not found["unused"].command
+    again = repeat(report, quick.id)
+    assert again.id == quick.id and again.figures.p50_ms > 0
 
 
 def _nothing(original: object) -> object:
@@ -238,6 +259,15 @@ def agreeing(differing: float, items: int, **others: object) -> Judgement:
 )
 def test_agreement_is_told_in_numbers(judgement: Judgement, text: str) -> None:
     assert gate_reason(judgement, 0.5) == text
+
+
+@pytest.mark.parametrize("sure", [Z, Z_SURE])
+def test_the_share_of_all_is_one_and_of_none_is_nothing(sure: float) -> None:
+    """Of 16 or 50 items, and a quarter of all other numbers, rounding had an end that missed them."""
+    for count in range(1, 3000):
+        assert bounds(count, count, sure)[1] == 1.0 and bounds(0, count, sure)[0] == 0.0
+        low, high = bounds(count / 3, count, sure)
+        assert 0 <= low < 1 / 3 < high <= 1
 
 
 def test_how_many_answers_agreement_needs() -> None:

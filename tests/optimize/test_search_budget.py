@@ -14,7 +14,7 @@ from modelport.bundle.store import Bundle
 from modelport.optimize import measure
 from modelport.optimize import search as searching
 from modelport.optimize.bases import bases_of
-from modelport.optimize.candidate import Candidate, Pass
+from modelport.optimize.candidate import START, Candidate, Pass
 from modelport.optimize.clock import SPENT, Clock, Told, silent
 from modelport.optimize.judge import ByLabels, Judgement
 from modelport.optimize.measuring import OPEN, STARTING, chosen, seconds_needed
@@ -23,6 +23,7 @@ from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.passes.runtime import OnRuntime
 from modelport.optimize.plan import Plan
 from modelport.optimize.search import Search
+from modelport.optimize.ways import slow
 
 from .networks import pictures
 from .test_reduced import photos
@@ -159,11 +160,11 @@ def test_judging_a_candidate_that_takes_much_of_the_budget_is_said_once(
     """Comparing takes time as well: the bundle as it was packed alone may be asked soon enough."""
     judge = ByLabels.judge
 
-    def slow(self: ByLabels, candidate: Candidate) -> Judgement:
+    def judged(self: ByLabels, candidate: Candidate) -> Judgement:
         time.sleep(1.6)
         return judge(self, candidate)
 
-    monkeypatch.setattr(ByLabels, "judge", slow)
+    monkeypatch.setattr(ByLabels, "judge", judged)
     said: list[Told] = []
     search = Search(start, data, data, tmp_path, Plan(seconds=10, gate="estimate", margin=90), said.append)
     search.clock._seconds = 100  # time for both
@@ -179,10 +180,39 @@ def test_photos_that_gain_nothing_are_not_combined(
     start: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = photos(tmp_path / "large", 96)
-    monkeypatch.setattr(searching, "GAIN", 0.0)  # whatever is looked at is no faster
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", 0.0)  # whatever is looked at is no faster
     search = Search(start, large, None, tmp_path / "work", Plan(gate="estimate"), silent)
     assert search._smaller_photos() == []
     assert {each.status for each in search.entries} == {"dominated"} and len(search.entries) == 2
+    said = [note for note in search.notes if "not tried with other networks" in note]
+    assert len(said) == 2 and said[0].startswith("photos decoded at 1/2, 1/4 or 1/8, at least 32 x 32: ")
+
+
+def test_ways_that_there_is_no_time_to_judge_are_not_judged(
+    start: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take as long as evaluating once: what was not begun in time is not begun."""
+    monkeypatch.setattr("modelport.optimize.ways.GAIN", float("inf"))
+    search = Search(start, data, data, tmp_path, Plan(seconds=1000, gate="estimate", margin=90), silent)
+    steps = [OnRuntime("onnxruntime", {"optimization": level}) for level in ("basic", "extended")]
+    judge = ByLabels.judge
+
+    def judged(self: ByLabels, candidate: Candidate) -> Judgement:
+        search.clock._begun -= 2000
+        return judge(self, candidate)
+
+    monkeypatch.setattr(ByLabels, "judge", judged)
+    search._looked_at(search.start, steps)
+    first, second = search.entries
+    assert first.judgement is not None
+    assert second.status == "skipped" and second.reason.startswith("not tried: ")
+
+
+def test_a_way_that_is_there_for_its_memory_need_not_be_faster(start: Bundle) -> None:
+    own = Candidate(START, "as it is", start, ())
+    without, other = (OnRuntime("onnxruntime", {name: False}).of(own) for name in ("arena", "spinning"))
+    assert not slow(without, own, 1.0) and not slow(other, own, 0.9)
+    assert slow(without, own, 1.1).endswith("1.10 of it") and slow(other, own, 1.0).endswith("1.00 of it")
 
 
 def test_photos_of_which_few_are_large_are_not_tried(start: Bundle, tmp_path: Path) -> None:

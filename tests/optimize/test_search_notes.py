@@ -85,9 +85,7 @@ def test_what_is_gone_on_from_is_said_also_where_it_is_nothing(
     first.found._left()
     second = Search(start, data, None, tmp_path, plan, silent)
     second.run()
-    assert (
-        "an earlier search of the same had judged no candidate yet: nothing is gone on from" in second.notes
-    )
+    assert "an earlier search of the same had judged no candidate yet; what it made is used" in second.notes
     second.found.judgement("some", "of", lambda: agreeing(0, 24))
     second.found._left()
     third = Search(start, data, None, tmp_path, plan, silent)

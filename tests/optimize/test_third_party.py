@@ -59,6 +59,18 @@ class Renamed(msgspec.Struct, frozen=True):
         return Made(network)
 
 
+class Misnamed(msgspec.Struct, frozen=True):
+    """Its id is no part of a version."""
+
+    name: ClassVar[str] = "misnamed"
+    id: ClassVar[str] = "int8+smooth"
+    title: ClassVar[str] = "one with a strange id"
+
+    def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
+        network.producer_name = self.name
+        return Made(network)
+
+
 @pytest.fixture
 def search(start: Bundle, data: Path, tmp_path: Path) -> Search:
     return Search(start, data, data, tmp_path, Plan(gate="estimate", margin=2.0), silent)
@@ -75,6 +87,7 @@ def search(start: Bundle, data: Path, tmp_path: Path) -> Search:
         (Failing(BundleError, ("damaged",)), "the pass failed: damaged"),
         (Failing(AssertionError, ()), "the pass failed: AssertionError: it says no more"),
         (Own(), "the pass failed: AttributeError: "),
+        (Misnamed(), "modelport.json: Expected `str` matching regex"),
     ],
 )
 def test_a_pass_that_fails_is_skipped(search: Search, problem: Failing, said: str) -> None:

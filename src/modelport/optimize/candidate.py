@@ -24,6 +24,8 @@ from .rewriting import sort
 
 START = "start"
 """The id of the bundle that everything is compared with: its network as it is."""
+LONGEST = 64
+"""Letters of a version, as `bundle.manifest.Version` has it."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where nothing more can be written."""
 
@@ -144,10 +146,11 @@ def apply(
         if disk_is_full(problem):
             raise
         raise NotApplicable(f"the pass failed: {in_a_line(problem)}") from problem
-    version = f"{start.manifest.version}-{step.id}"[:64]
     try:
-        bundle = start.derive(folder / step.id, files, version=version, **changes)
-    except UsageError as problem:
+        bundle = start.derive(folder / step.id, files, version=version_after(start, step.id), **changes)
+    except ModelportError as problem:
+        if disk_is_full(problem):
+            raise
         raise NotApplicable(problem.message) from problem
     return Candidate(
         step.id,
@@ -159,6 +162,11 @@ def apply(
         dict(made.settings),
         made.machine_bound,
     )
+
+
+def version_after(bundle: Bundle, step: str) -> str:
+    """The version of what a step makes of a bundle: the end of both names, by which they differ."""
+    return f"{bundle.manifest.version}-{step}"[-LONGEST:].lstrip("._-")
 
 
 def in_a_line(problem: BaseException) -> str:

@@ -193,7 +193,9 @@ def _placed(entry: Entry, kept: Sequence[Entry], able: Sequence[Entry], best: En
         version = "; the version has it as well, for --variant" if best is not None else ""
         return _with(entry, "kept", f"{said}{version}")
     if best is not None and _ties(entry, best):
-        text = f"tie with {best.id}: the intervals of latency and throughput meet, and it loses no more"
+        more = _lost(entry) > _lost(best)
+        loss = "and of what is lost; it loses more as it was seen" if more else "and it loses no more"
+        text = f"tie with {best.id}: the intervals of latency and throughput meet, {loss}"
         return _with(entry, "tie", text)
     others = (other for other in (*kept[1:], kept[0], *able) if other.id != entry.id)
     better = next(other for other in others if not _gains(entry, other))
@@ -230,9 +232,11 @@ def _gains(one: Entry, other: Entry) -> list[str]:
 
 
 def _ties(entry: Entry, best: Entry) -> bool:
-    """Whether it cannot be told apart from the best in latency and throughput, and loses no more."""
-    alike = _meet(_throughput(entry), _throughput(best))
-    return _meet(_figures(entry).ratio, _figures(best).ratio) and alike and _lost(entry) <= _lost(best)
+    """Whether it cannot be told apart from the best in latency and throughput, nor loses surely more."""
+    if not _meet(_figures(entry).ratio, _figures(best).ratio):
+        return False
+    loses_no_more = _lost(entry) <= _lost(best) or _meet(_losses(entry), _losses(best))
+    return loses_no_more and _meet(_throughput(entry), _throughput(best))
 
 
 def _surely_more(one: Entry, other: Entry) -> bool:
@@ -263,6 +267,11 @@ def _throughput(entry: Entry) -> Interval:
 
 def _loss(entry: Entry) -> float:
     return entry.judgement.loss if entry.judgement is not None else 0.0
+
+
+def _losses(entry: Entry) -> Interval:
+    known = entry.judgement
+    return Interval(known.loss, known.low, known.high) if known is not None else Interval(0.0, 0.0, 0.0)
 
 
 def _lost(entry: Entry) -> float:

@@ -106,8 +106,8 @@ def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
     axes.errorbar(
         [ratio],
         [loss],
-        xerr=[[ratio - own.ratio.low], [own.ratio.high - ratio]],
-        yerr=[[loss - low], [high - loss]],
+        xerr=_arms(ratio, own.ratio.low, own.ratio.high),
+        yerr=_arms(loss, low, high),
         fmt="none",
         ecolor=colour,
         alpha=0.4,
@@ -117,6 +117,11 @@ def _point(axes: Any, entry: Entry, report: Report, number: int) -> None:
     label = f"{number}  " + "\n     ".join(lines)
     marker, size = ("*", 180) if entry.id == report.chosen else ("o", 36)
     axes.scatter([ratio], [loss], color=colour, marker=marker, s=size, zorder=3, label=label)
+
+
+def _arms(value: float, low: float, high: float) -> list[list[float]]:
+    """How far an interval reaches; one of a bootstrap need not hold the figure itself."""
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
 
 
 def _numbered(axes: Any, shown: Sequence[Entry]) -> None:

@@ -69,6 +69,11 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     """Why it does not answer the first of them."""
 
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing is lost by a change that should change nothing."""
+        return self.verdict == "passes" or (self.verdict == "undecided" and self.loss <= 0)
+
 
 class Judge(Protocol):
     """Holds candidates against the START."""

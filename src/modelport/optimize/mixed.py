@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import ModelportError
 from .calibration import Calibration
-from .candidate import Candidate, NotApplicable, Pass, network_of
+from .candidate import Candidate, NotApplicable, Pass, disk_is_full, in_a_line, network_of
 from .found import Found
 from .measuring import loss
 from .outcome import Entry
@@ -54,8 +53,10 @@ def ranked(
 
     try:
         layer_by_layer = found.ranking(quantized.id, key_of_network(quantized), rank)
-    except ModelportError as problem:
-        raise NotApplicable(problem.message) from problem
+    except Exception as problem:  # ONNX Runtime has exceptions of its own for parts of a network
+        if disk_is_full(problem):
+            raise
+        raise NotApplicable(in_a_line(problem)) from problem
     if not layer_by_layer:
         raise NotApplicable(f"no layer of {quantized.id} can be tried alone")
     if not most(layer_by_layer):

@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..bundle.manifest import Version
 from ..bundle.store import Bundle
 from ..engine.cores import usable_cores
 from ..errors import InputError, ModelportError, Unavailable, Unsupported, UsageError
 from ..runtimes.machine import machine_class
 from ..sampling import evenly
 from .bench.plan import versions_of
-from .candidate import FULL, START, Candidate, opened
+from .candidate import FULL, LONGEST, START, Candidate, opened
 from .choose import in_order, machine_note
 from .clock import Tell, silent
 from .elsewhere import note_of, settled_everywhere
@@ -65,9 +66,9 @@ def optimize(
         tell: told what is being done.
 
     Raises:
-        InputError: data that says nothing. UsageError: the version exists, `out` is a file, or the plan tells
-        of labelled data what these have not. NotFound: no such bundle or data. Unsupported: its network is a
-        Python function.
+        InputError: data that says nothing. UsageError: the version exists or is none, `out` is a file, or the
+        plan tells of labelled data what these have not. NotFound: no such bundle or data. Unsupported: its
+        network is a Python function.
     """
     plan = plan or Plan()
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -75,6 +76,7 @@ def optimize(
     _check_graph(opened)
     _check_folder(folder)
     if new_version is not None:
+        _check_version(new_version)
         _check_free(folder / new_version)
     truth = Path(labelled) if labelled is not None else None
     _check_evaluation(opened, truth, plan)
@@ -157,6 +159,14 @@ def _taken(folder: Path, current: str, given: str | None) -> Path:
             return folder / name
     _check_free(folder / (given or ""))
     raise AssertionError("a version that is taken exists")
+
+
+def _check_version(given: str) -> None:
+    try:
+        msgspec.convert(given, Version)
+    except msgspec.ValidationError:
+        hint = "letters, digits, `.`, `_` and `-`, the first a letter or a digit, at most 64"
+        raise UsageError(f"{given!r} is no version of a bundle", hint=hint) from None
 
 
 def _check_free(target: Path) -> None:
@@ -244,7 +254,7 @@ def _share_note(search: Search) -> str:
 
 
 def _repeatable(entry: Entry, folder: Path) -> Entry:
-    if entry.figures is None and entry.judgement is None:
+    if entry.status == "skipped":
         return entry
     command = shlex.join(["modelport", "repeat", str(folder), entry.id])
     return msgspec.structs.replace(entry, command=command)
@@ -306,7 +316,8 @@ def _free(folder: Path, current: str) -> Iterator[str]:
         if current.isdigit():
             name = str(int(current) + number)
         else:
-            name = f"{current}-optimized" + (f"-{number}" if number > 1 else "")
+            end = "-optimized" + (f"-{number}" if number > 1 else "")
+            name = current[: LONGEST - len(end)] + end
         target = folder / name
         if not os.path.lexists(target) and not os.path.lexists(_report_folder(target)):
             yield name

@@ -38,12 +38,10 @@ from .passes.runtime import OnRuntime
 from .plan import Plan
 from .recipe import key_of_making, key_of_network, made_by, recipe_of
 from .start import begun_from, gone_on, plain, question, same_items
-from .ways import Way, computed_alike, fastest, hardly, in_way, refused, shares, ways, without
+from .ways import Way, computed_alike, fastest, hardly, in_way, refused, shares, slow, ways, without
 
 AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
-GAIN = 0.97
-"""Of the latency of the same network run in the usual way: another way with less is looked at closely."""
 PREPARED_WAYS = 2
 """Networks that are run in other ways: the fastest that are right."""
 
@@ -120,7 +118,7 @@ class Search:
                 continue
             entry = self.tried(fitted(step, base), base)
             self._bases.add(entry.id)
-            if entry.judgement is not None and _harmless(entry.judgement):
+            if entry.judgement is not None and entry.judgement.harmless:
                 base = self.made[entry.id]
                 named.add(step.name)
         # What costs little and is nearly always right is not left to what time remains.
@@ -316,8 +314,12 @@ class Search:
                 self.entries.append(skipped(step, reason, recipe_of(step, self.start)))
                 continue
             self._looked_at(self.start, [step])
-            if self.entries[-1].status == "kept":  # else there is nothing that other networks could gain
+            if self.entries[-1].status == "kept":
                 found.insert(0, step)
+            else:
+                self._note(
+                    f"{step.title}: not tried with other networks, as with this one not right, or no faster"
+                )
         return found
 
     def _other_ways(self, photos: Sequence[Reduced], base: Candidate) -> None:
@@ -372,13 +374,16 @@ class Search:
             candidate, share = by_id[name], quick[name]
             if isinstance(share, str):
                 self.entries.append(entry_of(candidate, recipe, "refused", share))
-            elif share > GAIN:
-                reason = f"at a quick look, by latency alone, no faster than {source.id}: {share:.2f} of it"
+            elif reason := slow(candidate, source, share):
                 self.entries.append(entry_of(candidate, recipe, "dominated", reason))
             else:
                 alike = computed_alike(candidate, source)
                 known = self._judgement(source, len(self.calibration.items)) if alike else None
-                self.entries.append(self._weighed(candidate, recipe, known))
+                there = known or self.found.judged(name, key_of_network(candidate))
+                late = "" if there or not self.over else f"not tried: {self.clock.late}"
+                self.entries.append(
+                    skipped(candidate, late, recipe) if late else self._weighed(candidate, recipe, known)
+                )
             self.clock.step()
 
     def _judgement(self, source: Candidate, items: int) -> Judgement | None:
@@ -393,8 +398,3 @@ class Search:
         found, notes = measured(self.entries, candidates, self.calibration.items, self.clock)
         self.notes += notes
         return found
-
-
-def _harmless(judgement: Judgement) -> bool:
-    """Whether nothing is lost by a change that should change nothing."""
-    return judgement.verdict == "passes" or (judgement.verdict == "undecided" and judgement.loss <= 0)

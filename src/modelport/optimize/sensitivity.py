@@ -89,7 +89,8 @@ def _up_to_tail(network: onnx.ModelProto) -> onnx.ModelProto:
     rest = [node for node in network.graph.node if node.name not in tail]
     made = {name for node in rest for name in node.output}
     asked = {name for node in network.graph.node if node.name in tail for name in node.input}
-    ends = sorted(made & asked | made & {value.name for value in network.graph.output})
+    given = {value.name for value in network.graph.output}
+    ends = sorted(name for name in made & (asked | given) if name not in _of_no_floats(network))
     if not tail or not ends:
         return network
     own = copied(network)
@@ -99,6 +100,13 @@ def _up_to_tail(network: onnx.ModelProto) -> onnx.ModelProto:
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ends
     )
     return own
+
+
+def _of_no_floats(network: onnx.ModelProto) -> set[str]:
+    """Values that are known to be other than float32: shapes and places, which 8 bits do nothing to."""
+    graph = onnx.shape_inference.infer_shapes(network).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    return {name for name, kind in kinds.items() if kind not in (onnx.TensorProto.FLOAT, 0)}
 
 
 def _outputs(network: onnx.ModelProto, batches: list[dict[str, np.ndarray]]) -> list[np.ndarray]:

@@ -44,4 +44,6 @@ def bounds(hits: float, of: int, z: float = Z) -> tuple[float, float]:
     share, less = hits / of, 1 + z * z / of
     middle = share + z * z / (2 * of)
     spread = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return (middle - spread) / less, (middle + spread) / less
+    low, high = (middle - spread) / less, (middle + spread) / less
+    # Of none and of all the ends are 0 and 1, which rounding misses by a last bit.
+    return max(0.0, low) if hits else 0.0, min(1.0, high) if hits < of else 1.0

@@ -15,7 +15,7 @@ from ..evaluate.data.item import Boxes, Data
 from ..evaluate.data.read import read_data
 from ..runtimes.machine import choose_variant, machine_class
 from .bench.plan import versions_of
-from .candidate import START
+from .candidate import START, version_after
 
 TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
 """Packages that what is found hangs on."""
@@ -23,7 +23,7 @@ TOOLS = ("onnxruntime", "openvino", "onnx", "onnxslim")
 
 def plain(bundle: Bundle, place: Path) -> Bundle:
     """The bundle without variants, written to `place`: the network as it was packed."""
-    version = f"{bundle.manifest.version}-{START}"[:64]
+    version = version_after(bundle, START)
     return bundle.derive(place, without_variants(bundle), version=version, variants=())
 
 
@@ -53,7 +53,7 @@ def gone_on(begun: bool, before: int) -> str:
     if not begun:
         return ""
     if not before:
-        return "an earlier search of the same had judged no candidate yet: nothing is gone on from"
+        return "an earlier search of the same had judged no candidate yet; what it made is used"
     many = "1 candidate" if before == 1 else f"{before} candidates"
     return f"going on from {many} found before, with the whole budget again"
 

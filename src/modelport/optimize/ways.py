@@ -27,6 +27,9 @@ SWITCHES: tuple[Settings, ...] = ({"spinning": False}, {"arena": False}, {"threa
 """Of ONNX Runtime, one at a time: they change no answer."""
 PRECISION = "precision"
 QUICK_ROUNDS = 5
+GAIN, AS_FAST = 0.97, 1.03
+"""Of the latency of the same network run in the usual way: another way with less is looked at closely; one
+that is there for its memory with no more."""
 FEW = 0.1
 """Of the items: where no more are decoded smaller, what is gained is within what is measured by chance."""
 Way = OnRuntime | Reduced
@@ -134,6 +137,14 @@ def shares(
     if source.id in failed:
         return {each.id: f"not compared with {source.id}: {failed[source.id]}" for each in others}
     return {each.id: failed.get(each.id) or quick[each.id] / quick[source.id] for each in others}
+
+
+def slow(way: Candidate, source: Candidate, share: float) -> str:
+    """Why another way is not looked at closely, by its share of the source's latency; empty where it is."""
+    for_memory = way.settings.get("arena") is False and source.settings.get("arena") is not False
+    if share <= (AS_FAST if for_memory else GAIN):
+        return ""
+    return f"at a quick look, by latency alone, no faster than {source.id}: {share:.2f} of it"
 
 
 def _medians(

@@ -18,7 +18,7 @@ from ...steps.image import both_sides
 from ...steps.resize import Letterbox, Resize
 from ...steps.step import parse_steps
 from ..calibration import Calibration
-from ..candidate import Candidate, NotApplicable
+from ..candidate import Candidate, NotApplicable, version_after
 
 FACTORS = (2, 1)
 """Of the sides that the first resize makes: where these are half of what is left, next to nothing is lost."""
@@ -52,8 +52,9 @@ class Reduced(msgspec.Struct, frozen=True):
         """The same with a bundle of its own in `folder`, whose variant says how photos are decoded."""
         made, start = self.of(candidate), candidate.bundle
         variant = Variant(self.id, start.manifest.graphs.net.file, reduced=self.least)
-        version = f"{start.manifest.version}-{self.id}"[-64:].lstrip("._-")
-        bundle = start.derive(folder / made.id, {}, version=version, variants=(variant,))
+        bundle = start.derive(
+            folder / made.id, {}, version=version_after(start, self.id), variants=(variant,)
+        )
         return msgspec.structs.replace(made, bundle=bundle, variant=variant.name)
 
 
