@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelport.bundle.store import Bundle
+from modelport.engine.model import LiveModel
 from modelport.engine.settings import EngineSettings
 from modelport.errors import BundleError, NotFound
 
@@ -138,3 +139,48 @@ async def test_no_older_version_comes_where_the_newest_was_unloaded_by_name(repo
         await repository.rescan()
         assert repository.model("colours").version == "3"
         assert [each.model is None for each in repository.entries()] == [True, True, False]
+
+
+async def test_a_version_that_answers_stays_where_a_newer_one_was_unloaded_by_name(repo: Path) -> None:
+    second = repo / "colours" / "2"
+    Bundle.open(repo / "colours" / "1").derive(second, {}, version="2")
+    net = second / "net.onnx"
+    net.write_bytes(bytes(net.stat().st_size))
+    async with opened(repo, ONE) as repository:
+        assert repository.model("colours").version == "1", "the newer one does not load"
+        await repository.unload("colours", "2")
+        net.touch()
+        await repository.rescan()
+        assert repository.model("colours").version == "1" and repository.ready()
+
+
+async def test_what_a_plan_kept_stays_when_the_plan_ends_and_the_newer_one_was_unloaded(repo: Path) -> None:
+    for version in ("2", "3"):
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / version, {}, version=version)
+    plan = ["1", "3"]
+    async with opened(repo, ONE) as repository:
+        repository.also_wanted = lambda name: plan
+        await repository.rescan()
+        await repository.unload("colours", "3")
+        await repository.rescan()
+        plan.clear()
+        await repository.rescan()
+        assert [each.model is not None for each in repository.entries()] == [True, False, False]
+        # As long as nothing newer answers: that takes over from it as ever.
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "4", {}, version="4")
+        await repository.rescan()
+        assert [each.version for each in repository.entries() if each.model] == ["4"]
+
+
+async def test_a_default_version_that_does_not_answer_is_not_ready(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bundle.open(repo / "colours" / "1").derive(repo / "colours" / "2", {}, version="2")
+    async with opened(repo, ONE) as repository:
+        await repository.load("colours", "1")
+        await repository.set_default("colours", "1")
+        repository.entry("colours", "1").wanted = None  # as a worker that was told the default only
+        await repository.unload("colours", "2")
+        assert repository.model("colours").version == "1" and repository.ready()
+        monkeypatch.setattr(LiveModel, "healthy", False)
+        assert not repository.ready()

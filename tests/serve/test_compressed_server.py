@@ -12,9 +12,15 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from ..colours import pack_colours, picture, served
+import modelport
+from modelport.bundle.manifest import MANIFEST
+from modelport.serve.compress import MIN_BYTES
+
+from ..colours import pack_colours, picture, served, write_network
+from .grpc.conftest import write_every
 
 LENGTH = "Inference-Header-Content-Length"
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -23,7 +29,15 @@ UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    repo = pack_colours(tmp_path_factory.mktemp("packed"))
+    folder = tmp_path_factory.mktemp("packed")
+    repo = pack_colours(folder)
+    modelport.pack(write_every(folder / "every.onnx"), out=repo, name="every", version="1", recipe="raw")
+    means = write_network(folder / "means.onnx", sides=("H", "W"))
+    modelport.pack(means, out=repo, name="means", version="1", recipe="raw")
+    for number in range(20):
+        broken = repo / f"broken-{number}" / "1"
+        broken.mkdir(parents=True)
+        (broken / MANIFEST).write_text("{}")
     with served(repo, "--max-body", "1", "--executors", "1") as (address, _):
         yield address
 
@@ -57,6 +71,61 @@ def test_tritons_client_compresses_both_ways(
             response_compression_algorithm=want,
         )
     assert np.allclose(got.as_numpy("logits"), batch[:rows].mean((2, 3)) * 20, atol=1e-4)
+
+
+async def test_tritons_asyncio_client_reads_every_reply(url: str) -> None:
+    batch = np.full((300, 3, 8, 8), 0.5, np.float32)
+    tensor = triton.InferInput("x", [300, 3, 8, 8], "FP32").set_data_from_numpy(batch)
+    async with triton_aio.InferenceServerClient(urlsplit(url).netloc) as client:
+        assert len(await client.get_model_repository_index()) == 26
+        assert len((await client.get_inference_statistics())["model_stats"]) == 6
+        assert len((await client.get_model_config("every"))["input"]) == 13
+        assert len((await client.get_model_metadata("every"))["outputs"]) == 13
+        with pytest.raises(InferenceServerException, match=r"unknown model: 'nnn.*known: colours, every"):
+            await client.get_model_metadata("n" * MIN_BYTES)
+        named = triton.InferInput("n" * MIN_BYTES, [300, 3, 8, 8], "FP32").set_data_from_numpy(batch)
+        with pytest.raises(InferenceServerException, match="unexpected input 'nnn"):
+            await client.infer("colours.net", [named])
+        for coding in ("gzip", "deflate", None):
+            got = await client.infer("colours.net", [tensor], response_compression_algorithm=coding)
+            assert np.allclose(got.as_numpy("logits"), 10, atol=1e-4)
+
+
+def test_under_v2_the_answers_to_infer_alone_come_compressed(http: httpx.Client) -> None:
+    asks = {"Accept-Encoding": "gzip"}
+    for method, path in (
+        ("POST", "/v2/repository/index"),
+        ("GET", "/v2/models/stats"),
+        ("GET", "/v2/models/every"),
+        ("GET", "/v2/models/every/config"),
+        ("POST", f"/v2/models/{'n' * MIN_BYTES}/infer"),
+    ):
+        reply = http.request(method, path, headers=asks)
+        assert len(reply.content) >= MIN_BYTES and "content-encoding" not in reply.headers, path
+    rows = {"name": "x", "datatype": "FP32", "shape": [100, 3, 8, 8], "data": [0.5] * 19200}
+    for method, path, body in (
+        ("POST", "/v2/models/colours.net/infer", {"inputs": [rows]}),
+        ("GET", "/openapi.json", None),
+        ("GET", "/metrics", None),
+        ("GET", "/api/dashboard", None),
+    ):
+        reply = http.request(method, path, headers=asks, json=body)
+        assert reply.status_code == 200 and reply.headers["content-encoding"] == "gzip", path
+
+
+def test_large_tensors_go_the_short_way_where_the_answer_is_small(http: httpx.Client) -> None:
+    for shape, packed in (([1, 3, 100, 100], False), ([80, 3, 20, 20], False), ([90, 3, 20, 20], True)):
+        data = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32).tobytes()
+        size = {"binary_data_size": len(data)}
+        entry = {"name": "x", "datatype": "FP32", "shape": shape, "parameters": size}
+        head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
+        headers = {LENGTH: str(len(head)), "Accept-Encoding": "gzip"}
+        for _ in range(2):  # the second time it is known what the head means
+            reply = http.post("/v2/models/means.net/infer", content=head + data, headers=headers)
+            assert reply.status_code == 200 and len(reply.content) > int(reply.headers[LENGTH]) > 0
+            assert (reply.headers.get("content-encoding") == "gzip") == packed
+            # The application's own headers are not on what goes past it.
+            assert ("content-security-policy" in reply.headers) == packed
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 
 import numpy as np
@@ -11,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modelport.errors import InputError
+from modelport.errors import InputError, Unsupported
 from modelport.serve.oip import (
     RequestedOutput,
     encode_response,
     metadata,
+    parse_binary_head,
     parse_request,
     raw_request,
 )
-from modelport.tensors import OIP_DATATYPES, Array, TensorSpec, dtype_name
+from modelport.tensors import OIP_DATATYPES, Array, Signature, TensorSpec, dtype_name
 
 
 def body_of(array: Array, *, binary: bool, name: str = "x") -> tuple[bytes, str | None]:
@@ -117,6 +119,8 @@ BAD = {
     "huge number": (entry(data=[1, 10**30]), None, "int32"),
     "negative byte": (entry(datatype="UINT8", data=[1, -1]), None, "expected uint8 "),
     "numbers as text": (entry(datatype="BYTES"), None, "expected string"),
+    "not a number": (entry(datatype="FP32", data=[1, math.nan]), None, "valid inference request"),
+    "infinity": (entry(datatype="FP32", data=[1, -math.inf]), None, "valid inference request"),
     "unknown type": (entry(datatype="FP8"), None, "unknown datatype"),
     "no data": (entry(data=None), None, "neither"),
     "header too long": (b"{}", "3", "Inference-Header"),
@@ -199,6 +203,57 @@ def test_responses_in_json_and_binary() -> None:
     assert [o["name"] for o in reply["outputs"]] == ["labels"]
     assert body[length:] == b"\x01\x00\x00\x00a\x02\x00\x00\x00\xc3\xa9"
     assert reply["outputs"][0]["parameters"]["binary_data_size"] == len(body) - length
+
+
+def test_what_is_no_finite_number_is_null_in_json_and_itself_in_binary() -> None:
+    values = np.array([1.5, np.nan, np.inf, -np.inf], np.float32)
+    for binary, sent in ((False, None), (True, values.tobytes())):
+        asked = {"inputs": [entry()], "parameters": {"binary_data_output": binary}}
+        request = parse_request(json.dumps(asked).encode())
+        body, length = encode_response({"y": values}, request, model="m", version="1")
+        if sent is None:
+            assert json.loads(body)["outputs"][0]["data"] == [1.5, None, None, None]
+        else:
+            assert body[length:] == sent
+    data, size = body_of(values, binary=True)
+    assert parse_request(data, size).inputs["x"].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_tensors_in_shared_memory_are_unsupported_also_beside_bytes(size: int | None) -> None:
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    parameters |= {} if size is None else {"binary_data_size": size}
+    remote = {"inputs": [entry(data=None, parameters=parameters)]}
+    text = json.dumps(remote | {"parameters": {"binary_data_output": True}}).encode()
+    with pytest.raises(Unsupported, match=r"shared memory is not supported, at `\$\.inputs\[0\]`"):
+        parse_request(text + bytes(size or 0), str(len(text)))
+    spec = TensorSpec("x", "int32", ("batch",))
+    assert parse_binary_head(text, Signature((spec,), (spec,))) is None
+    local = {"inputs": [entry()], "outputs": [{"name": "y", "parameters": parameters}]}
+    with pytest.raises(Unsupported, match=r"at `\$\.outputs\[0\]`"):
+        parse_request(json.dumps(local).encode())
+
+
+def test_the_size_of_an_answer_is_told_by_the_signature_or_not_at_all() -> None:
+    signature = Signature(
+        (TensorSpec("x", "float32", ("batch", "side")),),
+        (
+            TensorSpec("rows", "float64", ("batch", 3)),
+            TensorSpec("same", "uint8", ("batch", "side")),
+            TensorSpec("found", "int64", ("batch", "objects")),
+        ),
+    )
+
+    def size(*outputs: str) -> float:
+        given = entry(shape=[5, 7], datatype="FP32", data=None, parameters={"binary_data_size": 140})
+        asked = {"inputs": [given], "parameters": {"binary_data_output": True}}
+        wanted = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
+        head = parse_binary_head(json.dumps(asked | wanted).encode(), signature)
+        assert head is not None
+        return head.answer_size
+
+    assert (size("rows"), size("same"), size("same", "rows")) == (120, 35, 155)
+    assert size("found") == size() == math.inf
 
 
 def test_classification_and_unknown_outputs() -> None:

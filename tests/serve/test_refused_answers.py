@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import struct
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -37,11 +39,11 @@ class Case(NamedTuple):
     of_model: bool = True
 
 
-def tensors(shape: list[int], *, name: str = "x") -> bytes:
+def tensors(shape: list[int], *, name: str = "x", **more: Any) -> bytes:
     """A v2 request whose tensor is as large as its shape says."""
     data = [0.0] * math.prod(shape)
     tensor = {"name": name, "datatype": "FP32", "shape": shape, "data": data}
-    return json.dumps({"inputs": [tensor]}).encode()
+    return json.dumps({"inputs": [tensor], **more}).encode()
 
 
 def binary(shape: list[int]) -> tuple[bytes, dict[str, str]]:
@@ -52,7 +54,14 @@ def binary(shape: list[int]) -> tuple[bytes, dict[str, str]]:
     return head + bytes(size), {"Inference-Header-Content-Length": str(len(head))}
 
 
+def widened(png: bytes, side: int) -> bytes:
+    """A PNG whose head says that it is a square of so many pixels a side."""
+    head = b"IHDR" + struct.pack(">2I", side, side) + png[24:29]
+    return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
+
+
 JSON = {"Content-Type": "application/json"}
+UNMET = {"name": "logits", "parameters": {"classification": -1}}
 CASES = {
     "an empty body": Case(400, "invalid", PREDICT),
     "broken JSON": Case(400, "invalid", PREDICT, b'{"a', JSON),
@@ -62,12 +71,17 @@ CASES = {
     "no picture, on the long way": Case(
         415, "invalid", PREDICT, gzip.compress(b"no picture"), {"Content-Encoding": "gzip"}
     ),
+    "a picture of too many pixels": Case(413, "too_large", PREDICT, widened(RED, 20_000)),
     "another method": Case(405, "invalid", PREDICT, method="DELETE"),
     "another method, no model": Case(405, "invalid", "/metrics", method="DELETE", of_model=False),
     "a coding that is none": Case(415, "unsupported", PREDICT, RED, {"Content-Encoding": "br"}),
     "a bomb": Case(413, "too_large", PREDICT, gzip.compress(bytes(900 << 10)), {"Content-Encoding": "gzip"}),
     "a wrong shape": Case(400, "invalid", INFER, tensors([1, 3, 5, 5])),
     "a wrong name": Case(400, "invalid", INFER, tensors([1, 3, 8, 8], name="no")),
+    "an unknown output": Case(400, "invalid", INFER, tensors([1, 3, 8, 8], outputs=[{"name": "no"}])),
+    "a wish that the answer cannot meet": Case(
+        400, "invalid", INFER, tensors([1, 3, 8, 8], outputs=[UNMET]), of_model=False
+    ),
     "no JSON": Case(400, "invalid", INFER, b"{"),
     "binary of a wrong shape": Case(400, "invalid", INFER, *binary([1, 3, 5, 5])),
     "no head of JSON": Case(400, "invalid", INFER, b"{", {"Inference-Header-Content-Length": "1"}),
@@ -123,16 +137,22 @@ async def test_every_error_of_grpc_is_counted_once(
     grpc = pytest.importorskip("grpc")
     from modelport.protos import open_inference as oi
 
-    def asked(name: str, shape: list[int], version: str = "") -> Any:
+    def asked(name: str, shape: list[int], version: str = "", output: str = "", best: int = 0) -> Any:
         request = oi.ModelInferRequest(model_name=name, model_version=version)
+        if output:
+            request.outputs.add(name=output).parameters["classification"].int64_param = best
         request.inputs.add(name="x", datatype="FP32", shape=shape)
         request.raw_input_contents.append(bytes(4 * math.prod(shape)))
         return request
 
     good = asked("colours.net", [1, 3, 8, 8])
+    unknown = asked("colours.net", [1, 3, 8, 8], output="no")
+    unmet = asked("colours.net", [1, 3, 8, 8], output="logits", best=-1)
     cases: dict[str, tuple[str, bytes, dict[str, int], int]] = {
         "a good one": ("ModelInfer", good.SerializeToString(), {}, 0),
         "a wrong shape": ("ModelInfer", asked("colours.net", [1, 5]).SerializeToString(), {"invalid": 1}, 1),
+        "an unknown output": ("ModelInfer", unknown.SerializeToString(), {"invalid": 1}, 1),
+        "a wish that the answer cannot meet": ("ModelInfer", unmet.SerializeToString(), {"invalid": 1}, 0),
         "no message": ("ModelInfer", b"\xff", {"invalid": 1}, 0),
         "an unknown model": ("ModelInfer", asked("no", [1]).SerializeToString(), {"not_found": 1}, 0),
         "an unknown version": (
@@ -162,3 +182,16 @@ async def test_every_error_of_grpc_is_counted_once(
                 if (server.counted(), server.of_models()) != (counted, of_model):
                     misfits[name] = server.counted(), server.of_models()
             assert not misfits
+
+
+async def test_an_unknown_output_is_refused_before_the_model_runs(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(repo, tmp_path, monkeypatch) as server:
+        headers = {"Authorization": f"Bearer {server.keys['all']}"}
+        url = "http://{}:{}".format(*server.address)
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+            for path, known in ((INFER, "logits"), ("/v2/models/colours/infer", "scores, indices, labels")):
+                reply = await http.post(path, content=tensors([1, 3, 8, 8], outputs=[{"name": "no"}]))
+                assert reply.status_code == 400 and f"unknown output 'no'; known: {known}" in reply.text
+        assert not any(model.rows for model in server.serving.metrics.models())

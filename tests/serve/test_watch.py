@@ -149,7 +149,7 @@ def test_the_figures_need_a_key_where_there_are_keys(repo: Path, tmp_path: Path)
         httpx.Client(base_url=url, timeout=30) as http,
     ):
         assert http.get("/dashboard").status_code == 200
-        for path in ("/metrics", "/api/dashboard"):
+        for path in ("/metrics", "/api/dashboard", "/monitoring/prometheus/metrics"):
             assert http.get(path).status_code == 401
             for scope, key in shown.items():
                 reply = http.get(path, headers={"Authorization": f"Bearer {key}"})

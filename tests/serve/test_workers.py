@@ -307,6 +307,34 @@ async def test_a_load_that_fails_is_the_same_in_all_workers_when_the_file_is_men
         assert all(entry.model for each in (one, other) for entry in each.entries())
 
 
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_worker_that_starts_has_what_the_others_have_where_a_version_was_unloaded(
+    repo: Path, tmp_path: Path, answers: bool
+) -> None:
+    """The older version answers in both, or in none."""
+    changing = Path(shutil.copytree(repo / "colours", tmp_path / "repo" / "colours")).parent
+    net = changing / "colours" / "2" / "net.onnx"
+    whole = net.read_bytes()
+    if answers:
+        net.write_bytes(bytes(len(whole)))
+    async with beside(changing, tmp_path, 0) as (one, its):
+        await its.catch_up()
+        await one.unload("colours", "2")
+        net.write_bytes(whole)
+        async with beside(changing, tmp_path, 1) as (other, others):
+            await others.catch_up()
+            for each in (one, other):
+                await each.rescan()
+                assert [entry.model is not None for entry in each.entries()] == [answers, False]
+                assert each.ready()
+            # The second was told once what the first has: from now on it has its own.
+            await one.load("colours")
+            await one.unload("colours", "2")
+            for each in (one, other):
+                await each.rescan()
+                assert [entry.model for entry in each.entries()] == [None, None]
+
+
 async def test_a_worker_that_does_not_come_to_it_is_not_waited_for_for_ever(
     repo: Path, tmp_path: Path
 ) -> None:

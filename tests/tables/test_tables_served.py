@@ -112,6 +112,8 @@ def test_a_box_that_is_not_ticked_is_false(url: str) -> None:
         ("a=1&a=2", "application/x-www-form-urlencoded", "comes twice"),
         (b"", "text/csv", "the body is empty"),
         (b"\xff\xfe\x00", "application/octet-stream", "not UTF-8"),
+        (form("x", file="+2AA-"), "multipart/form-data; boundary=x; charset=utf-7", "malformed"),
+        (form("x", near="+2AA-"), "multipart/form-data; boundary=x; charset=utf-7", "malformed"),
         ([], "application/json", "expected 5 values"),
     ],
 )
@@ -186,6 +188,33 @@ def test_the_hub_client_asks_a_table(url: str) -> None:
     hub = pytest.importorskip("huggingface_hub")
     client = hub.InferenceClient(model=f"{url}/hf/people")
     assert client.tabular_classification({"age": ["40"], "job": ["smith"]}) == ["yes"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+def test_pai_eas(url: str, kind: str) -> None:
+    reply = ask(url, "/api/predict/houses", HOUSE, kind)
+    assert reply == {"model": "houses", "version": "1", "answer": {"value": WORTH}}
+    two = ask(url, "/api/predict/houses", [HOUSE, HOUSE | {"rooms": 4}], kind)
+    assert two["answers"] == [{"value": WORTH}, {"value": WORTH + 10}]
+    refused = ask(url, "/api/predict/houses", [HOUSE, HOUSE | {"age": "x"}], kind)
+    assert refused.startswith("400 ") and "$[1].age" in refused
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("rooms,age,income,near,garden\n3,3,,ISLAND,1\n4,3,,ISLAND,1\n", "text/csv"),
+        ("\n3,3,,ISLAND,1\n4,3,,ISLAND,1\n", "application/octet-stream"),
+        (form("x", file="3,3,,ISLAND,1\n4,3,,ISLAND,1\n"), "multipart/form-data; boundary=x"),
+    ],
+)
+def test_pai_eas_takes_csv(url: str, body: Any, kind: str) -> None:
+    assert ask(url, "/api/predict/houses", body, kind)["answers"] == [{"value": WORTH}, {"value": WORTH + 10}]
+
+
+def test_pai_eas_takes_a_form(url: str) -> None:
+    body, kind = "rooms=3&age=3&income=&near=ISLAND&garden=on", "application/x-www-form-urlencoded"
+    assert ask(url, "/api/predict/houses", body, kind)["answer"] == {"value": WORTH}
 
 
 def test_the_open_inference_protocol_has_an_input_for_each_column(url: str, client: Client) -> None:

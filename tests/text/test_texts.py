@@ -225,11 +225,63 @@ def test_texts_in_every_dialect(url: str) -> None:
         found = ask(url, "/invocations/mood", body)["predictions"]
         words = [row[0]["label"] if isinstance(row, list) else row["labels"][0] for row in found]
         assert words == both
+    for body in (two, [{"text": text} for text in two]):
+        answers = ask(url, "/api/predict/mood", body)["answers"]
+        assert [answer[0]["label"] for answer in answers] == both
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": two}
     outputs = {
         each["name"]: each for each in ask(url, "/v2/models/mood/infer", {"inputs": [tensor]})["outputs"]
     }
     assert outputs["labels"]["data"] == ["liked", "disliked", "disliked", "liked"]
+
+
+FORM = "application/x-www-form-urlencoded"
+SDK = "application/octet-stream"  # what eas-prediction says of every body
+PART = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"text": "bad"}, "application/json"),
+        ({"text": "bad"}, FORM),  # curl's -d
+        ({"text": "bad"}, SDK),
+        ("text=bad", FORM),
+        (PART.format("text", "bad"), "multipart/form-data; boundary=b"),
+        ("bad", "text/plain"),
+        ("bad", SDK),
+        ("\nbad", SDK),  # as some protobufs begin
+        ("[good bad bad] a dull film", SDK),  # no JSON, though it begins so
+        ("{good} bad, bad", "text/plain"),
+    ],
+)
+def test_pai_eas_takes_what_predict_takes(url: str, body: Any, kind: str) -> None:
+    reply = ask(url, "/api/predict/mood", body, kind)
+    assert set(reply) == {"model", "version", "answer"}
+    assert reply["answer"][0]["label"] == "disliked"
+
+
+def test_pai_eas_refuses_json_that_holds_no_text(url: str) -> None:
+    for kind in ("application/json", FORM, SDK):
+        assert "expected a text" in ask(url, "/api/predict/mood", {"words": "good"}, kind)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("[good bad bad] a dull film", "text/plain"),
+        ("{good} bad, bad", "application/octet-stream"),
+        ("{good} bad, bad", FORM),
+        ('{"data": "bad"}', "text/plain"),
+        ('["bad"]', ""),
+        ("data=bad", FORM),
+        ("data=[good+bad+bad]+a+dull+film", FORM),
+        (PART.format("data", "bad"), "multipart/form-data; boundary=b"),
+        (PART.format("body", "[good bad bad] a dull film"), "multipart/form-data; boundary=b"),
+    ],
+)
+def test_torchserve_takes_a_text_however_it_begins(url: str, body: str, kind: str) -> None:
+    assert next(iter(ask(url, "/predictions/mood", body, kind))) == "disliked"
 
 
 @pytest.mark.parametrize(
@@ -241,6 +293,7 @@ def test_texts_in_every_dialect(url: str) -> None:
         ("/predict/mood", ["a"] * 1025, 413, "at most 1024"),
         ("/predict/mood", [], 400, "no rows"),
         ("/hf/mood", {"inputs": None}, 400, "expected a text"),
+        ("/predictions/mood", "[bad", 400, "not JSON"),
         (
             "/v2/models/mood/infer",
             {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": ["a"]}]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Entry(msgspec.Struct, eq=False):
     """Whether it is gone from the folder."""
     wanted: bool | None = None
     """Asked for by name (True), or unloaded by name (False); None leaves it to the version policy."""
+    elsewhere: bool = False
+    """Whether it answers in another process: told to one that starts, and forgotten once it has loaded."""
 
     def standing(self) -> tuple[State, str]:
         """Its state and the reason, as everybody is told: one without a living executor answers nobody."""
@@ -124,18 +126,29 @@ def named(versions: Mapping[str, Entry], name: str, version: str | None) -> Entr
     return there[chosen]
 
 
-def awaited(versions: Mapping[str, Entry], keep: int) -> bool:
-    """Whether a version is to answer: one was asked for by name, or the policy has one, as it is applied.
+def to_answer(versions: Mapping[str, Entry], keep: int, needed: Callable[[str], bool]) -> Iterator[Entry]:
+    """The versions that are to answer, newest first: those needed or asked for by name, and the policy's.
+
+    The policy has the newest that load. Where one of them was unloaded by name no older one is loaded in its
+    place; one that answers already goes on.
 
     Args:
+        versions: each that comes is loaded before the next is asked for: what does not load holds no place.
         keep: of the newest; 0 for all.
+        needed: whether a version is, by a rollout or as the default.
     """
-    unloaded = 0
+    good = unloaded = 0
     for entry in reversed(list(versions.values())):
-        if entry.wanted or (entry.wanted is None and (not keep or unloaded < keep)):
-            return True
-        unloaded += entry.wanted is False
-    return False
+        if entry.removed:
+            continue
+        if entry.wanted is False:
+            unloaded += 1
+            continue
+        held = 0 if entry.model is not None or entry.elsewhere else unloaded
+        by_policy = entry.wanted is None and (not keep or good + held < keep)
+        if by_policy or entry.wanted or needed(entry.version):
+            yield entry
+            good += by_policy and versions[entry.version].model is not None
 
 
 def mark_wanted(versions: Mapping[str, Entry], entry: Entry, version: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..bundle.store import Bundle
@@ -16,7 +16,7 @@ from ..errors import BundleError, ModelportError, NotFound, Unavailable
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
 from .disk import Broken, Files, files_in, fingerprint, read_repository
-from .entry import Entries, Entry, awaited, check_whole, mark_wanted, named, renewed, unfinished
+from .entry import Entries, Entry, check_whole, mark_wanted, named, renewed, to_answer, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
@@ -241,8 +241,8 @@ class Repository:
         """Whether every model that is wanted has a version that answers."""
         return all(
             (live := self._ready.get(name)) is not None and live.healthy
-            for name, versions in self._entries.items()
-            if awaited(versions, self._keep)
+            for name in self._entries
+            if name in self._ready or any(self._to_answer(name))
         )
 
     def pids(self) -> list[int]:
@@ -273,28 +273,19 @@ class Repository:
     async def _apply(self, name: str, *, swap: bool) -> None:
         """Load what a rollout names, the newest versions, as many as are kept, and those asked for; then let
         the others go."""
-        also = list(self.also_wanted(name))
         # Before the newest: while the one that is to answer loads, nobody gets another one's answers.
-        for entry in filter(None, map(self._entries[name].get, also)):
+        for entry in filter(None, map(self._entries[name].get, self.also_wanted(name))):
             if entry.wanted is not False and not (entry.removed or entry.failed or entry.model):
                 await self._load(entry, swap=swap)
-        good = 0
         stay: list[Entry] = []
-        for entry in reversed(list(self._entries[name].values())):
-            if entry.removed:
-                continue
-            asked = entry.wanted is True or entry.version in (*also, self._defaults.get(name))
-            by_policy = entry.wanted is None and (not self._keep or good < self._keep)
-            good += entry.wanted is False  # unloaded by name: no older one comes in its place
-            if entry.wanted is False or not (asked or by_policy):
-                continue
+        for entry in self._to_answer(name):
             entry = await self._replaced(entry)
             if entry.model is None and not entry.failed:
                 await self._load(entry, swap=swap)
             if entry.model is not None:
                 stay.append(entry)
-                good += by_policy
         for entry in list(self._entries[name].values()):
+            entry.elsewhere = False
             if entry.model is not None and entry not in stay:
                 self._retire(entry, "removed" if entry.removed else "a newer version took over")
                 entry.superseded = True
@@ -303,6 +294,14 @@ class Repository:
         if not self._entries[name]:
             del self._entries[name]
         self._refresh(name)
+
+    def _to_answer(self, name: str) -> Iterator[Entry]:
+        """The versions of a model that are to answer: see `to_answer`."""
+        also = frozenset(self.also_wanted(name))
+        # The default may change while versions load.
+        return to_answer(
+            self._entries[name], self._keep, lambda each: each in also or each == self._defaults.get(name)
+        )
 
     async def _replaced(self, entry: Entry) -> Entry:
         """The entry that answers: another bundle that took this one's place, once that is loaded."""

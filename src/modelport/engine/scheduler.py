@@ -303,11 +303,12 @@ class Scheduler:
             at += group.count
             if group.problem is not None:
                 problem = group.problem.error()
+                reason = "too_large" if isinstance(problem, TooLarge) else "invalid"
                 for submission in members:
                     if problem.http_status >= 500:
                         self.metrics.failed("model", now - submission.arrived)
                     else:
-                        self.metrics.refused("invalid")
+                        self.metrics.refused(reason)
                     submission.settle(problem)
                 continue
             total = sum([submission.rows for submission in members])

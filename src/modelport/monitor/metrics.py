@@ -35,7 +35,8 @@ class BatchCount(msgspec.Struct, eq=False):
 
 
 class ModelMetrics(msgspec.Struct, eq=False):
-    """One version's counts since it was loaded; all durations in seconds."""
+    """One version's counts, of earlier loads and other processes too where they are added; durations are
+    in seconds."""
 
     name: str
     version: str
@@ -199,7 +200,7 @@ class _Dump(msgspec.Struct):
     refusals: dict[str, int]
     models: list[ModelMetrics]
     before: list[ModelMetrics] = []
-    """Of a process that ended, and whose place this one has: versions that are not loaded here by now."""
+    """Of versions that are not loaded here now: let go of, or counted by the process whose place this has."""
 
 
 class Metrics:
@@ -262,8 +263,8 @@ class Metrics:
         """What several processes counted, as one: counts add up, gauges as GAUGES says.
 
         Args:
-            ended: the last dumps of processes that are not there: they add counts to the versions that others
-                have loaded, and nothing else.
+            ended: the last dumps of processes that are not there: their start and their refusals count, and
+                of versions the counts of those that others have loaded, without gauges.
 
         Raises:
             msgspec.ValidationError: one of them is no dump.

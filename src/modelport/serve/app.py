@@ -115,6 +115,7 @@ def routes(settings: ServeSettings, guard: Guard) -> list[BaseRoute]:
     for module in _dialects(settings):
         if module is not v2:  # whose health is asked whichever dialects are on
             found += scoped(getattr(module, "OPEN_ROUTES", ()), "open", guard)
+            found += scoped(getattr(module, "METRICS_ROUTES", ()), "metrics", guard)
         found += scoped(module.ROUTES, "infer", guard, origins=origins)
     return found
 

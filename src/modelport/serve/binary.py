@@ -19,7 +19,9 @@ from ..engine.submission import Lane, Result, Submission
 from ..engine.told import told
 from ..engine.wire import TensorHead
 from ..tensors import OIP_DATATYPES
+from .compress import MIN_BYTES
 from .exchange import CLOSE, SAFE, Exchange
+from .infer import live
 from .oip import BinaryHead, parse_binary_head
 from .short_replies import refuse
 
@@ -30,7 +32,8 @@ MAX_HEAD = 4096
 MAX_KNOWN = 512
 """Heads remembered for one version of a model."""
 _PACKS = 64 << 10
-"""Requests of so many bytes may have replies that are worth compressing; that is the long way."""
+"""Replies to larger requests are compressed where the caller accepts it and they are large enough; that is
+the long way."""
 
 
 class Plan:
@@ -80,7 +83,7 @@ class BinaryTensors:
         if not length.isdigit() or len(length) > 8 or not 0 < int(length) <= MAX_HEAD:
             return False
         exchange.head.json_size = int(length)
-        return not (exchange.head.size > _PACKS and b"accept-encoding" in exchange.headers)
+        return True
 
     def __call__(self, exchange: Exchange) -> bool:
         """Queue the request; false where it is none of these after all."""
@@ -88,7 +91,7 @@ class BinaryTensors:
         if name not in self._repository:
             return False
         self._authorize(exchange, name)
-        model = self._repository.model(name, self._version)
+        model, _ = live(self._repository, self._shown, self._version)
         body = exchange.body
         size = exchange.head.json_size
         text = bytes(body[:size])
@@ -99,9 +102,11 @@ class BinaryTensors:
             if found is None:
                 return False
             plan = found
+        head = plan.head
         if len(body) - size != plan.size:
             return False
-        head = plan.head
+        if len(body) > _PACKS and head.answer_size >= MIN_BYTES and b"accept-encoding" in exchange.headers:
+            return False
         start = exchange.slot_start + size
         if len(head.sizes) == 1:
             data = [body[size:]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -35,6 +35,8 @@ class Item(msgspec.Struct, frozen=True):
     data: bytes
     fields: dict[str, Any] = {}
     """A form's other fields, or the JSON's `parameters`."""
+    is_text: bool = False
+    """Whether it is the text of a form's field, and no file."""
 
 
 class _Picture(msgspec.Struct):
@@ -208,8 +210,11 @@ def _fields(raw: msgspec.Raw) -> dict[str, Any]:
         raise InputError(f"expected an object: {problem}", at="$.parameters") from problem
 
 
-async def multipart_item(body: bytes, headers: Headers) -> Item:
+async def multipart_item(body: bytes, headers: Headers, *, texts: Sequence[str] = ()) -> Item:
     """The bytes of the form's field `file` (or of its only file), and its other fields.
+
+    Args:
+        texts: the fields of which the first that is there is the item, where the form has no file.
 
     Raises:
         InputError: not a multipart form, or no file in it.
@@ -223,14 +228,16 @@ async def multipart_item(body: bytes, headers: Headers) -> Item:
                 f"the form has {len(named)} files in the field `file`; a request holds one item",
                 hint="send a request for each; the server puts them into batches",
             )
+        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        if not files and (field := next((name for name in texts if name in fields), None)):
+            return Item(fields.pop(field).encode(), fields, True)
         chosen = form.get("file")
         upload = chosen if isinstance(chosen, UploadFile) else files[0] if len(files) == 1 else None
         if upload is None:
             raise InputError(
                 f"the form has {len(files)} files and none in the field `file`",
-                hint="curl -F file=@picture.png …",
+                hint=f"curl -F {texts[0] if texts else 'file'}=@picture.png …",
             )
-        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
         return Item(await upload.read(), fields)
     finally:
         await form.close()
@@ -245,9 +252,13 @@ async def _multipart(body: bytes, headers: Headers, fields: int) -> FormData:
     if too_many_parts(body, boundary_of(headers.get("content-type", "").encode("latin-1"))):
         raise InputError(f"the multipart form has more than {MAX_PARTS} parts")
     try:
-        return await MultiPartParser(
+        form = await MultiPartParser(
             headers, _once(body), max_files=8, max_fields=fields, max_part_size=1 << 20
         ).parse()
+        for pair in form.multi_items():
+            # The form names its coding itself, and UTF-7 says halves of pairs, which no reply can.
+            "".join(each for each in pair if isinstance(each, str)).encode()
+        return form
     except (MultiPartException, KeyError, ValueError) as problem:
         raise InputError(f"the multipart form is malformed: {problem}") from problem
 

@@ -15,9 +15,10 @@ from ..bundle.rules import NETWORK_SUFFIX as NET
 from ..engine.entry import Entry
 from ..engine.repository import Repository
 from ..errors import Unsupported
-from ..monitor.metrics import Metrics
+from ..monitor.metrics import Metrics, ModelMetrics
+from ..monitor.snapshot import of_model
 from ..tensors import OIP_DATATYPES, TensorSpec
-from .infer import specs
+from .infer import find, specs
 from .oip import metadata
 from .rows import is_record
 
@@ -58,11 +59,6 @@ def check_log(settings: Collection[str]) -> None:
         raise Unsupported(
             f"log setting {min(settings)[:100]!r} cannot be changed here", hint="logs are configured at start"
         )
-
-
-def no_shared_memory(hint: str) -> Unsupported:
-    """A client may not choose what this process maps."""
-    return Unsupported("shared memory is not supported", hint=hint)
 
 
 def server() -> dict[str, Any]:
@@ -167,15 +163,36 @@ async def counted(state: Any) -> Metrics:
     return repository.metrics.copy()
 
 
-def statistics(metrics: Metrics, entry: Entry, net: bool) -> dict[str, Any]:
-    """A version's entry in `model_stats`; its name and version alone where nothing was counted.
+async def statistics(state: Any, name: str | None, version: str | None) -> list[dict[str, Any]]:
+    """`model_stats`: of one version, of every version of a model, or of all that is loaded.
 
-    The two names of a bundle are counted together: they share a queue and its executors.
+    The two names of a bundle are counted together: they share a queue and its executors. A version for
+    which nothing was counted has zeros.
+
+    Args:
+        state: as `counted` takes it.
+        name: None for all models.
+        version: None for all versions of `name`, also those that are not loaded.
+
+    Raises:
+        NotFound: no such model or version.
     """
-    counted = metrics.snapshot().model(entry.name, entry.version)
-    if counted is None:
-        return {"name": entry.name + NET * net, "version": entry.version}
-    return dict(counted.statistics(), name=entry.name + NET * net)
+    asked = _versions(state.repository, name, version)
+    figures = (await counted(state)).snapshot()
+    found = []
+    for entry, net in asked:
+        of = figures.model(entry.name, entry.version) or of_model(ModelMetrics(entry.name, entry.version))
+        found.append(dict(of.statistics(), name=entry.name + NET * net))
+    return found
+
+
+def _versions(repository: Repository, name: str | None, version: str | None) -> list[tuple[Entry, bool]]:
+    if name is None:
+        return [(entry, net) for entry in repository.entries() if entry.model for net in (False, True)]
+    entry, net = find(repository, name, version)
+    if version is not None:
+        return [(entry, net)]
+    return [(each, net) for each in repository.entries() if each.name == entry.name]
 
 
 def _takes_batches(entry: Entry, net: bool) -> bool:

@@ -100,7 +100,7 @@ class Front:
     def _cross_origin(self, exchange: Exchange) -> bool:
         """Add what lets the page of an allowed origin read the reply; true if that was all it asked."""
         if exchange.method == b"OPTIONS" and b"access-control-request-method" in exchange.headers:
-            found = preflight(exchange, self._origins, "GET, POST")
+            found = preflight(exchange, self._origins)
             exchange.reply(204, b"", _lines(found))
             return True
         exchange.extra += _lines(cors_headers(exchange.get("origin"), self._origins))

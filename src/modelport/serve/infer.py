@@ -82,8 +82,10 @@ async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float)
         deadline: on time.monotonic's clock; math.inf for none.
 
     Raises:
-        InputError: the inputs are not what the model takes. Unavailable: it cannot answer in time.
+        InputError: the inputs are not what the model takes, or an output is asked for that there is not.
+        Unavailable: it cannot answer in time.
     """
+    _check_outputs(model, asked, net)
     if net:
         return await model.infer(await _as_text(asked.inputs), deadline=deadline)
     options = of_parameters(model, asked.parameters)
@@ -92,6 +94,16 @@ async def run(model: LiveModel, asked: InferRequest, net: bool, deadline: float)
     if model.bundle.manifest.decode.kind == "tensors":
         return await model.answer_rows(await _as_text(asked.inputs), deadline=deadline, options=options)
     return await _whole(model, asked.inputs, deadline, options)
+
+
+def _check_outputs(model: LiveModel, asked: InferRequest, net: bool) -> None:
+    """Before the model runs: what nobody can be given is not computed."""
+    manifest = model.bundle.manifest
+    known = [spec.name for spec in (manifest.graphs.net.signature.outputs if net else manifest.outputs)]
+    for index, output in enumerate(asked.outputs or ()):
+        if output.name not in known:
+            unknown = f"unknown output {output.name[:100]!r}; known: {', '.join(known)}"
+            raise InputError(unknown, at=f"$.outputs[{index}]")
 
 
 async def _whole(

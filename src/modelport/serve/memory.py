@@ -36,7 +36,8 @@ class BodyMemory:
         self.limit = limit
         self.held = 0
         self.coming: dict[Coming, None] = {}
-        """The bodies of which something has come and not all, in the order in which they began."""
+        """The bodies of which something has come and not all, in the order in which they began; without those
+        that this side reads no further for now."""
         self.unpacking = asyncio.Semaphore(_UNPACKED_AT_ONCE)
         """What a body unpacks to is not known before, so that few are unpacked at once."""
         self.refused: Callable[[str], None] = lambda reason: None

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, Unsupported
 from ..tensors import (
     DTYPES_OF_OIP,
     OIP_DATATYPES,
@@ -33,7 +33,8 @@ from ..tensors import (
 from .base64_text import decode_base64
 
 MAX_RANK = 16
-_UNUSUAL = frozenset(["classification", "shared_memory_region"])
+_REGION = "shared_memory_region"
+_UNUSUAL = frozenset(["classification", _REGION])
 
 
 class _Input(msgspec.Struct):
@@ -77,6 +78,7 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
 
     Raises:
         InputError: anything malformed, with the JSON path; sizes are judged before memory is taken.
+        Unsupported: a tensor in shared memory.
     """
     if not body:
         raise InputError("the body is empty", hint='send {"inputs": […]}; GET the model\'s path names them')
@@ -92,9 +94,12 @@ def parse_request(body: bytes, header_length: str | None = None) -> InferRequest
         at = f"$.inputs[{index}]"
         if entry.name in inputs:
             raise InputError(f"input {entry.name!r} is given twice", at=at)
+        check_region(entry.parameters, at)
         inputs[entry.name], end = _tensor(entry, view, end, at)
     if end != len(body):
         raise InputError(f"{len(body) - end} bytes are left over after the last tensor")
+    for index, output in enumerate(request.outputs or ()):
+        check_region(output.parameters, f"$.outputs[{index}]")
     names = [output.name for output in request.outputs or ()]
     if len(set(names)) != len(names):
         raise InputError("an output is asked for twice", at="$.outputs")
@@ -120,6 +125,8 @@ class BinaryHead(msgspec.Struct, frozen=True):
     """Those that are wanted; none means all."""
     identity: str
     timeout: float | None
+    answer_size: float
+    """Bytes of the outputs that are wanted; infinity where the signature does not tell."""
 
 
 def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
@@ -136,7 +143,7 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
             for entry in request.inputs
             if entry.datatype not in ("BYTES", "BOOL") and entry.data is None and len(entry.shape) > 0
         }
-        signature.check_inputs(arrays)
+        dimensions = signature.check_inputs(arrays)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError, KeyError, ValueError):
         return None
     sizes = tuple(entry.parameters.get("binary_data_size") for entry in request.inputs)
@@ -145,6 +152,8 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
     everywhere = request.parameters.get("binary_data_output", False)
     names = [output.name for output in wanted]
     known = {spec.name: spec.dtype for spec in signature.outputs}
+    parameters = [each.parameters for each in request.inputs] + [each.parameters for each in wanted]
+    asked = [spec for spec in signature.outputs if not names or spec.name in names]
     plain = (
         len(arrays) == len(request.inputs)
         and sizes == tuple(arrays[entry.name].nbytes for entry in request.inputs)
@@ -154,7 +163,7 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
         and set(names) <= set(known)
         and "string" not in known.values()
         and all(output.parameters.get("binary_data", everywhere) is True for output in wanted)
-        and not any(output.parameters.keys() & _UNUSUAL for output in wanted)
+        and not any(_UNUSUAL & given.keys() for given in parameters)
         and (bool(wanted) or everywhere is True)
     )
     if not plain:
@@ -167,7 +176,14 @@ def parse_binary_head(text: bytes, signature: Signature) -> BinaryHead | None:
         tuple(names),
         request.id or "",
         timeout,
+        sum(_size(spec, dimensions) for spec in asked),
     )
+
+
+def _size(spec: TensorSpec, dimensions: Mapping[str, int]) -> float:
+    """Bytes of a tensor of numbers; infinity where it has a dimension that is not known."""
+    shape = [dimensions.get(size, inf) if isinstance(size, str) else size for size in spec.shape]
+    return prod(shape) * numpy_dtype(spec.dtype).itemsize
 
 
 def raw_request(body: bytes, specs: Sequence[TensorSpec]) -> InferRequest:
@@ -205,8 +221,6 @@ def encode_response(
     entries: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for index, output in enumerate(wanted):
-        if "shared_memory_region" in output.parameters:
-            raise InputError("shared memory is not offered here", at=f"$.outputs[{index}]")
         if output.name not in outputs:
             known = ", ".join(outputs)
             raise InputError(f"unknown output {output.name!r}; known: {known}", at=f"$.outputs[{index}]")
@@ -255,6 +269,28 @@ def timeout_of(value: Any) -> float | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InputError("timeout is a number of microseconds", at="$.parameters.timeout")
     return value / 1e6 if value else None
+
+
+def no_shared_memory(hint: str, at: str = "") -> Unsupported:
+    """The refusal of shared memory: a caller does not choose what this process maps.
+
+    Args:
+        at: the tensor that should lie there. It is in the message, which is all that is told of a 501.
+    """
+    return Unsupported("shared memory is not supported" + (f", at `{at}`" if at else ""), hint=hint)
+
+
+def check_region(parameters: Mapping[str, Any], at: str) -> None:
+    """Refuse a tensor that should be read from shared memory, or written there.
+
+    Args:
+        parameters: the tensor's; their values do not matter.
+
+    Raises:
+        Unsupported: it should.
+    """
+    if _REGION in parameters:
+        raise no_shared_memory("send the tensor's bytes", at)
 
 
 def _tensor(entry: _Input, view: memoryview, start: int, at: str) -> tuple[Array, int]:

@@ -34,8 +34,9 @@ _INFO = {
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "description": (
         'Every error is `{"error": …}` but where a dialect has words of its own. Bodies may come with '
-        "Content-Encoding gzip or deflate; replies are compressed where Accept-Encoding asks for it. The "
-        "connection itself answers 400, 408, 413, 414, 431 and 505 where a request is none."
+        "Content-Encoding gzip or deflate; replies are compressed where Accept-Encoding asks for it (of "
+        "those under /v2 the answers to infer). The connection itself answers 400, 408, 413, 414, 431 and "
+        "505 where a request is none."
     ),
 }
 _SECURITY = {

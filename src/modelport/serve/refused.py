@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..bundle.rules import NETWORK_SUFFIX
 from ..engine.repository import Repository
+from ..engine.told import Told
 from ..errors import NotFound
 from ..monitor.metrics import Metrics, ModelMetrics
 from .exchange import Exchange
@@ -35,22 +36,25 @@ class Refusals:
             name = model_of(parameters.items())
             found = parameters.get("version", parameters.get("model_version"))
             version = found if isinstance(found, str) else None
-        if exchange.told is not None and exchange.told.batch:
-            name = version = None  # the model answered, and has counted it: what failed came after
         if name is not None and version is None and exchange.chosen and name in exchange.chosen:
             version = exchange.chosen[name][0]
-        self.count(exchange.status, name, version)
+        self.count(exchange.status, name, version, told=exchange.told)
 
-    def count(self, status: int, name: str | None = None, version: str | None = None) -> None:
+    def count(
+        self, status: int, name: str | None = None, version: str | None = None, *, told: Told | None = None
+    ) -> None:
         """A request ended with an error, by its HTTP status.
 
         Args:
             name: the model, in the caller's words; None where there is none, or it was not read.
             version: the same; None for the one that the bare name means.
+            told: how the model answered, where it has: it counted the request as answered, and what failed
+                came after, which is not the model's.
         """
         reason = reason_of(status)
         if reason is not None:
-            self._of(name, version).refused(reason)
+            answered = told is not None and told.batch
+            (self._repository.metrics if answered else self._of(name, version)).refused(reason)
 
     def _of(self, name: str | None, version: str | None) -> Metrics | ModelMetrics:
         repository = self._repository

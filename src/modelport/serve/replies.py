@@ -47,12 +47,25 @@ class CompressReplies:
                 return
             if start is not None:
                 head, start = start, None
-                if message["type"] == "http.response.body" and not message.get("more_body", False):
+                whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+                if whole and _may_be_packed(scope, head["status"]):
                     message = await _pack(head, message, accept)
                 await send(head)
             await send(message)
 
         await self.app(scope, receive, send_packed)
+
+
+def _may_be_packed(scope: Scope, status: int) -> bool:
+    """Whether all who send an Accept-Encoding with such a request read a compressed reply.
+
+    Triton's asyncio client does not for the Open Inference Protocol: aiohttp adds the field to all that it
+    sends, and the client unpacks the answers to `infer` alone, of errors none.
+    """
+    path = scope["path"]
+    if path != "/v2" and not path.startswith("/v2/"):
+        return True
+    return scope["method"] == "POST" and status == 200 and path.endswith("/infer")
 
 
 async def _pack(start: Message, message: Message, accept: str) -> Message:

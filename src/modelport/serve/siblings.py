@@ -4,7 +4,8 @@ Each listens on a socket in a folder that only this user can enter. A question i
 answer msgpack (JSON has no infinity); nothing of it comes from the network.
 
 What one is told by name (load, unload, a default version) it tells the others. One that starts asks what they
-were told, and does that, and what it is told meanwhile, before it listens to callers.
+were told and which versions answer there, and does that, and what it is told meanwhile, before it listens to
+callers.
 
 What one has counted it writes into a file beside its socket, each second and before it says it to anybody.
 One that is not there is counted by its file, and the one that is started in its place goes on from it: no
@@ -57,8 +58,8 @@ class _Counted(msgspec.Struct):
 class _Standing(msgspec.Struct):
     """What was told by name and holds."""
 
-    wanted: list[tuple[str, str, bool]]
-    """Model, version, and whether it was loaded (or unloaded)."""
+    versions: list[tuple[str, str, bool | None, bool]]
+    """Model, version, whether it was loaded or unloaded by name (None: neither), and whether it answers."""
     defaults: dict[str, str]
     """The version that a model's bare name was made to mean."""
 
@@ -106,9 +107,10 @@ class Siblings:
             if answer is not None:
                 standing = msgspec.convert(answer, _Standing)
                 self._defaults = standing.defaults
-                for name, version, wanted in standing.wanted:
+                for name, version, wanted, answers in standing.versions:
                     if name in repository and version in repository.versions(name):
-                        repository.entry(name, version).wanted = wanted
+                        entry = repository.entry(name, version)
+                        entry.wanted, entry.elsewhere = wanted, answers
                 return
 
     async def catch_up(self) -> None:
@@ -272,12 +274,11 @@ class Siblings:
             self._defaults.pop(name, None)
 
     def _standing(self, repository: Repository) -> _Standing:
-        wanted = [
-            (entry.name, entry.version, entry.wanted)
+        versions = [
+            (entry.name, entry.version, entry.wanted, entry.model is not None)
             for entry in repository.entries()
-            if entry.wanted is not None
         ]
-        return _Standing(wanted, self._defaults)
+        return _Standing(versions, self._defaults)
 
 
 async def _set_default(repository: Repository, name: str, version: str) -> None:

@@ -16,6 +16,7 @@ from . import describe, v2_settings
 from .aside import aside
 from .body import decode_json, off_loop, read_body
 from .infer import due, find, raw_specs, run
+from .infer import live as live_model
 from .oip import encode_response, parse_request, raw_request
 from .predict import json_response
 
@@ -95,21 +96,16 @@ async def config(request: Request) -> Response:
 
 async def stats(request: Request) -> Response:
     """GET /v2/models/{name}[/versions/{version}]/stats, and /v2/models/stats for all."""
-    repository = _repository(request)
-    if "name" in request.path_params:
-        asked = [_find(request)]
-    else:
-        asked = [(entry, net) for entry in repository.entries() if entry.model for net in (False, True)]
-    metrics = await describe.counted(request.app.state)
-    found = [describe.statistics(metrics, entry, net) for entry, net in asked]
+    asked = request.path_params
+    found = await describe.statistics(request.app.state, asked.get("name"), asked.get("version"))
     return json_response({"model_stats": found})
 
 
 async def infer(request: Request) -> Response:
     """POST /v2/models/{name}[/versions/{version}]/infer"""
     body = await read_body(request, request.app.state.max_body)
-    entry, net = _find(request)
-    model = _repository(request).model(entry.name, entry.version)
+    name = request.path_params["name"]
+    model, net = live_model(_repository(request), name, request.path_params.get("version"))
     header_length = request.headers.get(HEADER_LENGTH)
     if header_length == "0":
         asked = raw_request(body, raw_specs(model, net))
@@ -117,9 +113,8 @@ async def infer(request: Request) -> Response:
         asked = await aside(lambda: parse_request(body, header_length), _read_bytes(body, header_length))
     outputs = await run(model, asked, net, due(asked.timeout))
     labels = () if not net else model.bundle.labels()
-    name = request.path_params["name"]
     data, length = await aside(
-        lambda: encode_response(outputs, asked, model=name, version=entry.version, labels=labels),
+        lambda: encode_response(outputs, asked, model=name, version=model.version, labels=labels),
         sum(array.nbytes for array in outputs.values()),
     )
     if length is None:

@@ -10,6 +10,7 @@ from ..engine.repository import Repository
 from . import describe
 from .body import decode_json, off_loop, read_body
 from .infer import find
+from .oip import no_shared_memory
 from .predict import json_response
 
 _TRACE = ("/v2/trace/setting", "/v2/models/{name}/trace/setting")
@@ -42,7 +43,7 @@ async def logging_setting(request: Request) -> Response:
 
 async def shared_memory(request: Request) -> Response:
     """Everything about regions: 501."""
-    raise describe.no_shared_memory("send tensors in the body")
+    raise no_shared_memory("send tensors in the body")
 
 
 async def _settings(request: Request) -> dict[str, object]:

@@ -101,7 +101,10 @@ class WebSocket(asyncio.BufferedProtocol):
             self._flush()
 
     def hold(self, held: bool) -> None:
-        """Read no more of the other side (it then waits, by TCP), or go on reading."""
+        """Read no more of the other side (it then waits, by TCP), or go on reading.
+
+        A message that has begun then gives no way to other bodies, unless the other side does not read.
+        """
         self._held = held
         self._read_or_not()
 
@@ -213,11 +216,16 @@ class WebSocket(asyncio.BufferedProtocol):
         memory = self.server.memory
         memory.held += coming - self._coming
         self._coming = coming
-        if not coming:
-            memory.coming.pop(self, None)
-            return
-        memory.coming.setdefault(self)
-        memory.fits()
+        self._stand()
+        if coming:
+            memory.fits()
+
+    def _stand(self) -> None:
+        """Stand among the bodies that are on their way, unless it is this side that lets the caller wait."""
+        if self._coming and (self._full or not self._held):
+            self.server.memory.coming.setdefault(self)
+        else:
+            self.server.memory.coming.pop(self, None)
 
     def _fail(self, code: int, reason: str) -> None:
         self._parts.clear()
@@ -246,6 +254,7 @@ class WebSocket(asyncio.BufferedProtocol):
             self.on_gone()
 
     def _read_or_not(self) -> None:
+        self._stand()
         if self._transport is None or self._transport.is_closing():
             return
         if self._held or self._full:

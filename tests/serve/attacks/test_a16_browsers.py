@@ -109,6 +109,33 @@ def test_a_page_that_is_allowed_may_ask_and_no_other(friendly: Target) -> None:
         assert "access-control-allow-origin" not in reply.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_a_page_that_is_allowed_may_use_every_method_and_header(friendly: Target, method: str) -> None:
+    """Deadlines and the headers of rollouts, whose names are the operator's."""
+    headers = "x-request-timeout-ms, x-canary"
+    asked = {"access_control_request_method": method, "access_control_request_headers": headers}
+    request = head("OPTIONS", "/track/colours/1", origin=FRIEND, sec_fetch_site="cross-site", **asked)
+    reply = friendly.one(request, method="OPTIONS")
+    assert reply.status == 204 and method in reply.headers["access-control-allow-methods"].split(", ")
+    assert reply.headers["access-control-allow-headers"] == headers
+
+
+@pytest.mark.parametrize("headers", ["", "x y", "x-a, (x)", "x-a,,x-b"])
+def test_what_are_no_names_of_headers_is_not_repeated(friendly: Target, headers: str) -> None:
+    asked = {"access_control_request_method": "POST", "access_control_request_headers": headers}
+    reply = friendly.one(head("OPTIONS", "/predict/colours", origin=FRIEND, **asked), method="OPTIONS")
+    assert reply.status == 204 and "access-control-allow-headers" not in reply.headers
+
+
+def test_a_page_that_is_allowed_may_put_and_delete(friendly: Target) -> None:
+    mine = {"origin": FRIEND, "sec_fetch_site": "cross-site"}
+    red = picture("red")
+    reply = friendly.one(head("PUT", "/predictions/colours", content_length=len(red), **mine) + red)
+    assert reply.status == 200 and reply.headers["access-control-allow-origin"] == FRIEND
+    reply = friendly.one(head("DELETE", "/track/colours/1", **mine), method="DELETE")
+    assert reply.status != 403 and reply.headers["access-control-allow-origin"] == FRIEND
+
+
 def test_a_name_that_is_allowed_is_answered(friendly: Target) -> None:
     assert friendly.one(get("/v2/health/live", host="models.example"), method="GET").status == 200
     assert friendly.one(get("/v2/health/live", host="evil.example"), method="GET").status == 403

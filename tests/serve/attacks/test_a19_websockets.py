@@ -329,6 +329,47 @@ def test_messages_that_do_not_come_whole_count_among_all_bodies(run: Run) -> Non
     run(test, Limits(max_buffered=3 * SIZE - 100))
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_who_waits_for_this_side_gives_no_way(run: Run, reads: bool) -> None:
+    """Its next message has begun and is not read on: that is not the caller's slowness, if it reads."""
+
+    async def test(port: Port) -> None:
+        callers = [await port.connect() for _ in range(3)]
+        whole: list[bytes | str] = []
+        opened = await opened_on(port, callers[0])
+
+        def came(message: bytes | str) -> None:
+            whole.append(message)
+            opened.hold(True)
+
+        opened.on_message = came
+        # In one piece, so that the second has begun before the first is taken.
+        await callers[0].send(frame(BINARY, b"one") + frame(BINARY, b"two", fin=False))
+        await counted(port, 3)
+        if not reads:
+            opened.pause_writing()
+        for caller in callers[1:]:
+            await opened_on(port, caller)
+        await callers[1].send(frame(BINARY, bytes(SIZE), fin=False))
+        await counted(port, 3 + SIZE)
+        await callers[2].send(frame(BINARY, bytes(SIZE), fin=False))
+        async with asyncio.timeout(PATIENCE):
+            while b"too many large bodies" not in callers[1 if reads else 0].waiting():
+                await asyncio.sleep(0.002)
+        if reads:
+            opened.hold(False)
+            assert list(port.server.memory.coming)[-1] is opened, "read on, it is one of many again"
+            await callers[0].send(frame(0, b""))
+            await counted(port, SIZE)
+            assert whole == [b"one", b"two"]
+        opened.resume_writing()
+        opened.hold(False)
+        for caller in callers:
+            caller.close()
+
+    run(test, Limits(max_buffered=2 * SIZE))
+
+
 def test_what_comes_behind_our_close_is_not_kept(run: Run) -> None:
     async def test(port: Port) -> None:
         caller = await port.connect()

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from modelport.cli.keys import command
 from modelport.errors import DeadlineExceeded, QueueFull, Unavailable
 from modelport.serve.dialects import eas
+from modelport.serve.memory import BodyMemory
 
 from ...colours import LABELS, pack_colours, picture, served
 from .eas_messages import message, read
@@ -280,10 +287,26 @@ def test_messages_that_cannot_be_are_refused_in_words(http: httpx.Client, name: 
     [(QueueFull("full"), 450), (DeadlineExceeded("late"), 408), (Unavailable("stopping"), 503)],
 )
 async def test_eas_has_its_own_words_for_too_much_and_too_late(problem: Unavailable, status: int) -> None:
-    """The endpoint itself, with a model that refuses: no timing decides this test."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+    reply = await asked(problem, b"picture")
+    assert reply.status_code == status
+    if status != 503:
+        assert reply.json()["error"] and int(reply.headers["retry-after"]) >= 1
+
+
+async def test_a_body_that_finds_no_memory_is_a_full_queue_too() -> None:
+    exchange = SimpleNamespace(hold=BodyMemory(3).take)
+    reply = await asked(None, gzip.compress(b"picture"), exchange, {"Content-Encoding": "gzip"})
+    assert reply.status_code == 450
+    assert "large bodies" in reply.json()["error"] and int(reply.headers["retry-after"]) >= 1
+
+
+async def asked(
+    problem: Unavailable | None,
+    content: bytes,
+    exchange: object = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """The endpoint's own reply, with a model that refuses as `problem`: no timing decides it."""
 
     class Model:
         class bundle:
@@ -294,6 +317,7 @@ async def test_eas_has_its_own_words_for_too_much_and_too_late(problem: Unavaila
                     kind = "image"
 
         async def answer(self, encoded: bytes, options: object = None) -> None:
+            assert problem is not None
             raise problem
 
     class Repository:
@@ -305,8 +329,9 @@ async def test_eas_has_its_own_words_for_too_much_and_too_late(problem: Unavaila
 
     app = Starlette(routes=eas.ROUTES, exception_handlers={Unavailable: refused})
     app.state.repository, app.state.max_body = Repository(), 1000
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-        reply = await client.post("/api/predict/any", content=b"picture")
-    assert reply.status_code == status
-    if status != 503:
-        assert reply.json()["error"] and int(reply.headers["retry-after"]) >= 1
+
+    async def on_exchange(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope | {"state": {"exchange": exchange}}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(on_exchange), base_url="http://x") as client:
+        return await client.post("/api/predict/any", content=content, headers=headers)

@@ -47,6 +47,7 @@ def test_all_of_them_answer_by_default_on_one_port(bundles: Path) -> None:
         assert next(iter(http.put("/predictions/colours", content=RED).json())) == "red"
         assert http.post("/invocations/colours", json=ROWS).json()["predictions"][0][0]["label"] == "red"
         assert http.get("/ping").status_code == http.get("/health").status_code == 200
+        assert http.get("/monitoring/prometheus/metrics").text.startswith("# HELP")
         assert http.get("/version").status_code == 200 and http.options("/").json()["openapi"] == "3.0.1"
         # Server-wide words for what no dialect answers; the pages are where they were.
         assert http.get("/predictions/colours").json() == {"error": "Method Not Allowed"}

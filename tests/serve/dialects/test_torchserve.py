@@ -101,6 +101,8 @@ def test_a_picture_in_every_form(http: httpx.Client) -> None:
         http.post(path, files={"body": ("x.png", data)}),
         http.post(path, files={"any": ("x.png", data)}),
         http.post(path, data={"data": text}),
+        http.post(path, files={"data": (None, text)}),
+        http.post(path, files={"body": (None, text)}),
         http.post(path, json={"data": text}),
         http.post(path, json={"body": {"b64": text}}),
         http.post(path, json=text),
@@ -159,6 +161,7 @@ def test_tensors_by_json(http: httpx.Client) -> None:
             "difference": [0, 1, 2],
         }
     assert http.post("/predictions/row", content="[1, NaN, 3]").text == "[\n  2.0,\n  NaN,\n  6.0\n]"
+    assert http.post("/predictions/row", files={"data": (None, "[1, 2, 3]")}).json() == [2, 4, 6]
     assert http.post("/predictions/row", content=npy(np.array([1, 2, 3], np.float32))).json() == [2, 4, 6]
 
 
@@ -231,6 +234,12 @@ def test_refusals_are_torchserves(http: httpx.Client, case: str) -> None:
     assert (reply.status_code, error["code"], error["type"]) == (status, status, kind), error
     assert words in error["message"]
     assert reply.headers["x-request-id"] and NO_CACHE.items() <= dict(reply.headers).items()
+
+
+def test_a_form_without_an_input_is_told_where_to_put_it(http: httpx.Client) -> None:
+    reply = http.post("/predictions/colours", files={"other": (None, "x")})
+    assert reply.status_code == 400
+    assert "curl -F data=@picture.png" in reply.json()["message"]
 
 
 def test_health_and_what_there_is_to_ask(http: httpx.Client) -> None:

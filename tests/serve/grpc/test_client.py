@@ -74,8 +74,8 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
 
 
 def test_what_is_not_here(client: triton.InferenceServerClient) -> None:
+    assert not client.is_model_ready("none") and not client.is_model_ready("colours", "7")
     for ask in (
-        lambda: client.is_model_ready("none"),
         lambda: client.get_model_metadata("none"),
         lambda: client.get_model_metadata("colours", "7"),
         lambda: client.get_model_config("none"),

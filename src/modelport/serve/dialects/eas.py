@@ -11,6 +11,7 @@ import asyncio
 import math
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,16 +19,21 @@ from starlette.routing import Route
 from ...engine.model import LiveModel
 from ...engine.repository import Repository
 from ...errors import DeadlineExceeded, InputError, QueueFull, Unavailable
+from ...steps.row_files import looks_like_json, parse_json
 from ...tensors import Tensors, TensorSpec
 from ..body import encoded_item, off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
+from ..predict_rows import answer_body
+from ..rows import is_record
 from .eas_tensors import DT_NAMES, SIGNATURE, Asked, encode, parse
 
 QUEUE_FULL = 450
 """EAS's status for a full queue."""
 TIMED_OUT = 408
 """EAS's status for a request that was not answered in time."""
+SDK_KIND = "application/octet-stream"
+"""The Content-Type of whatever EAS's SDK sends."""
 _TAGS = (b"\x0a", b"\x12", b"\x1a")  # what these messages start with; no picture and no array file does
 
 
@@ -35,12 +41,14 @@ async def predict(request: Request) -> Response:
     """POST /api/predict/{name}[/{version}]"""
     repository: Repository = request.app.state.repository
     path = request.path_params
-    body = await read_body(request, request.app.state.max_body)
-    model = repository.model(path["name"], path.get("version"))
     try:
+        body = await read_body(request, request.app.state.max_body)
+        model = repository.model(path["name"], path.get("version"))
         asked = await off_loop(parse, body)
         if asked is not None:
             return await _tensors(model, asked)
+        if is_record(model.bundle.manifest):
+            return await _records(model, request, body)
         return await _item(model, request, body)
     except QueueFull as problem:
         return _refusal(problem, QUEUE_FULL)
@@ -78,6 +86,27 @@ def _by_name(asked: Asked, specs: tuple[TensorSpec, ...]) -> Tensors:
             f"{len(asked.placed)} inputs; the network takes {len(specs)}: {names}", at="$.inputs"
         )
     return {spec.name: array for spec, array in zip(specs, asked.placed, strict=True)}
+
+
+async def _records(model: LiveModel, request: Request, body: bytes) -> Response:
+    """Texts or rows of a table, as `/predict` answers them."""
+    headers = request.headers
+    # The SDK calls every body so, also JSON: only the bytes tell.
+    if headers.get("content-type", SDK_KIND) == SDK_KIND and await off_loop(_is_json, body):
+        headers = Headers({"content-type": "application/json"})
+    said = await answer_body(model, body, headers, request.scope["query_string"])
+    return json_response({name: value for name, value in said.items() if name != "timing_ms"})
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether a body is a JSON object or list; a text may begin as one does."""
+    if not looks_like_json(body):
+        return False
+    try:
+        parse_json(body)
+    except InputError:
+        return False
+    return True
 
 
 async def _item(model: LiveModel, request: Request, body: bytes) -> Response:

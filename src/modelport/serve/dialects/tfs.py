@@ -24,6 +24,7 @@ from ..body import off_loop, read_body
 from ..options import chosen, of_query
 from ..predict import json_response
 from ..rows import is_record, item_specs
+from ..watch import metrics_text
 from .items import (
     DETECTION,
     answer_columns,
@@ -300,3 +301,5 @@ ROUTES: list[BaseRoute] = [
     *(Route(path + "/metadata", metadata, methods=["GET"]) for path in _PATHS),
     *(Route(path, status, methods=["GET"]) for path in _PATHS),
 ]
+METRICS_ROUTES: list[BaseRoute] = [Route("/monitoring/prometheus/metrics", metrics_text)]
+"""Where TensorFlow Serving has its figures by default; here they are this server's own."""

@@ -88,19 +88,21 @@ async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) ->
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     optional = bool(model.bundle.manifest.options) and not net
     given: list[dict[str, Any]] = [of_query(request.scope["query_string"])] if optional else []
+    in_field = False
     if kind == "multipart/form-data":
-        form = await multipart_item(body, request.headers)
-        body = form.data
+        form = await multipart_item(body, request.headers, texts=FIELDS)
+        body, in_field = form.data, form.is_text
         given.append(form.fields)
     elif kind == "application/x-www-form-urlencoded" and body.startswith(
         tuple(f"{field}=".encode() for field in FIELDS)
     ):
-        body = _form_field(body)
-        if is_picture(model.bundle.manifest, net):
-            body = decode_base64(body.decode(), "$.data")
+        body, in_field = _form_field(body), True
+    if in_field and is_picture(model.bundle.manifest, net):
+        body = decode_base64(body.decode(), "$.data")
     # curl's --data-binary says that it is a form, whatever it sends: only the bytes tell.
     options = chosen(model, *given) if optional else None
-    json = kind == "application/json" or body[:64].lstrip()[:1] in (b"{", b"[")
+    declared = kind == "application/json"
+    json = declared or body[:64].lstrip()[:1] in (b"{", b"[")
     if is_picture(model.bundle.manifest, net):
         if json:
             row = _unwrapped(await off_loop(decode_json, body))
@@ -108,7 +110,13 @@ async def _answer(model: LiveModel, net: bool, body: bytes, request: Request) ->
         return (await answer_items(model, [body], at="$", options=options))[0]
     if not json and not net:
         return (await model.answer(body, options=options)).tensors
-    row = _unwrapped(await off_loop(decode_json, body))
+    try:
+        row = _unwrapped(await off_loop(decode_json, body))
+    except InputError:
+        if declared or net or model.bundle.manifest.decode.kind != "text":
+            raise
+        # "[Spoilers] A dull film." begins as JSON does.
+        return (await model.answer(body, options=options)).tensors
     if isinstance(row, dict) and set(row) == {"inputs"}:
         row = row["inputs"]
     return (await answer_rows(model, net, [row], at="$", size=len(body), options=options))[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, Unsupported
+from ...errors import InputError
 from ...protos.open_inference import InferParameter, ModelInferRequest, ModelInferResponse
 from ...tensors import DTYPES_OF_OIP, OIP_DATATYPES, Array, dtype_name, numpy_dtype, object_array
 from ..oip import (
@@ -20,6 +20,7 @@ from ..oip import (
     InferRequest,
     RequestedOutput,
     bytes_of_tensor,
+    check_region,
     classified,
     tensor_of_bytes,
     timeout_of,
@@ -61,7 +62,7 @@ def read_request(message: ModelInferRequest) -> InferRequest:
         if tensor.name in inputs:
             raise InputError(f"input {tensor.name[:100]!r} is given twice", at=at)
         if tensor.parameters:
-            _no_shared_memory(tensor.parameters, at)
+            check_region(tensor.parameters, at)
         dtype, shape = _dtype(tensor.datatype, at), list(tensor.shape)
         if len(shape) > MAX_RANK or (shape and min(shape) < 0):
             raise InputError(f"shape {shape[: MAX_RANK + 1]} is not a shape", at=f"{at}.shape")
@@ -113,7 +114,7 @@ def _outputs(message: ModelInferRequest) -> tuple[RequestedOutput, ...] | None:
         at = f"$.outputs[{index}]"
         if output.name in found:
             raise InputError(f"output {output.name[:100]!r} is asked for twice", at=at)
-        _no_shared_memory(output.parameters, at)
+        check_region(output.parameters, at)
         parameters = {name: _value(value) for name, value in output.parameters.items()}
         found[output.name] = RequestedOutput(output.name, parameters)
     return tuple(found.values())
@@ -157,11 +158,6 @@ def _typed(tensor: ModelInferRequest.InferInputTensor, dtype: str, shape: list[i
             f"expected {tensor.datatype} ({low} to {high}), got {wide.min()} to {wide.max()}", at=at
         )
     return wide.astype(want).reshape(shape)
-
-
-def _no_shared_memory(parameters: Mapping[str, InferParameter], at: str) -> None:
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"shared memory is not supported, at `{at}`", hint="send the tensor's bytes")
 
 
 def _value(parameter: InferParameter) -> Any:

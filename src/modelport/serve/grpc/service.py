@@ -14,10 +14,11 @@ from google.protobuf.json_format import ParseDict
 from ...bundle.rules import NETWORK_SUFFIX as NET
 from ...engine.entry import Entry
 from ...engine.repository import Repository
-from ...errors import InputError, Unavailable
+from ...errors import InputError, NotFound, Unavailable
 from ...protos import open_inference as oi
 from .. import describe
 from ..infer import find
+from ..oip import no_shared_memory
 
 M = TypeVar("M")
 
@@ -57,8 +58,11 @@ class OpenInference:
         return oi.ServerReadyResponse(ready=self.ready())
 
     async def ModelReady(self, request: oi.ModelReadyRequest) -> oi.ModelReadyResponse:
-        """Whether one version of a model answers; of a model that is not here, NotFound."""
-        entry, _ = self._find(request)
+        """Whether one version of a model answers; as with Triton, one that is not here is not ready."""
+        try:
+            entry, _ = self._find(request)
+        except NotFound:
+            return oi.ModelReadyResponse(ready=False)
         return oi.ModelReadyResponse(ready=self.answers(entry))
 
     async def ServerMetadata(self, request: oi.ServerMetadataRequest) -> oi.ServerMetadataResponse:
@@ -80,17 +84,7 @@ class OpenInference:
 
     async def ModelStatistics(self, request: oi.ModelStatisticsRequest) -> oi.ModelStatisticsResponse:
         """What was counted: of one version, of every version of a model, or of everything."""
-        if request.version:
-            asked = [self._find(request)]
-        elif request.name:
-            entry, net = self._find(request)
-            asked = [(each, net) for each in self.repository.entries() if each.name == entry.name]
-        else:
-            asked = [
-                (entry, net) for entry in self.repository.entries() if entry.model for net in (False, True)
-            ]
-        metrics = await describe.counted(self._state)
-        found = [describe.statistics(metrics, entry, net) for entry, net in asked]
+        found = await describe.statistics(self._state, request.name or None, request.version or None)
         return _message(oi.ModelStatisticsResponse, {"model_stats": found})
 
     async def RepositoryIndex(self, request: oi.RepositoryIndexRequest) -> oi.RepositoryIndexResponse:
@@ -139,7 +133,7 @@ class OpenInference:
 
     async def no_shared_memory(self, request: Any) -> Any:
         """All methods of shared memory: a client may not choose what this process maps."""
-        raise describe.no_shared_memory("send tensors in raw_input_contents")
+        raise no_shared_memory("send tensors in raw_input_contents")
 
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = no_shared_memory
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = no_shared_memory

@@ -218,15 +218,16 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             return await self._answers(data, door, asking)
         except Exception as problem:
             if not asking.counted:
-                self._count(problem, *((told.model, told.version) if (told := asking.told) else ()))
+                self._count(problem, asking.told)
             raise
         finally:
             self._memory.give_back(len(data))
 
-    def _count(self, problem: Exception, name: str | None = None, version: str | None = None) -> None:
+    def _count(self, problem: Exception, told: Told | None = None) -> None:
         """Count a call that ends with an error, other than by the guard and by what all bodies take."""
         status = problem.http_status if isinstance(problem, ModelportError) else 500
-        self._refusals.count(status, name, version)
+        name, version = (told.model, told.version) if told else (None, None)
+        self._refusals.count(status, name, version, told=told)
 
     async def _reflected(self, requests: Any, context: Any) -> None:
         try:

@@ -118,7 +118,8 @@ class Guard:
     def check_known(self, headers: Headers, scope: Needs, *, method: str = "POST", path: str = "") -> None:
         """Refuse who shows no valid key where one is needed, before the body of the request is read.
 
-        Nothing is counted here and no scope looked at: `authorize`, with the same arguments, has to follow.
+        It takes nothing from any rate and looks at no scope: `authorize`, with the same arguments, has to
+        follow. What is refused is counted as there.
 
         Raises:
             Unauthorized: no key, or one that is not known or has expired.

@@ -21,10 +21,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Names without a port, or an address, bracketed if it is IPv6 (RFC 9110, 7.2).
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
-ALLOW_HEADERS = (
-    "authorization, content-encoding, content-type, inference-header-content-length, traceparent, "
-    "x-api-key, x-request-id"
-)
+ALLOW_METHODS = "GET, POST, PUT, DELETE"
+# Names of headers (RFC 9110, 5.6.2).
+_HEADERS = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 EXPOSE_HEADERS = "inference-header-content-length, retry-after, server-timing, x-request-id"
 
 
@@ -116,19 +115,19 @@ def cors_headers(origin: str | None, origins: Collection[str]) -> list[tuple[str
     ]
 
 
-def preflight(headers: Headers, origins: Collection[str], methods: str) -> list[tuple[str, str]]:
+def preflight(headers: Headers, origins: Collection[str]) -> list[tuple[str, str]]:
     """The headers that answer a browser's `OPTIONS`; none that allow where the origin may not.
 
-    Args:
-        methods: those of the route, as `GET, POST`.
+    A page that may ask may send every header: those by which a rollout chooses have names of the operator's.
     """
     allowed = cors_headers(headers.get("origin"), origins)
     if len(allowed) < 2:
         return allowed
+    asked = headers.get("access-control-request-headers") or ""
     return [
         *allowed[:2],
-        ("access-control-allow-methods", methods),
-        ("access-control-allow-headers", ALLOW_HEADERS),
+        ("access-control-allow-methods", ALLOW_METHODS),
+        *([("access-control-allow-headers", asked)] if _HEADERS.fullmatch(asked) else []),
         ("access-control-max-age", "600"),
     ]
 

@@ -36,12 +36,14 @@ _TENSOR = struct(
 )
 
 SCHEMAS: Fragment = {
-    "EasAnswer": struct({"model": TEXT, "version": TEXT, "answer": ref("Answer")}),
+    "EasAnswer": struct({"model": TEXT, "version": TEXT, "answer": ref("Answer")}) | {"title": "Of one item"},
+    "EasAnswers": struct({"model": TEXT, "version": TEXT, "answers": array(ref("Answer"))})
+    | {"title": "Of several rows or texts: an answer for each, in order"},
     "EasSignature": struct({"signature_name": TEXT, "inputs": array(_TENSOR), "outputs": array(_TENSOR)}),
 }
 
 _MD5 = header("Content-MD5", "Of a signed request: the body's MD5, hexadecimal.")
-_ANSWER = answers(ref("EasAnswer"), Server_Timing=TIMED)
+_ANSWER = answers({"anyOf": [ref("EasAnswer"), ref("EasAnswers")]}, Server_Timing=TIMED)
 _ANSWER[200]["content"][BINARY] = {
     "schema": {"description": "To a protobuf: the reply of the same processor, with the network's outputs."}
 }

@@ -130,7 +130,7 @@ def _infer(of: str) -> Fragment:
         f"Ask {of}",
         TAG,
         replies,
-        refuses(*BODY, *KEYED, *MODEL, *COMPUTE),
+        refuses(*BODY, *KEYED, *MODEL, *COMPUTE, also={501: "A tensor in shared memory."}),
         body=takes(
             "`NAME` is the whole bundle (`image`), `NAME.net` its network alone (prepared tensors). "
             f"With {_HEADER} so many bytes of JSON, and tensors behind them.",
@@ -144,7 +144,7 @@ def _infer(of: str) -> Fragment:
     )
 
 
-def _of_model(path: str, of: str) -> Operations:
+def _of_model(path: str, of: str, counted: str) -> Operations:
     return {
         f"GET {path}": operation(
             f"Inputs and outputs of {of}", TAG, answers(ref("ModelMetadata")), refuses(*_READ)
@@ -155,7 +155,7 @@ def _of_model(path: str, of: str) -> Operations:
         f"GET {path}/config": operation(
             f"Configuration of {of}, in Triton's words", TAG, answers(ref("ModelConfig")), refuses(*_READ)
         ),
-        f"GET {path}/stats": operation(f"Statistics of {of}", TAG, _STATISTICS, refuses(*_READ)),
+        f"GET {path}/stats": operation(f"Statistics of {counted}", TAG, _STATISTICS, refuses(*_READ)),
         f"POST {path}/infer": _infer(of),
     }
 
@@ -224,8 +224,8 @@ _OPERATIONS: Operations = {
         refuses(*BODY, *KEYED),
         body=takes(required=False, json=struct(ready={"type": "boolean"})),
     ),
-    **_of_model("/v2/models/{name}", "a model"),
-    **_of_model("/v2/models/{name}/versions/{version}", "a version"),
+    **_of_model("/v2/models/{name}", "a model", "every version of a model"),
+    **_of_model("/v2/models/{name}/versions/{version}", "a version", "a version"),
     "POST /v2/repository/models/{name}/load": operation(
         "Load a model from the repository's folder as it is now",
         TAG,

@@ -94,22 +94,24 @@ _DOCS: Operations = {
     "GET /openapi.json": operation("This document", TAG, answers({"type": "object"})),
 }
 
+_METRICS = operation(
+    "Counts and durations for Prometheus",
+    WATCH,
+    {
+        200: {
+            "description": "Prometheus text, or OpenMetrics where it is asked for.",
+            "content": {"text/plain": {"schema": TEXT}, "application/openmetrics-text": {"schema": TEXT}},
+        }
+    },
+    refuses(*KEYED),
+)
 _WATCH: Operations = {
     "GET /dashboard": operation("A page that shows what the server does now", WATCH, _HTML),
     "GET /api/dashboard": operation(
         "The figures of that page, since the start", WATCH, answers(Figures), refuses(*KEYED)
     ),
-    "GET /metrics": operation(
-        "Counts and durations for Prometheus",
-        WATCH,
-        {
-            200: {
-                "description": "Prometheus text, or OpenMetrics where it is asked for.",
-                "content": {"text/plain": {"schema": TEXT}, "application/openmetrics-text": {"schema": TEXT}},
-            }
-        },
-        refuses(*KEYED),
-    ),
+    "GET /metrics": _METRICS,
+    "GET /monitoring/prometheus/metrics": _METRICS,  # of the dialect `tfs`
 }
 
 TABLES: Tables = {"pages": _PAGES, "openapi": _DOCS, "watch": _WATCH}

@@ -59,7 +59,8 @@ def _refuses(*statuses: int) -> dict[int, Fragment]:
 
 _STATUS = answers(ref("TorchServeStatus"))
 _ITEM = takes(
-    "A picture's file or a form's, Base64 in `data` of a form or of JSON; or JSON as the model takes it.",
+    "A picture's file or a form's, Base64 in `data` of a form or of JSON; a text; or JSON as the model "
+    "takes it.",
     binary=None,
     png=None,
     jpeg=None,
