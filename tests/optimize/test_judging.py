@@ -99,7 +99,7 @@ def test_what_fails_on_part_of_the_items_is_refused(start: Bundle, few: Path, tm
         ByLabels(own, few, tmp_path / "start.json", {}, 50.0, "estimate"),
         ByAgreement(own, items, 50.0, "estimate"),
     ):
-        assert judge.left_out == "" and judge.judge(own).verdict == "passes"
+        assert judge.notes == () and judge.judge(own).verdict == "passes"
         found = judge.judge(part)
         assert (found.verdict, found.failed, found.items, found.part) == ("fails", 5, 19, False)
         assert found.loss == 0.0  # of those that both answer
@@ -145,7 +145,7 @@ def test_what_the_start_does_not_answer_is_left_out(start: Bundle, few: Path, tm
     items = [*read_calibration(start, few).items, b"no picture"]
     judge = ByAgreement(own, items, 50.0, "interval")
     said = "the bundle as it is fails on 1 of 25 items that candidates are judged on, which is left out: "
-    assert judge.left_out.startswith(said)
+    assert judge.notes[0].startswith(said)
     found = judge.judge(own)
     assert (found.verdict, found.failed, found.items) == ("passes", 0, 24)
     assert same_answers(own, own, items[:-1]) and not same_answers(own, own, items)

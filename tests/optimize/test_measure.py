@@ -17,11 +17,13 @@ import pytest
 
 from modelport.bundle.store import Bundle
 from modelport.errors import ModelFailed
-from modelport.optimize import measure
+from modelport.optimize import measure, measuring
 from modelport.optimize.bench.memory import COPIES, SHARE
 from modelport.optimize.candidate import START, Candidate
+from modelport.optimize.clock import Clock, silent
 from modelport.optimize.intervals import Interval, interval
 from modelport.optimize.measure import BATCHES, TURNS, Latency, in_groups
+from modelport.optimize.outcome import Status
 
 from .reports import entry
 
@@ -257,3 +259,29 @@ def test_one_round_shows_no_interval_of_the_throughput() -> None:
     assert several is not None and several.throughput_notes == ["180.0 to 220.0", "batch 4"]
     alone = msgspec.structs.replace(several, throughput_interval=Interval(200.0, 200.0, 200.0))
     assert alone.throughput_notes == ["one round", "batch 4"]
+
+
+@pytest.mark.parametrize("others", [0.05, 0.4])
+def test_beside_other_programs_settings_of_threads_are_not_taken(
+    others: float, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that wait for each other lose to them, so that fewer seem to gain."""
+    monkeypatch.setattr(measuring, "taken", lambda *looks: others)
+    monkeypatch.setattr(measure, "start_up", lambda candidate, item: (0.1, 1))
+    made = machine.candidates(START, "one", "still", "arena", "eight")
+    for name, settings in (
+        ("one", {"threads": 1}),
+        ("still", {"spinning": False}),
+        ("arena", {"arena": False}),
+    ):
+        made[name] = msgspec.structs.replace(made[name], settings=settings)
+    entries = [
+        msgspec.structs.replace(entry(name, "kept", 1.0), figures=None) for name in made if name != START
+    ]
+    found, _ = measuring.measured(entries, made, ITEMS, Clock(60.0, silent))
+    status = {each.id: each.status for each in found}
+    threading: Status = "refused" if others > measuring.BUSY else "kept"
+    assert status == {START: "start", "one": threading, "still": threading, "arena": "kept", "eight": "kept"}
+    reasons = [each.reason for each in found if each.status == "refused"]
+    assert all("while other programs use 40% of the cores" in reason for reason in reasons)
+    assert all(each.figures is not None for each in found)

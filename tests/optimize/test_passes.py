@@ -17,8 +17,10 @@ from modelport.optimize.candidate import NotApplicable, Pass, apply, network_of
 from modelport.optimize.explain import fused
 from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import DynamicInt8, StaticInt8
+from modelport.optimize.passes.low_rank import LowRank
 from modelport.optimize.passes.simplify import Simplify
 from modelport.optimize.passes.single import only
+from modelport.optimize.passes.weights import WeightOnly
 from modelport.optimize.rewriting import drop_unused, named, sort
 from modelport.optimize.sensitivity import layers
 from modelport.optimize.tail import LAYERS
@@ -167,6 +169,39 @@ def test_what_does_not_apply_says_why(start: Bundle, calibration: Calibration, t
     ):
         with pytest.raises(NotApplicable, match=reason):
             step.apply(plain, calibration)
+
+
+def test_what_is_no_float32_is_named(tmp_path: Path) -> None:
+    """Models of scikit-learn compute in float64."""
+    random = np.random.default_rng(2)
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "w"], ["y"], name="only"),
+                helper.make_node("Relu", ["y"], ["z"]),
+            ],
+            "double",
+            [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 300])],
+            [helper.make_tensor_value_info("z", TensorProto.DOUBLE, ["N", 300])],
+            [numpy_helper.from_array(random.normal(size=(300, 300)), "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "double.onnx")
+    own = modelport.pack(tmp_path / "double.onnx", out=tmp_path / "repo", recipe="raw")
+    items = tmp_path / "items"
+    items.mkdir()
+    for number in range(9):
+        np.save(items / f"{number}.npy", random.normal(size=300))
+    known = read_calibration(own, items)
+    for step, reason in (
+        (StaticInt8(), "their weights are not float32"),
+        (WeightOnly(), "weights of float32 or more"),
+        (LowRank(), "weights of float32 or more"),
+    ):
+        with pytest.raises(NotApplicable, match=reason):
+            step.apply(network_of(own), known)
 
 
 def test_simplifying_folds_and_fuses_and_keeps_the_answers(calibration: Calibration, tmp_path: Path) -> None:

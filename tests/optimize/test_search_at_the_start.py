@@ -101,7 +101,7 @@ def _nothing(original: object) -> object:
 
 def test_two_that_write_at_once_take_two_versions(tmp_path: Path) -> None:
     assert [_taken(tmp_path, "1", None).name for _ in range(3)] == ["2", "3", "4"]
-    assert [_taken(tmp_path, "a", None).name for _ in range(2)] == ["a-optimized", "a-optimized-2"]
+    assert [_taken(tmp_path, "a", None).name for _ in range(2)] == ["a.1", "a.2"]
     with pytest.raises(UsageError, match="exists"):
         _taken(tmp_path, "1", "3")
 

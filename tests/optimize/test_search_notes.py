@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -119,6 +120,29 @@ def test_labels_are_asked_for_where_answers_that_differ_are_all_there_is_to_say(
         assert report.chosen == START
         assert any("labelled data (--eval) judge accuracy itself" in note for note in report.notes) is there
     assert _by_agreement([entry("start", 1, 1, 1, 10)]) == ""
+
+
+def test_few_labelled_items_are_refused_before_anything_is_made(
+    start: Bundle, data: Path, tmp_path: Path
+) -> None:
+    few = pictures(tmp_path / "few", 7)
+    with pytest.raises(InputError, match="7 items with a known answer are left, and at least 8 are needed"):
+        optimize(start, data, out=tmp_path / "out", labelled=few)
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_another_model_are_asked_about(start: Bundle, data: Path, tmp_path: Path) -> None:
+    """Who is always wrong has nothing to lose."""
+    turned = {"red": "green", "green": "blue", "blue": "red"}
+    for folder in data.iterdir():
+        shutil.copytree(folder, tmp_path / "turned" / turned[folder.name])
+    for labelled, said in ((tmp_path / "turned", 1), (data, 0)):
+        search = Search(start, data, labelled, tmp_path / "work", Plan(gate="estimate"), silent)
+        assert search.judge is not None
+        odd = [note for note in search.notes if "are these the model's labels?" in note]
+        assert len(odd) == said
+        if odd:
+            assert odd[0].startswith("the bundle as it is has accuracy 0 on these labels, and what is mostly")
 
 
 def test_forms_beside_the_best_are_told(start: Bundle, tmp_path: Path) -> None:

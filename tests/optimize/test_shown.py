@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from rich.console import Console
@@ -10,9 +12,11 @@ from rich.progress import Progress
 from modelport.cli import optimize as command
 from modelport.cli import optimize_table
 from modelport.cli import repeat as repeating
+from modelport.optimize.candidate import START
 from modelport.optimize.clock import Told
 from modelport.optimize.front import front
-from modelport.optimize.outcome import in_lines, judged_by
+from modelport.optimize.outcome import gained, in_lines, judged_by
+from modelport.optimize.report import write_report
 
 from .reports import CHOSEN, entry, made_up, repeated, saved_figures
 
@@ -58,6 +62,17 @@ def test_where_it_was_written_is_said_and_no_note_twice(capsys: pytest.CaptureFi
     said = capsys.readouterr()
     assert said.err == "" and "written: out/squeezenet/2" in said.out
     assert "2 cores, judged by accuracy, against the known answers in labels.csv" in said.out
+
+
+def test_what_is_gained_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = made_up()
+    line = "3.03 times the items a second, 0.33 of the latency, 1.00 of the size; accuracy 0.9 became 0.9"
+    assert gained(report) == line
+    command._print(report, "out", set())
+    assert f"{CHOSEN} is best: {line}; written: " in capsys.readouterr().out
+    write_report(tmp_path, report)
+    assert f"<p><b>{line}</b></p>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert gained(msgspec.structs.replace(report, chosen=START)) == ""
 
 
 def test_a_part_of_the_items_has_its_own_level(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import onnx
 import pytest
 
 import modelport
+from modelport.bundle.layout import version_key
 from modelport.bundle.store import Bundle
 from modelport.errors import UsageError
 from modelport.optimize.calibration import read_calibration
@@ -16,7 +18,7 @@ from modelport.optimize.passes.half import Half
 from modelport.optimize.passes.int8 import StaticInt8
 from modelport.optimize.passes.reduced import Reduced
 from modelport.optimize.plan import Plan
-from modelport.optimize.run import _free, optimize
+from modelport.optimize.run import _free, _not_newest, optimize
 from modelport.optimize.start import plain
 
 from .networks import LABELS, RECIPE, network, pictures
@@ -44,10 +46,39 @@ def test_each_step_of_a_bundle_with_a_long_version_has_another(long: int, tmp_pa
     versions = [each.manifest.version for each in (own, start, half.bundle, small.bundle)]
     versions += [each.bundle.manifest.version for each in (photos, on_both)]
     assert len(set(versions)) == len(versions) and all(len(each) <= 64 for each in versions)
-    free = _free(tmp_path / "none", own.manifest.version)
-    names = [next(free) for _ in range(11)]
-    assert len(set(names)) == 11 and all(len(each) <= 64 for each in names)
-    assert names[0].endswith("-optimized") and names[10].endswith("-optimized-11")
+
+
+@pytest.mark.parametrize("current", ["1", "9", "1.0", "v2", "1.0-rc1", "final", "4f180cf2" * 5, "a" * 62])
+def test_the_next_version_is_behind_its_own(current: str, tmp_path: Path) -> None:
+    """`serve` answers by the newest, as `version_key` orders them."""
+    found = list(itertools.islice(_free(tmp_path, current), 2 if len(current) == 62 else 12))
+    keys = [version_key(name) for name in (current, *found)]
+    assert keys == sorted(keys) and len(set(keys)) == len(keys)
+    assert all(len(name) <= 64 for name in found)
+
+
+@pytest.mark.parametrize("long", [63, 64])
+def test_where_no_version_can_be_behind_it_one_is_asked_for(long: int, tmp_path: Path) -> None:
+    onnx.save(network(), tmp_path / "colours.onnx")
+    own = modelport.pack(tmp_path / "colours.onnx", out=tmp_path / "repo", recipe="raw", version="a" * long)
+    with pytest.raises(UsageError, match="64 letters are the most") as refused:
+        optimize(own, tmp_path / "none", out=tmp_path / "out")
+    assert refused.value.hint == "give --model-version" and not (tmp_path / "out").exists()
+
+
+def test_a_version_that_is_not_the_newest_is_said(start: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / start.manifest.name
+    assert _not_newest(folder, "2") == ""
+    start.derive(folder / "3", {}, version="3")
+    assert _not_newest(folder, "3") == _not_newest(folder, "4") == ""
+    said = _not_newest(folder, "3-better")
+    assert said.startswith("version 3 is newer than 3-better: it is what `serve` answers by")
+
+
+def test_pack_refuses_it_before_the_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "colours.onnx").write_bytes(b"not read")
+    with pytest.raises(UsageError, match="'v 2' is no version of a bundle"):
+        modelport.pack(tmp_path / "colours.onnx", out=tmp_path / "repo", recipe="raw", version="v 2")
 
 
 @pytest.mark.parametrize("given", ["v 2", "sub/2", "..", "", "-2", "a" * 65, "2\n"])

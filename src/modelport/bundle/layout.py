@@ -94,6 +94,12 @@ def find_bundles(repo: str | os.PathLike[str], *, claims: bool = True) -> list[P
     return found
 
 
+def newest_version(model: Path) -> str | None:
+    """The newest of a model's versions in a repository; None where there is none."""
+    found = _versions(model) if model.is_dir() else []
+    return _version_name(found[-1]) if found else None
+
+
 def version_key(version: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Orders versions as people read them: `9` < `10`, `1.9` < `1.10`, `2.0-rc1` < `2.0` < `2.0.1`.
 

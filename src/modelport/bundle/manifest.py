@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from ..errors import BundleError
+from ..errors import BundleError, UsageError
 from ..tensors import Signature, TensorSpec
 
 FORMAT: Final = "modelport-bundle"
@@ -331,3 +331,16 @@ def _refuse_doubles(pairs: Sequence[tuple[str, Any]]) -> None:
         if key in seen:
             raise BundleError(f"{MANIFEST} has the key {key!r} twice in one object")
         seen.add(key)
+
+
+def check_version(given: str) -> None:
+    """That a bundle may have this version.
+
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        msgspec.convert(given, Version)
+    except msgspec.ValidationError:
+        hint = "letters, digits, `.`, `_` and `-`, the first a letter or a digit, at most 64"
+        raise UsageError(f"{given!r} is no version of a bundle", hint=hint) from None

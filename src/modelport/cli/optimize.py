@@ -129,7 +129,7 @@ class Shown:
 
 
 def _print(report: Report, out: str, said: Set[str]) -> None:
-    from ..optimize.outcome import judged_by
+    from ..optimize.outcome import gained, judged_by
     from .optimize_table import print_entries
 
     place = f"{report.bundle} {report.version} on {report.machine}, {report.cores} cores"
@@ -139,7 +139,7 @@ def _print(report: Report, out: str, said: Set[str]) -> None:
         if note not in said:
             click.echo(f"note: {note}", err=True)
     if report.written:
-        click.echo(f"{report.chosen} is best; written: {Path(out) / report.written}")
+        click.echo(f"{report.chosen} is best: {gained(report)}; written: {Path(out) / report.written}")
     else:
         click.echo("nothing better was found; nothing was written but the report", err=True)
     click.echo(f"report: {Path(out) / report.folder}")

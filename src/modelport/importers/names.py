@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import onnx
 
+from ..bundle.manifest import check_version
 from ..bundle.rules import NETWORK_SUFFIX
 from ..errors import UsageError
 from ..steps.compile import ANSWER_NAMES
@@ -93,3 +96,22 @@ def model_name(name: str | None, source: Any) -> str:
     stem = named[1] if named else path.stem if path is not None else type(source).__name__
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128]
     return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
+
+
+def free_place(target: Path) -> Path:
+    """The place of a new bundle, `REPO/NAME/VERSION`.
+
+    Raises:
+        UsageError: there is one already, or its version may not be called so.
+    """
+    check_version(target.name)
+    for folder in (target.parent.parent, target.parent):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder", hint="give the model repository to write into")
+    if os.path.lexists(target):
+        raise UsageError(
+            f"{target} exists; a bundle is never changed",
+            hint="choose another version: --model-version (version= in Python); if it was a mistake and "
+            "nothing serves it, the folder may be deleted",
+        )
+    return target

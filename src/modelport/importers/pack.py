@@ -17,7 +17,7 @@ import msgspec
 from .._version import __version__
 from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
 from ..bundle.store import Bundle, labels_file, write_bundle
-from ..errors import InputError, ParityFailed, Unsupported, UsageError
+from ..errors import InputError, ParityFailed, Unsupported
 from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
 from ..steps.heads import Head
 from ..steps.recipe import Recipe, load_recipe, resolve
@@ -33,7 +33,7 @@ from .ending import ending_early
 from .example import example_for, item_example, normalised
 from .items import Items
 from .labels import read_labels
-from .names import free_names, model_name
+from .names import free_names, free_place, model_name
 from .ranges import seen_in
 from .source import (
     Imported,
@@ -119,8 +119,8 @@ def pack(
     tell, doing, permission = progress or _silent, stage or _silent, permission or Permission()
     name, named = model_name(name, source), _named_recipe(recipe)
     begun, specs = _clock(permission), tuple(parse_input(text) for text in inputs or ())
+    target = free_place(Path(out) / name / version)
     importer = find_importer(source, permission, options)
-    target = _free(Path(out) / name / version)
     doing("reading the model", 0.0)
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
@@ -167,20 +167,6 @@ def _named_recipe(recipe: str | os.PathLike[str] | None) -> Recipe | None:
     return load_recipe(recipe if isinstance(recipe, str) else Path(recipe))
 
 
-def _free(target: Path) -> Path:
-    """The place of the new bundle; raises UsageError where there is one already."""
-    for folder in (target.parent.parent, target.parent):
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder", hint="give the model repository to write into")
-    if os.path.lexists(target):
-        raise UsageError(
-            f"{target} exists; a bundle is never changed",
-            hint="choose another version: --model-version (version= in Python); if it was a mistake and "
-            "nothing serves it, the folder may be deleted",
-        )
-    return target
-
-
 def _write_proven(
     target: Path, manifest: Manifest, files: Mapping[str, bytes], tell: Note
 ) -> tuple[Bundle, Report]:
@@ -203,7 +189,7 @@ def _write_proven(
                 hint="nothing was written; what differs is the stage named above",
             )
         tell(report.summary())
-        os.rename(staging / "bundle", _free(target))
+        os.rename(staging / "bundle", free_place(target))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         for folder in absent:

@@ -51,9 +51,9 @@ class ByAgreement:
         self._left_out = left_out_note(faults, len(found))
 
     @property
-    def left_out(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """See `Judge`."""
-        return self._left_out
+        return tuple(filter(None, (self._left_out,)))
 
     def judge(self, candidate: Candidate) -> Judgement:
         """See `Judge`."""

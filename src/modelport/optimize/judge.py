@@ -31,6 +31,10 @@ SCREENED = 3 * PART
 """Of fewer items all are asked at once."""
 SURE = 0.98
 """The interval's level there: one good candidate of a hundred is dropped too early."""
+LABELLED = 8
+"""Items with known answers: fewer tell nothing."""
+MOSTLY = 0.25
+"""The accuracy below which a bundle is mostly wrong."""
 ROUNDING = 1e-9
 """Points: one item of 200 is half a point, whatever binary fractions make of it."""
 LESS_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
@@ -79,8 +83,8 @@ class Judge(Protocol):
     """Holds candidates against the START."""
 
     @property
-    def left_out(self) -> str:
-        """Which items are left out since the START does not answer them; empty where it answers all."""
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known: items that are left out since the START does not answer them, odd labels."""
         ...
 
     def judge(self, candidate: Candidate) -> Judgement:
@@ -129,9 +133,10 @@ class ByLabels:
         return self._whole.first
 
     @property
-    def left_out(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """See `Judge`."""
-        return left_out_note([each.error for each in self.start.failed], self.start.items)
+        left_out = left_out_note([each.error for each in self.start.failed], self.start.items)
+        return tuple(filter(None, (left_out, _mostly_wrong(self.start))))
 
     def judge(self, candidate: Candidate) -> Judgement:
         """See `Judge`."""
@@ -170,12 +175,29 @@ def _read(kept: Path) -> Evaluation | None:
     return None  # it was cut off
 
 
+def _mostly_wrong(start: Evaluation) -> str:
+    """That a classifier is nearly always wrong on these labels; empty where it is not."""
+    value = start[start.main]
+    if start.main != "accuracy" or value is None or value >= MOSTLY:
+        return ""
+    return (
+        f"the bundle as it is has accuracy {value:.3g} on these labels, and what is mostly wrong has little "
+        "to lose: candidates pass that change its answers; are these the model's labels?"
+    )
+
+
 def check_defined(start: Evaluation) -> None:
     """That there is a metric to lose.
 
     Raises:
-        InputError: it is not defined on these items: no picture has a true box.
+        InputError: there are too few items, or it is not defined on these: no picture has a true box.
     """
+    if len(start.outcomes) < LABELLED:
+        raise InputError(
+            f"{start.data}: {len(start.outcomes)} items with a known answer are left, and at least "
+            f"{LABELLED} are needed",
+            hint="give more labelled items, or leave --eval out: agreement is judged then",
+        )
     if start[start.main] is None:
         raise InputError(
             f"{start.data}: none of {len(start.outcomes)} items has a true box of the model's classes, so "

@@ -9,13 +9,18 @@ import msgspec
 
 from ..engine.cores import usable_cores
 from . import measure
-from .bench.noise import disturbed, look
+from .bench.noise import disturbed, look, taken
 from .candidate import START, Candidate
 from .clock import Clock
 from .outcome import Entry
 
 SHARE_OF_LATENCY = 0.45
 """Of the time that is left for measuring when every candidate has been started."""
+BUSY = 0.1
+"""Of the cores, by others: threads that wait for each other lose to them, so that settings of threads seem to
+gain which on an idle machine lose."""
+THREADING = ("threads", "spinning")
+"""Settings that change nothing but that."""
 OPEN = 4
 """Undecided candidates that are measured, those that lose least."""
 STARTING = 1.5
@@ -91,7 +96,10 @@ def measured(
     able = {name: candidates[name] for name in times}
     rates, late = measure.throughputs(able, items, seconds=seconds, tick=tick)
     failed |= late
-    notes = disturbed(before, look(), clock.spent - begun, usable_cores())
+    after, took = look(), clock.spent - begun
+    notes = disturbed(before, after, took, usable_cores())
+    if (others := taken(before, after, took, usable_cores())) > BUSY:
+        failed |= _misled(candidates, others)
     figures = {
         name: measure.figures(candidates[name], times[name], times[START], rates[name], started[name])
         for name in rates
@@ -103,8 +111,18 @@ def measured(
     return [_refused(entry, failed) for entry in with_figures], notes
 
 
+def _misled(candidates: Mapping[str, Candidate], others: float) -> dict[str, str]:
+    """Why candidates that differ in settings of threads are not taken, by id."""
+    reason = (
+        f"settings of threads cannot be compared while other programs use {others:.0%} of the cores; "
+        "modelport repeat measures it again"
+    )
+    threading = [name for name, each in candidates.items() if not each.settings.keys().isdisjoint(THREADING)]
+    return dict.fromkeys(threading, reason)
+
+
 def _refused(entry: Entry, failed: Mapping[str, str]) -> Entry:
-    """The entry as it is, unless it is of a candidate that failed."""
+    """The entry as it is, unless it is of a candidate that failed, or whose figures mislead."""
     if entry.id not in failed:
         return entry
     changed: Entry = msgspec.structs.replace(entry, status="refused", reason=failed[entry.id])

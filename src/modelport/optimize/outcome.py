@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .candidate import Candidate, Pass
+from .candidate import START, Candidate, Pass
 from .intervals import LEVEL as TIMES
 from .judge import LEVEL, SURE, Judgement
 from .measure import Figures
@@ -23,12 +23,13 @@ MEANINGS: dict[Status, str] = {
     "start": "the bundle as it is, which all are compared with",
     "chosen": "what the new version takes on machines of this class",
     "kept": "right, and better than the others in something; in the new version as well, where there is one",
-    "tie": "right, in latency and throughput not to be told apart from the chosen one, and it loses no more",
+    "tie": "right, in latency, throughput and loss not to be told apart from the chosen one",
     "dominated": "another one is as good or better in all that is measured, as far as can be told; or it was "
     "no faster at a quick look, and nothing else of it was measured",
     "slower": "right, and slower than the bundle as it is, without more throughput",
     "undecided": "too few items to show that it is right",
-    "refused": "it loses more than it may, does not run, or failed while it was measured",
+    "refused": "it loses more than it may, does not run, failed while it was measured, or the machine was "
+    "too busy to compare it",
     "skipped": "not tried",
 }
 """What each status says, for people."""
@@ -147,6 +148,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values for JSON, with the schema's name."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return {"schema": SCHEMA, **plain}
+
+
+def gained(report: Report) -> str:
+    """What the chosen one gains and loses, in a line; empty where nothing was chosen."""
+    by_id = {entry.id: entry for entry in report.entries}
+    start, best = by_id[START].figures, by_id[report.chosen]
+    own, judgement = best.figures, best.judgement
+    if report.chosen == START or start is None or own is None or judgement is None:
+        return ""
+    times, size = own.throughput / start.throughput, own.size_bytes / start.size_bytes
+    said = f"{times:.2f} times the items a second, {own.ratio.value:.2f} of the latency"
+    said = f"{said}, {size:.2f} of the size"
+    return f"{said}; {metric_of(report)} {judgement.start:.4g} became {judgement.value:.4g}"
 
 
 def judged_by(report: Report) -> str:

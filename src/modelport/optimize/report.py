@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import Unsupported
 from .front import front
 from .judge import Judgement
-from .outcome import MEANINGS, Entry, Report, by_reason, judged_by, other_level
+from .outcome import MEANINGS, Entry, Report, by_reason, gained, judged_by, other_level
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 80rem;
@@ -111,6 +111,7 @@ def _page(report: Report, picture: str) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>optimize: {escape(report.bundle)}</title><style>{_STYLE}</style>
 <h1>{escape(report.bundle)} {escape(report.version)}: {escape(_verdict(report))}</h1>
+<p><b>{escape(gained(report))}</b></p>
 <p>Judged by {escape(judged_by(report))}: {within} within {report.margin:g} points. Ranges and times of
 {report.items} items, {report.cores} cores of {escape(report.machine)}; {escape(versions)};
 {report.seconds:g} s.</p>

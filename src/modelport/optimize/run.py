@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..bundle.manifest import Version
+from ..bundle.layout import newest_version, version_key
+from ..bundle.manifest import check_version
 from ..bundle.store import Bundle
 from ..engine.cores import usable_cores
 from ..errors import InputError, ModelportError, Unavailable, Unsupported, UsageError
@@ -76,8 +77,10 @@ def optimize(
     _check_graph(opened)
     _check_folder(folder)
     if new_version is not None:
-        _check_version(new_version)
+        check_version(new_version)
         _check_free(folder / new_version)
+    else:
+        next(_free(folder, opened.manifest.version))
     truth = Path(labelled) if labelled is not None else None
     _check_evaluation(opened, truth, plan)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -134,7 +137,7 @@ def _written(
     try:
         if report.chosen != START:
             new = write_version(start, place / target.name, entries, made, report.chosen)
-            notes = [*report.notes, beside(new, set(made), report.chosen)]
+            notes = [*report.notes, beside(new, set(made), report.chosen), _not_newest(folder, target.name)]
             report = msgspec.structs.replace(
                 report, written=f"{folder.name}/{target.name}", notes=tuple(filter(None, notes))
             )
@@ -145,6 +148,17 @@ def _written(
         shutil.rmtree(place, ignore_errors=True)
         raise
     return report
+
+
+def _not_newest(folder: Path, written: str) -> str:
+    """That another version is what a repository answers by; empty where the one that is written is."""
+    newest = newest_version(folder)
+    if newest is None or version_key(newest) <= version_key(written):
+        return ""
+    return (
+        f"version {newest} is newer than {written}: it is what `serve` answers by where no version is asked "
+        "for; --model-version gives another"
+    )
 
 
 def _taken(folder: Path, current: str, given: str | None) -> Path:
@@ -159,14 +173,6 @@ def _taken(folder: Path, current: str, given: str | None) -> Path:
             return folder / name
     _check_free(folder / (given or ""))
     raise AssertionError("a version that is taken exists")
-
-
-def _check_version(given: str) -> None:
-    try:
-        msgspec.convert(given, Version)
-    except msgspec.ValidationError:
-        hint = "letters, digits, `.`, `_` and `-`, the first a letter or a digit, at most 64"
-        raise UsageError(f"{given!r} is no version of a bundle", hint=hint) from None
 
 
 def _check_free(target: Path) -> None:
@@ -311,13 +317,18 @@ def _late(entries: list[Entry]) -> str:
 
 
 def _free(folder: Path, current: str) -> Iterator[str]:
-    """The versions behind this one that neither a bundle nor a report has."""
+    """The versions behind this one, as `version_key` orders them, that neither a bundle nor a report has.
+
+    Raises:
+        UsageError: they would be too long.
+    """
     for number in count(1):
-        if current.isdigit():
-            name = str(int(current) + number)
-        else:
-            end = "-optimized" + (f"-{number}" if number > 1 else "")
-            name = current[: LONGEST - len(end)] + end
+        name = str(int(current) + number) if current.isdigit() else f"{current}.{number}"
+        if len(name) > LONGEST:
+            raise UsageError(
+                f"no version behind {current} has a name: {LONGEST} letters are the most",
+                hint="give --model-version",
+            )
         target = folder / name
         if not os.path.lexists(target) and not os.path.lexists(_report_folder(target)):
             yield name

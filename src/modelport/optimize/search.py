@@ -27,7 +27,7 @@ from .enough import dear, few_answers, few_labels, seen_few
 from .explain import explained
 from .found import Found, key_of
 from .items import read_items
-from .judge import PART, ByLabels, Judge, Judgement, check_defined, evaluated, same
+from .judge import LABELLED, PART, ByLabels, Judge, Judgement, check_defined, evaluated, same
 from .measuring import chosen, measured, seconds_needed, seconds_of_starts
 from .mixed import fewest, most, nearest, ranked
 from .outcome import Entry, Recipe, Status, entry_of, skipped
@@ -44,7 +44,6 @@ AGREEING = 1000
 """Items whose answers are compared where nothing is labelled: half a point needs about 600."""
 PREPARED_WAYS = 2
 """Networks that are run in other ways: the fastest that are right."""
-
 ALIKE = 8
 """Items whose answers show that a pass changes no arithmetic: with the same bits no more are asked."""
 
@@ -156,7 +155,7 @@ class Search:
         elif not self.found.evaluation.is_file():
             self.clock.say("reading the labelled data")
             part = evaluated(self.start, self.labelled, self.plan.evaluation, PART)
-            if part[part.main] is None:
+            if part[part.main] is None or len(part.outcomes) < LABELLED:
                 check_defined(evaluated(self.start, self.labelled, self.plan.evaluation))
 
     def _note(self, text: str) -> None:
@@ -277,7 +276,8 @@ class Search:
                 if gate == "interval":
                     self._few = few_labels(by.start, margin)
                     self._note(self._few)
-            self._note(self._judge.left_out)
+            for note in self._judge.notes:
+                self._note(note)
             took = self.clock.spent - begun
             self.clock.once(took)
             self._note_dear(took)

@@ -43,7 +43,10 @@ def begun_from(bundle: Bundle) -> str:
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
     chosen = choose_variant(bundle.manifest, None)
     runs = f"runs here as its variant {chosen.name}" if chosen is not None else "has variants"
-    text = f"{name} {runs}: the search begins with the network as it was packed, and compares with that"
+    text = (
+        f"{name} {runs}: the search begins with the network as it was packed, and compares with that "
+        "(`modelport bench` compares a variant with what is written)"
+    )
     others = sorted({each.machine for each in variants} - {"", machine_class()})
     return f"{text}; the variants for {', '.join(others)} stay" if others else text
 

@@ -62,6 +62,14 @@ def _throttled() -> int:
     return 0
 
 
+def taken(before: Look | None, after: Look | None, seconds: float, cores: int) -> float:
+    """The share of the cores that others had between two looks, the host of a virtual machine too; 0 where
+    that is not known."""
+    if before is None or after is None or seconds <= 0:
+        return 0.0
+    return max(0.0, (after.busy - before.busy - (after.own - before.own)) / (seconds * cores))
+
+
 def disturbed(before: Look | None, after: Look | None, seconds: float, cores: int) -> list[str]:
     """What else ran between two looks, as sentences; none where nothing worth a word did."""
     if before is None or after is None or seconds <= 0:

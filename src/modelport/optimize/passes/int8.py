@@ -135,6 +135,8 @@ class StaticInt8(msgspec.Struct, frozen=True):
         made = _float_outputs(
             _through_files(own, lambda source, target: self._write(source, target, floats, calibration))
         )
+        if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
+            raise NotApplicable("none of its layers can be put into 8 bits: their weights are not float32")
         quantized_first(made)
         bound = self.runtime != DEFAULT
         return Made(made, (_said(network, made), *folds), self.runtime, machine_bound=bound)

@@ -64,7 +64,7 @@ class LowRank(msgspec.Struct, frozen=True):
             raise NotApplicable(
                 f"none of {large} large matrices has a rank at which two are less work than one"
                 if large
-                else f"no matrix product or 1x1 convolution has {LEAST} weights or more"
+                else f"no matrix product or 1x1 convolution has {LEAST} weights of float32 or more"
             )
         drop_unused(own)
         share = after / before

@@ -37,7 +37,7 @@ class WeightOnly(msgspec.Struct, frozen=True):
     def apply(self, network: onnx.ModelProto, calibration: Calibration) -> Made:
         own, large, small = _products(network)
         if not large:
-            raise NotApplicable(f"no matrix product has {LEAST} weights or more")
+            raise NotApplicable(f"no matrix product has {LEAST} weights of float32 or more")
         try:
             from onnxruntime.quantization.matmul_nbits_quantizer import (
                 DefaultWeightOnlyQuantConfig,
