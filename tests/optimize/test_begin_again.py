@@ -134,7 +134,8 @@ def test_a_bundle_that_is_optimized_says_what_is_compared_with(
     bundle = start.derive(tmp_path / "2", {}, version="2", variants=(mine, other))
     text = (
         "colours 2 runs here as its variant quick: the search begins with the network as it was packed, and "
-        f"compares with that; the variants for {ELSEWHERE} stay"
+        "compares with that (`modelport bench` compares a variant with what is written); "
+        f"the variants for {ELSEWHERE} stay"
     )
     assert begun_from(bundle) == text
     said: list[Told] = []

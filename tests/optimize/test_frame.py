@@ -114,7 +114,7 @@ def test_boxes_are_in_the_photo_s_own_pixels(
 
 
 def test_other_passes_work_on_it(place: Path, calibration: Calibration, frame: Candidate) -> None:
-    candidate = apply(StaticInt8(heads=True), frame.bundle, calibration, place / "work")
+    candidate = apply(StaticInt8(), frame.bundle, calibration, place / "work")
     with opened(candidate) as eight, opened(frame) as float32:
         for item in calibration.items:
             one, other = (

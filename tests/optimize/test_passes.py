@@ -196,7 +196,7 @@ def test_what_is_no_float32_is_named(tmp_path: Path) -> None:
         np.save(items / f"{number}.npy", random.normal(size=300))
     known = read_calibration(own, items)
     for step, reason in (
-        (StaticInt8(), "their weights are not float32"),
+        (StaticInt8(), "none of its layers is put into 8 bits: they stay in float or are no float32"),
         (WeightOnly(), "weights of float32 or more"),
         (LowRank(), "weights of float32 or more"),
     ):

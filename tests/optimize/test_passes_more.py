@@ -98,7 +98,7 @@ def test_weights_alone_are_rounded(bits: int, tolerance: float, bytes_: float) -
 def test_small_matrices_stay_as_they_are() -> None:
     with pytest.raises(NotApplicable, match="no matrix product has 65536 weights"):
         WeightOnly().apply(colours(), NOTHING)
-    with pytest.raises(NotApplicable, match="has 16384 weights or more"):
+    with pytest.raises(NotApplicable, match="has 16384 weights of float32 or more"):
         LowRank().apply(colours(), NOTHING)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import onnx
 
-from ..bundle.manifest import check_version
 from ..bundle.rules import NETWORK_SUFFIX
 from ..errors import UsageError
 from ..steps.compile import ANSWER_NAMES
@@ -102,9 +101,8 @@ def free_place(target: Path) -> Path:
     """The place of a new bundle, `REPO/NAME/VERSION`.
 
     Raises:
-        UsageError: there is one already, or its version may not be called so.
+        UsageError: there is one already.
     """
-    check_version(target.name)
     for folder in (target.parent.parent, target.parent):
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is not a folder", hint="give the model repository to write into")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from .._version import __version__
-from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
+from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps, check_version
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import InputError, ParityFailed, Unsupported
 from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
@@ -117,10 +117,11 @@ def pack(
         UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
     """
     tell, doing, permission = progress or _silent, stage or _silent, permission or Permission()
+    check_version(version)
     name, named = model_name(name, source), _named_recipe(recipe)
     begun, specs = _clock(permission), tuple(parse_input(text) for text in inputs or ())
-    target = free_place(Path(out) / name / version)
     importer = find_importer(source, permission, options)
+    target = free_place(Path(out) / name / version)
     doing("reading the model", 0.0)
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)

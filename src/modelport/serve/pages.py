@@ -17,6 +17,7 @@ from ..engine.wire import Runs
 from ..errors import NotFound
 from ..steps.row_files import typical_value
 from .frame import STATIC, Files, page
+from .guard.guard import ANYBODY
 from .predict import json_response
 
 PAGES = {
@@ -70,9 +71,11 @@ def page_of(manifest: Manifest) -> str:
 
 
 async def list_models(request: Request) -> Response:
-    """GET /api/models: every model's default version."""
+    """GET /api/models: every model's default version; of those that the caller may ask."""
     repository: Repository = request.app.state.repository
-    models = [_summary(repository, repository.entry(name)) for name in repository.names()]
+    principal = request.scope.get("state", {}).get("principal", ANYBODY)
+    names = [name for name in repository.names() if principal.may_ask(name)]
+    models = [_summary(repository, repository.entry(name)) for name in names]
     return json_response({"models": models})
 
 

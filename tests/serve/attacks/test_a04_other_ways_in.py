@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -146,6 +147,12 @@ def test_a_key_for_one_model_reaches_no_other(guarded: Guarded) -> None:
     mine = guarded.bearer("sum only")
     assert ask(guarded.public, "GET", "/v2/models/sum", **mine) == 200
     assert ask(guarded.public, "GET", "/v2/models/sum.net", **mine) == 200
+    assert ask(guarded.public, "GET", "/v2/models/sum/stats", **mine) == 200
+    for spelling in spellings("/v2/models/stats"):
+        assert ask(guarded.public, "GET", spelling, **mine) in (400, 403, 404), spelling
+    request = head("GET", "/api/models", **mine)
+    (told,) = json.loads(guarded.public.one(request, method="GET").body)["models"]
+    assert told["name"] == "sum"
     for path in ANSWERS:
         for spelling in spellings(path):
             status = ask(guarded.public, "POST", spelling, **mine)

@@ -107,6 +107,14 @@ def test_a_key_is_for_its_models(stub: oi.Stub, by: Any) -> None:
     ):
         problem = refused(call, request, by("reader"))
         assert problem.code() == Code.PERMISSION_DENIED and "not for the model" in problem.details()
+    for call, request in (
+        (stub.ModelStatistics, oi.ModelStatisticsRequest()),
+        (stub.RepositoryIndex, oi.RepositoryIndexRequest()),
+    ):
+        problem = refused(call, request, by("reader"))
+        assert problem.code() == Code.PERMISSION_DENIED and "names no model" in problem.details()
+        call(request, metadata=by("owner"))
+    assert stub.ModelStatistics(oi.ModelStatisticsRequest(name="slow"), metadata=by("reader")).model_stats
 
 
 def test_the_rate_of_a_key_counts_in_calls_and_in_streams(stub: oi.Stub, by: Any) -> None:

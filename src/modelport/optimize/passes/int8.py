@@ -136,7 +136,7 @@ class StaticInt8(msgspec.Struct, frozen=True):
             _through_files(own, lambda source, target: self._write(source, target, floats, calibration))
         )
         if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
-            raise NotApplicable("none of its layers can be put into 8 bits: their weights are not float32")
+            raise NotApplicable("none of its layers is put into 8 bits: they stay in float or are no float32")
         quantized_first(made)
         bound = self.runtime != DEFAULT
         return Made(made, (_said(network, made), *folds), self.runtime, machine_bound=bound)

@@ -39,6 +39,8 @@ NEEDS: dict[str, Needs] = {
     "RepositoryModelUnload": "admin",
 }
 """Probes have no key; what changes something asks for more than the rest, which is `infer`."""
+OF_ALL = frozenset(["ModelStatistics", "RepositoryIndex"])
+"""What tells of all models at once where it names none."""
 
 
 class GrpcCaller:
@@ -256,6 +258,8 @@ class Table(grpc.GenericRpcHandler):  # type: ignore[misc]
             path=path,
         )
         guard.check_body(principal, data)
+        if not model and path.rpartition("/")[2] in OF_ALL:
+            guard.check_unbound(principal)
         return principal
 
 

@@ -141,6 +141,17 @@ class Guard:
             self.refused("origin")
             raise
 
+    def check_unbound(self, principal: Principal) -> None:
+        """Refuse a key for some models what names none: it may be, or tell, of another one.
+
+        Raises:
+            Forbidden: it is such a key.
+        """
+        if principal.models is not None:
+            self.refused("unauthorized")
+            names = ", ".join(sorted(principal.models))
+            raise Forbidden(f"the key {principal.name!r} is for {names} alone, and this path names no model")
+
     def check_body(self, principal: Principal, body: bytes) -> None:
         """As `Principal.check_body`, and counted."""
         try:
