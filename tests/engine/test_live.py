@@ -240,7 +240,7 @@ async def test_load_and_unload_by_name(tmp_path: Path) -> None:
     repo = pack_colours(tmp_path, version="2")
     async with opened(repo) as repository:
         assert repository.model("colours").version == "2"
-        with pytest.raises(Unavailable):  # it never was loaded: the policy keeps one
+        with pytest.raises(NotFound, match="is not loaded"):  # it never was: the policy keeps one
             repository.model("colours", "1")
         await repository.load("colours", "1")
         assert repository.model("colours", "1").version == "1"

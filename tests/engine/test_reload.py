@@ -13,7 +13,7 @@ import pytest
 from modelport.bundle.store import Bundle
 from modelport.engine.model import LiveModel
 from modelport.engine.settings import EngineSettings
-from modelport.errors import BundleError, NotFound
+from modelport.errors import BundleError, NotFound, Unavailable
 
 from ..colours import pack_colours, picture
 from .test_live import best, opened, until
@@ -184,3 +184,121 @@ async def test_a_default_version_that_does_not_answer_is_not_ready(
         assert repository.model("colours").version == "1" and repository.ready()
         monkeypatch.setattr(LiveModel, "healthy", False)
         assert not repository.ready()
+
+
+def versions_of(repo: Path, *versions: str) -> None:
+    """More versions, the same as the first."""
+    for version in versions:
+        Bundle.open(repo / "colours" / "1").derive(repo / "colours" / version, {}, version=version)
+
+
+@pytest.mark.parametrize("named", ["2", None])
+async def test_a_damaged_version_that_was_unloaded_by_name_is_not_loaded_when_it_is_whole(
+    repo: Path, named: str | None
+) -> None:
+    versions_of(repo, "2")
+    net = repo / "colours" / "2" / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(whole[:100])
+    async with opened(repo, ONE) as repository:
+        assert [each.version for each in repository.broken] == ["2"]
+        await repository.unload("colours", named)
+        with pytest.raises(NotFound, match="no version '3'"):
+            await repository.unload("colours", "3")
+        await repository.rescan()
+        net.write_bytes(whole)
+        await repository.rescan()
+        await repository.rescan()
+        second = repository.entry("colours", "2")
+        assert (second.model, second.wanted, second.reason) == (None, False, "unloaded")
+        assert (repository.entry("colours", "1").model is None) == (named is None)
+        await repository.load("colours", "2")
+        assert repository.model("colours").version == "2"
+
+
+async def test_a_load_of_the_model_ends_the_unload_of_a_damaged_version(repo: Path) -> None:
+    versions_of(repo, "2", "3")
+    net = repo / "colours" / "2" / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(whole[:100])
+    async with opened(repo, ONE, keep=0) as repository:
+        await repository.unload("colours", "2")
+        await repository.load("colours")
+        net.write_bytes(whole)
+        await repository.rescan()
+        assert [each.version for each in repository.entries() if each.model] == ["1", "2", "3"]
+
+
+async def test_what_was_unloaded_while_it_lay_damaged_stays_so(repo: Path) -> None:
+    """It answered from memory still."""
+    net = repo / "colours" / "1" / "net.onnx"
+    whole = net.read_bytes()
+    async with opened(repo, ONE) as repository:
+        net.write_bytes(whole[:100])
+        await repository.rescan()
+        await repository.unload("colours", "1")
+        for content in (whole[:50], whole):
+            net.write_bytes(content)
+            await repository.rescan()
+        assert repository.entry("colours").model is None
+
+
+async def test_callers_are_told_what_there_is_where_no_version_answers(repo: Path) -> None:
+    versions_of(repo, "2", "3", "4")
+    net = repo / "colours" / "4" / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(bytes(len(whole)))
+    async with opened(repo, ONE) as repository:
+        assert repository.model("colours").version == "3"
+        await repository.unload("colours", "3")
+        with pytest.raises(Unavailable, match=r"'colours' is not ready: version 4: .+; version 3: unloaded$"):
+            repository.model("colours")
+        # Unloaded too, and mended since: it is unloaded, and not on its way.
+        await repository.unload("colours", "4")
+        net.write_bytes(whole)
+        await repository.rescan()
+        with pytest.raises(Unavailable, match=r"version 4: unloaded; version 3: unloaded$"):
+            repository.model("colours")
+        with pytest.raises(Unavailable, match=r"version 4 is not ready: unloaded$"):
+            repository.model("colours", "4")
+
+
+async def test_a_version_that_is_not_to_be_loaded_is_not_waited_for(repo: Path) -> None:
+    versions_of(repo, "2")
+    async with opened(repo, ONE) as repository:
+        with pytest.raises(NotFound, match="1 is not loaded: not one of the versions to load") as told:
+            repository.model("colours", "1")
+        assert "--versions 2" in str(told.value)
+        assert repository.entry("colours", "1").reason == "", "nothing happened to it"
+        await repository.load("colours", "1")
+        assert repository.model("colours", "1").healthy
+
+
+async def test_what_ends_says_which_version_answers_now(repo: Path) -> None:
+    versions_of(repo, "2", "3")
+    plan = ["1", "2"]
+    async with opened(repo, ONE) as repository:
+        repository.also_wanted = lambda name: plan
+        await repository.rescan()
+        plan.remove("2")
+        await repository.rescan()
+        assert repository.entry("colours", "2").reason == "version 1 took over"
+        plan.clear()
+        await repository.rescan()
+        assert repository.entry("colours", "1").reason == "version 3 took over"
+        assert repository.entry("colours", "2").reason == "version 1 took over"
+
+
+async def test_a_default_version_stays_where_newer_ones_come(repo: Path) -> None:
+    versions_of(repo, "2")
+    async with opened(repo, ONE) as repository:
+        await repository.load("colours", "1")
+        assert repository.default("colours") is None
+        await repository.set_default("colours", "1")
+        versions_of(repo, "3")
+        await repository.rescan()
+        await repository.load("colours")
+        assert repository.model("colours", "3").healthy
+        assert (repository.default("colours"), repository.model("colours").version) == ("1", "1")
+        await repository.unload("colours", "1")
+        assert (repository.default("colours"), repository.model("colours").version) == (None, "3")

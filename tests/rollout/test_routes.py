@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import httpx
@@ -23,6 +24,8 @@ from modelport.errors import ModelportError
 from modelport.rollout.plan import Plan
 from modelport.rollout.state import FILE
 from modelport.serve import rollout
+
+from .servers import Models, traffic_of
 
 PATH = "/api/models/m/rollout"
 JSON = {"Content-Type": "application/json"}
@@ -90,6 +93,15 @@ async def test_bad_plans_are_refused(
     assert traffic.report("m").plan is None
 
 
+async def test_what_another_process_wrote_is_shown_at_once(http: httpx.AsyncClient, models: Models) -> None:
+    assert (await http.put(PATH, json={"stable": "1"})).headers["etag"] == '"1"'
+    traffic_of(models).put("m", Plan(model="m", stable="2"), now=1.0)
+    shown = await http.get(PATH)
+    assert shown.headers["etag"] == '"2"' and shown.json()["plan"]["stable"] == "2"
+    gone = await http.delete(PATH, headers={"If-Match": shown.headers["etag"]})
+    assert gone.status_code == 200 and gone.headers["etag"] == '"3"'
+
+
 async def test_nobody_overwrites_what_they_have_not_seen(http: httpx.AsyncClient) -> None:
     body = {"stable": "1"}
     first = await http.put(PATH, json=body, headers={"If-Match": '"0"'})
@@ -101,7 +113,7 @@ async def test_nobody_overwrites_what_they_have_not_seen(http: httpx.AsyncClient
     ):
         late = await request
         assert late.status_code == 409 and "somebody else" in late.json()["error"]
-    for tag in ('"1"', "*"):
+    for tag in ('"1"', 'W/"2"', "*"):
         assert (await http.put(PATH, json={"stable": "2"}, headers={"If-Match": tag})).status_code == 200
     for tag in ("x", '"-1"', '"1", "2"', '"' + "9" * 30 + '"', '"²"'):
         bad = await http.put(PATH, json=body, headers={"If-Match": tag.encode()})
@@ -207,6 +219,17 @@ def test_the_command_line_on_a_running_server(cli: Any, url: str, traffic: Traff
     assert cli("m", "--url", url, "--rollback", "--reason", "slow")[0] == 0
     assert cli("m", "--url", url, "--clear", "--reason", "done")[0] == 0
     assert traffic.report("m").plan is None and traffic.report("m").history[-1].reason == "done"
+
+
+def test_a_default_that_answers_without_a_plan_is_told(
+    cli: Any, url: str, app: Starlette, traffic: Traffic
+) -> None:
+    app.state.repository = SimpleNamespace(default=lambda name: "1")
+    code, out, _ = cli("m", "--url", url)
+    assert code == 0 and "none: version 1 answers, which was set as the default" in out
+    assert json.loads(cli("m", "--url", url, "--json")[1])["default"] == "1"
+    shown = json.loads(cli("m", "--url", url, "--stable", "2", "--json")[1])
+    assert shown["plan"]["stable"] == "2" and shown["default"] is None
 
 
 def test_the_servers_refusals_keep_their_exit_codes(cli: Any, url: str, tmp_path: Path) -> None:

@@ -192,3 +192,51 @@ def test_by_the_admin_port(repo: Path, tmp_path: Path) -> None:
         assert httpx.put(words[2] + path, json={"stable": "1"}).status_code == 401
         assert http.put(path, json={"stable": "1"}).status_code in (404, 405)
         modelport("rollout", *words, "--clear")
+
+
+def test_every_worker_shows_and_goes_by_a_change_that_was_answered(repo: Path, tmp_path: Path) -> None:
+    admin, key, options = administration(tmp_path)
+    url, headers = f"{admin}/api/models/colours/rollout", {"Authorization": f"Bearer {key}"}
+
+    def asked(method: str, path: str = "", *, seen: str = "*", **body: Any) -> httpx.Response:
+        """A new connection each time: whichever worker takes it."""
+        more = {"If-Match": seen, "Content-Type": "application/json"}
+        words = json.dumps(body).encode() if method != "GET" else None
+        reply = httpx.request(method, url + path, headers=headers | more, content=words, timeout=30)
+        assert reply.status_code == 200, reply.text
+        return reply
+
+    def versions() -> set[str]:
+        replies = [httpx.post(f"{public}/predict/colours", content=RED, timeout=30) for _ in range(20)]
+        return {each.json()["version"] for each in replies}
+
+    canary = {"version": "2", "weight": 0.5}
+    with served(repo, "--workers", "2", "--executors", "1", *options) as (public, _):
+        tag = asked("GET").headers["etag"]
+        for method, path, body in (
+            ("PUT", "", {"stable": "1", "canary": canary}),
+            ("POST", "/promote", {}),
+            ("POST", "/rollback", {}),
+            ("DELETE", "", {}),
+        ):
+            changed = asked(method, path, seen=tag, **body)
+            shown = [asked("GET") for _ in range(20)]
+            assert {each.headers["etag"] for each in shown} == {changed.headers["etag"]} != {tag}
+            assert all(each.json()["plan"] == changed.json()["plan"] for each in shown)
+            tag = changed.headers["etag"]
+        asked("PUT", stable="1")
+        until(lambda: versions() == {"1"})
+        asked("DELETE")
+        assert versions() == {"2"}
+
+
+def test_what_a_plan_over_the_admin_port_names_is_loaded_though_no_folder_is_watched(
+    repo: Path, tmp_path: Path
+) -> None:
+    admin, key, options = administration(tmp_path)
+    with client(repo, "--watch", "0", *options) as http:
+        words = ["colours", "--url", admin, "--key", key]
+        assert answering(http) == {"2"}
+        modelport("rollout", *words, "--stable", "1")
+        until(lambda: answering(http) == {"1"})
+        modelport("rollout", *words, "--clear")

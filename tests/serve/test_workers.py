@@ -284,6 +284,27 @@ async def test_what_another_worker_does_not_do_is_said_and_can_be_asked_again(
         assert other.model("colours", "1").healthy
 
 
+async def test_a_worker_that_starts_knows_which_damaged_version_was_unloaded(
+    repo: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(repo / "colours", tmp_path / "repo" / "colours")
+    net = tmp_path / "repo" / "colours" / "2" / "net.onnx"
+    whole = net.read_bytes()
+    net.write_bytes(whole[:100])
+    async with beside(tmp_path / "repo", tmp_path, 0) as (one, its):
+        await its.catch_up()
+        await one.unload("colours", "2")
+        async with beside(tmp_path / "repo", tmp_path, 1) as (other, others):
+            await others.catch_up()
+            net.write_bytes(whole)
+            for each in (one, other):
+                await each.rescan()
+                assert each.model("colours").version == "1"
+                assert each.entry("colours", "2").reason == "unloaded"
+            await one.load("colours", "2")
+            assert other.model("colours").version == "2"
+
+
 async def test_a_load_that_fails_is_the_same_in_all_workers_when_the_file_is_mended(
     repo: Path, tmp_path: Path
 ) -> None:

@@ -213,7 +213,7 @@ def _print(shown: Report) -> None:
     out = console()
     rows = [
         ("versions", ", ".join(shown.versions)),
-        ("plan", describe(shown.plan) if shown.plan else "none: the newest version answers"),
+        ("plan", _plan(shown)),
         ("since", _time(shown.since) if shown.since else ""),
         ("policy", _policy(shown)),
         ("PROBLEM", shown.problem),
@@ -232,6 +232,14 @@ def _print(shown: Report) -> None:
         lines = reversed(shown.history[-SHOWN_HISTORY:])
         cells = [[_time(one.at), one.by, one.did, one.what, one.reason] for one in lines]
         out.print(grid(["when", "by", "", "what", "why"], cells))
+
+
+def _plan(shown: Report) -> str:
+    if shown.plan is not None:
+        return describe(shown.plan)
+    if shown.default is not None:
+        return f"none: version {shown.default} answers, which was set as the default"
+    return "none: the newest version answers"
 
 
 def _policy(shown: Report) -> str:

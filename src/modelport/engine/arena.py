@@ -36,7 +36,7 @@ class Slot:
 class Arena:
     """Slots in sizes of powers of two, from a mapping of `size` bytes that uses memory only where touched."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int = 1 << 30) -> None:
         if hasattr(os, "memfd_create"):
             self.descriptor = os.memfd_create("modelport", os.MFD_CLOEXEC)
         else:

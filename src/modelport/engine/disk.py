@@ -28,6 +28,11 @@ class Broken(msgspec.Struct, frozen=True):
     """Without links, as a bundle's."""
 
 
+def damaged(broken: Iterable[Broken], name: str, version: str | None) -> set[tuple[str, str]]:
+    """What of a model is no bundle, by name and version; with `version` that one alone."""
+    return {(name, each.version) for each in broken if each.name == name and version in (None, each.version)}
+
+
 Files = frozenset[tuple[str, int, int]]
 """Files or folders by path, with what changes when they do: size or inode, and time."""
 

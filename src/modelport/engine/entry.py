@@ -31,7 +31,7 @@ class Entry(msgspec.Struct, eq=False):
     replacement: Entry | None = None
     """Another bundle that took its place on the disk, until that answers instead."""
     superseded: bool = False
-    """Whether it was let go for a newer one: it does not come back by waiting."""
+    """Whether it is not among the versions to load: it does not come back by waiting."""
     removed: bool = False
     """Whether it is gone from the folder."""
     wanted: bool | None = None
@@ -60,16 +60,25 @@ Entries = dict[str, dict[str, Entry]]
 """By model and version, oldest version first."""
 
 
-def renewed(entries: Entries, bundles: Iterable[Bundle], damaged: Collection[Path]) -> Entries:
+def renewed(
+    entries: Entries,
+    bundles: Iterable[Bundle],
+    damaged: Collection[Path],
+    let_go: Collection[tuple[str, str]] = (),
+) -> Entries:
     """The entries after a look at the disk: of `bundles`, which were found there, and of what answers still.
 
     Args:
         damaged: where something was found that is no bundle: what answers from there stays until it is one.
+        let_go: names and versions that were unloaded by name while they were damaged.
     """
     found: Entries = {}
     for bundle in bundles:
         name, version = bundle.manifest.name, bundle.manifest.version
-        found.setdefault(name, {})[version] = _renewed(entries.get(name, {}).get(version), bundle)
+        entry = _renewed(entries.get(name, {}).get(version), bundle)
+        if (name, version) in let_go and entry.model is None:
+            entry.wanted, entry.reason = False, "unloaded"
+        found.setdefault(name, {})[version] = entry
     for name, versions in entries.items():
         for version, entry in versions.items():
             if entry.model is not None and version not in found.get(name, {}):
@@ -170,7 +179,9 @@ def _renewed(old: Entry | None, bundle: Bundle) -> Entry:
         elif old.replacement is None or not _unchanged(old.replacement, bundle):
             old.replacement = Entry(bundle)
         return old
-    return old if _unchanged(old, bundle) else Entry(bundle, wanted=old.wanted)
+    if _unchanged(old, bundle):
+        return old
+    return Entry(bundle, wanted=old.wanted, reason="unloaded" if old.wanted is False else "")
 
 
 def _unchanged(entry: Entry, bundle: Bundle) -> bool:

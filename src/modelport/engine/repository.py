@@ -12,20 +12,18 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..bundle.store import Bundle
-from ..errors import BundleError, ModelportError, NotFound, Unavailable
+from ..errors import BundleError, ModelportError, NotFound
 from ..monitor.metrics import Metrics, ModelMetrics
 from .arena import Arena
-from .disk import Broken, Files, files_in, fingerprint, read_repository
+from .disk import Broken, Files, damaged, files_in, fingerprint, read_repository
 from .entry import Entries, Entry, check_whole, mark_wanted, named, renewed, to_answer, unfinished
 from .model import LiveModel
 from .retiring import Retiring
 from .settings import EngineSettings
-from .tasks import Operations, to_the_end
+from .tasks import Operations, nobody, to_the_end
+from .unanswered import refused, taken_over, unknown_version
 
 log = logging.getLogger("modelport.engine")
-
-ARENA_BYTES = 1 << 30
-"""Address space for request bodies on their way; memory is used as far as it is touched."""
 
 
 class Repository:
@@ -50,19 +48,21 @@ class Repository:
     ) -> None:
         self.settings = settings or EngineSettings()
         self.metrics = metrics or Metrics()
-        self.arena = arena or Arena(ARENA_BYTES)
+        self.arena = arena or Arena()
         self.folder = source if isinstance(source, Path) else None
         self.broken: list[Broken] = []
         """What is in the folder and is no bundle: told by the index, and in the log."""
+        self.let_go: set[tuple[str, str]] = set()
+        """Which of these, by name and version, were unloaded by name: not loaded when they are whole."""
         self.also_wanted: Callable[[str], Iterable[str]] = lambda name: ()
-        """Versions of a model that a rollout needs loaded beside the newest."""
+        """Versions of a model that a rollout needs loaded beside the newest; the one that answers first."""
         self.choose: Callable[[str], str | None] = lambda name: None
         """The version that a bare name means for the request at hand; None for the newest."""
         self.on_ready: Callable[[LiveModel], None] = lambda model: None
         """Called with a version before it answers its first request."""
         self.on_retired: Callable[[LiveModel], None] = lambda model: None
         """Called with a version that answers no more."""
-        self.tell_others: Callable[[str, str, str | None], Awaitable[None]] = _nobody
+        self.tell_others: Callable[[str, str, str | None], Awaitable[None]] = nobody
         """Called with what was done by name here, where other processes serve the same models."""
         self.operations = Operations()
         self._keep = keep
@@ -135,6 +135,7 @@ class Repository:
             loaded = entry.model is not None and entry.replacement is None
             if loaded or not tell:  # where it fails the others are not told, and all want the same
                 mark_wanted(self._entries[name], entry, version)
+                self.let_go -= damaged(self.broken, name, version)
             await self._apply(name, swap=True)
         if not loaded:
             raise BundleError(f"{name!r} version {entry.version} did not load: {entry.reason}")
@@ -149,7 +150,11 @@ class Repository:
             NotFound: no such model or version.
         """
         async with self._lock:
-            entries = [self.entry(name, version)] if version else list(self._versions(name).values())
+            known, broken = self._entries.get(name, {}), damaged(self.broken, name, version)
+            entries = [each for each in known.values() if version in (None, each.version)]
+            if not entries and not broken:
+                self.entry(name, version)  # which says what there is
+            self.let_go |= broken
             for entry in entries:
                 entry.wanted = False
                 self._retire(entry, "unloaded")
@@ -159,7 +164,7 @@ class Repository:
 
     @to_the_end
     async def set_default(self, name: str, version: str | None, *, tell: bool = True) -> None:
-        """Let a bare name mean `version`, until it is unloaded; None: the newest again.
+        """Let a bare name mean `version`, until it is unloaded, also where newer ones come; None: the newest.
 
         Raises:
             NotFound: no such version. Unavailable: it is not loaded.
@@ -174,6 +179,10 @@ class Repository:
             await self.tell_others("set_default", name, version)
 
     # -- asked ---------------------------------------------------------------------------------------------
+
+    def default(self, name: str) -> str | None:
+        """The version that a bare name was made to mean; None for the newest."""
+        return self._defaults.get(name)
 
     def entries(self) -> list[Entry]:
         """Every version of every model, by name, oldest version first."""
@@ -202,8 +211,7 @@ class Repository:
             version = self.choose(name)
         if version is not None:
             if version not in versions:
-                known = ", ".join(versions)
-                raise NotFound(f"model {name!r} has no version {version!r}", hint=f"it has {known}")
+                raise unknown_version(versions, name, version)
             return versions[version]
         live = self._ready.get(name)
         if live is not None and live.version in versions:
@@ -214,8 +222,8 @@ class Repository:
         """The live model that answers.
 
         Raises:
-            NotFound: no such model or version.
-            Unavailable: it is not loaded.
+            NotFound: no such model or version, or it is not one of those to load.
+            Unavailable: it is not ready.
         """
         if version is None:
             live = self._ready.get(name)
@@ -227,14 +235,8 @@ class Repository:
                 # A version that a rollout names and that is gone does not fail anybody's request.
                 return found.model if found and found.model else live
         entry = self.entry(name, version)
-        if entry.model is None and entry.superseded:
-            raise NotFound(
-                f"model {name!r} version {entry.version} is not loaded: {entry.reason}",
-                hint="serve with --versions 2, or name it in a rollout",
-            )
         if entry.model is None:
-            why = entry.reason or entry.state.lower()
-            raise Unavailable(f"model {name!r} version {entry.version} is not ready: {why}")
+            raise refused(self._entries[name], entry, version)
         return entry.model
 
     def ready(self) -> bool:
@@ -266,7 +268,8 @@ class Repository:
                 if each not in self.broken:
                     log.error("model %s version %s is no bundle: %s", each.name, each.version, each.reason)
             self.broken = broken
-        self._entries = renewed(self._entries, bundles, {each.path for each in self.broken})
+        self._entries = renewed(self._entries, bundles, {each.path for each in self.broken}, self.let_go)
+        self.let_go.intersection_update((each.name, each.version) for each in self.broken)
         for counted in self.metrics.models():
             self._forget(counted)
 
@@ -284,10 +287,12 @@ class Repository:
                 await self._load(entry, swap=swap)
             if entry.model is not None:
                 stay.append(entry)
+        taken = taken_over(self._entries[name], self.also_wanted(name), self._ready.get(name))
         for entry in list(self._entries[name].values()):
             entry.elsewhere = False
             if entry.model is not None and entry not in stay:
-                self._retire(entry, "removed" if entry.removed else "a newer version took over")
+                self._retire(entry, "removed" if entry.removed else taken)
+            if entry.model is None and entry.wanted is None and not entry.failed:
                 entry.superseded = True
             if entry.removed:
                 del self._entries[name][entry.version]
@@ -393,7 +398,3 @@ class Repository:
         if name not in self._entries:
             raise NotFound(f"unknown model {name!r}", hint=f"known: {', '.join(self.names()) or 'none'}")
         return self._entries[name]
-
-
-async def _nobody(what: str, name: str, version: str | None) -> None:
-    """This process is the only one."""

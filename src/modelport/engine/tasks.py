@@ -66,6 +66,10 @@ def to_the_end(
     return begun
 
 
+async def nobody(what: str, name: str, version: str | None) -> None:
+    """There is no other process that must be told what was done here."""
+
+
 def logged(task: asyncio.Future[Any]) -> None:
     """Exceptions of tasks that nobody awaits are at least read and told."""
     if not task.cancelled() and (problem := task.exception()) is not None:

@@ -149,7 +149,7 @@ class Traffic:
         what the plan of the last one needs.
         """
         if name not in self._stamps:
-            self._look(name)
+            self.look(name)
         state = self._states.get(name)
         if state is None or state.plan is None:
             return []
@@ -212,10 +212,10 @@ class Traffic:
         for name in (self._stamps.keys() | self._states.keys()).difference(names):
             self._forget(name)
         for name in names:
-            self._look(name)
+            self.look(name)
 
-    def _look(self, name: str) -> None:
-        """Read one model's rollout if it changed, or was never read."""
+    def look(self, name: str) -> None:
+        """Read one model's rollout if it changed on disk, or was never read. Raises NotFound."""
         folder = self.versions.folder(name)
         found = stamp(folder)
         if name in self._stamps and found == self._stamps[name]:

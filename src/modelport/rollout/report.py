@@ -44,7 +44,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Those that exist, oldest first."""
     revision: int = 0
     plan: Plan | None = None
-    """None: the newest version answers."""
+    """None: the newest version answers, or the `default`."""
+    default: str | None = None
+    """The version that was set as the default, where there is no plan; it answers whatever is newer."""
     since: float | None = None
     """When the present step began, in seconds since 1970."""
     problem: str = ""

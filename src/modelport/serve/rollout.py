@@ -8,6 +8,7 @@ revision, so that nobody overwrites what they have not seen.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ..engine.repository import Repository
 from ..engine.traffic import Traffic
 from ..errors import InputError, UnsupportedMedia
 from ..rollout.plan import Canary, Plan, Policy, Shadow
@@ -55,32 +57,46 @@ async def put(request: Request) -> Response:
     )
     seen = _seen(request)
     _traffic(request).put(name, plan, now=time.time(), reason=wanted.reason, seen=seen)
-    return _report(request)
+    return await _changed(request)
 
 
 async def delete(request: Request) -> Response:
     """DELETE: no plan; the newest version answers."""
     said = _decode(await read_body(request, MAX_BODY) or b"{}", _Reason)
     _traffic(request).clear(_name(request), now=time.time(), reason=said.reason, seen=_seen(request))
-    return _report(request)
+    return await _changed(request)
 
 
 async def promote(request: Request) -> Response:
     """POST: the candidate becomes the stable version."""
     said = _decode(await _json(request) or b"{}", _Reason)
     _traffic(request).promote(_name(request), now=time.time(), reason=said.reason, seen=_seen(request))
-    return _report(request)
+    return await _changed(request)
 
 
 async def rollback(request: Request) -> Response:
     """POST: the candidate goes; where there is none, the last promotion is undone."""
     said = _decode(await _json(request) or b"{}", _Reason)
     _traffic(request).rollback(_name(request), now=time.time(), reason=said.reason, seen=_seen(request))
+    return await _changed(request)
+
+
+async def _changed(request: Request) -> Response:
+    """The answer to a change, when the workers beside this one go by it too."""
+    follow: Callable[[str], Awaitable[None]] | None = getattr(request.app.state, "follow", None)
+    if follow is not None:
+        await follow(_name(request))
     return _report(request)
 
 
 def _report(request: Request) -> Response:
-    report = _traffic(request).report(_name(request))
+    traffic, name = _traffic(request), _name(request)
+    # Another process may have changed it since the last tick: its ETag is what the caller comes back with.
+    traffic.look(name)
+    report = traffic.report(name)
+    repository: Repository | None = getattr(request.app.state, "repository", None)
+    if report.plan is None and repository is not None:
+        report = msgspec.structs.replace(report, default=repository.default(name))
     return json_response(report, headers={"ETag": f'"{report.revision}"', "Cache-Control": "no-store"})
 
 
@@ -99,7 +115,8 @@ def _seen(request: Request) -> int | None:
     text = request.headers.get("if-match")
     if text is None or text.strip() == "*":
         return None
-    digits = text.strip().strip('"')
+    # An answer that was compressed has a weak ETag; the revision in it is the same.
+    digits = text.strip().removeprefix("W/").strip('"')
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise InputError(f"expected the ETag of a rollout in If-Match, got {text[:40]!r}")
     return int(digits)

@@ -220,6 +220,7 @@ class Serving:
                 # workers beside this one were told is of models that are known.
                 await repository.look()
                 if self._siblings is not None:
+                    self._siblings.look = traffic.look
                     await self._siblings.open(repository)
                 else:
                     await listening.enter_async_context(self._listening(sock, repository, traffic, upkeep))
@@ -366,6 +367,7 @@ class Serving:
         state.rollout = lambda: {name: traffic.report(name) for name in repository.names() if name in traffic}
         if self._siblings is not None:
             state.collect, state.processes = self._siblings.collect, self._siblings.processes
+            state.follow = self._siblings.follow
 
     def _sweep(self) -> None:
         taken = sum(front.bridge.taken for front in self._fronts)

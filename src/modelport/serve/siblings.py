@@ -7,6 +7,8 @@ What one is told by name (load, unload, a default version) it tells the others. 
 were told and which versions answer there, and does that, and what it is told meanwhile, before it listens to
 callers.
 
+Of a rollout that one of them changed they are told that it did, and read it: what it is, its file says.
+
 What one has counted it writes into a file beside its socket, each second and before it says it to anybody.
 One that is not there is counted by its file, and the one that is started in its place goes on from it: no
 counter that was told falls because a process died.
@@ -86,6 +88,8 @@ class Siblings:
         self._keeping: asyncio.TimerHandle | None = None
         self.processes = Processes(self._executors, lambda: self._usage)
         """This process, the others and their executors, as they were at the last `collect`."""
+        self.look: Callable[[str], None] = lambda name: None
+        """Called with a model whose rollout another process has changed."""
 
     async def open(self, repository: Repository) -> None:
         """Answer the others from now on, tell them what this process is told, and learn what they were.
@@ -111,6 +115,8 @@ class Siblings:
                     if name in repository and version in repository.versions(name):
                         entry = repository.entry(name, version)
                         entry.wanted, entry.elsewhere = wanted, answers
+                    elif wanted is False:
+                        repository.let_go.add((name, version))
                 return
 
     async def catch_up(self) -> None:
@@ -130,6 +136,10 @@ class Siblings:
             self._keeping.cancel()
         if self._server is not None:
             self._server.close()
+
+    async def follow(self, name: str) -> None:
+        """Have the others go by a model's rollout as it is on disk; one that is silent reads it by itself."""
+        await self._ask_all(_Question("rollout", name))
 
     async def collect(self) -> Metrics:
         """The counts of all processes as one; of those that do not answer what they wrote down last."""
@@ -251,6 +261,9 @@ class Siblings:
             return self._keep()
         if question.do == "standing":
             return self._standing(repository) if self._caught_up.is_set() else None
+        if question.do == "rollout":
+            self.look(question.name)
+            return None
         doing: dict[str, Callable[..., Awaitable[None]]] = {
             "load": repository.load,
             "unload": repository.unload,
@@ -278,6 +291,7 @@ class Siblings:
             (entry.name, entry.version, entry.wanted, entry.model is not None)
             for entry in repository.entries()
         ]
+        versions += [(name, version, False, False) for name, version in repository.let_go]
         return _Standing(versions, self._defaults)
 
 

@@ -34,6 +34,8 @@ class Upkeep:
         self._sweep = sweep
         self._every = every
         self._wanted = asyncio.Event()
+        self._named: dict[str, list[str]] = {}
+        """The versions that rollouts named when they were last looked at."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,10 +63,12 @@ class Upkeep:
 
     def _turn(self) -> None:
         """Rollouts: what changed on the disk, what their policies say, and which versions they need now."""
-        names, wanted = self._repository.names, self._traffic.wanted
-        before = {name: wanted(name) for name in names()}
-        self._traffic.tick(time.time())
-        if any(wanted(name) != before.get(name) for name in names()):
+        traffic = self._traffic
+        traffic.tick(time.time())
+        named = {name: found for name in self._repository.names() if (found := traffic.wanted(name))}
+        # Since the last turn, and not only in this one: a change by the admin port is known at once.
+        if named != self._named:
+            self._named = named
             self._wanted.set()
 
     async def _load(self) -> None:

@@ -55,7 +55,7 @@ def given(module: Any, *, binary: bool = True) -> Any:
     [
         ("colours.net", "7", "Request for unknown model: 'colours.net' version 7 is not found"),
         ("none.net", "", "Request for unknown model: 'none.net' is not found"),
-        ("colours.net", "2", "model 'colours' version 2 is not ready"),
+        ("colours.net", "2", "Request for unknown model: 'colours.net' version 2 is not found"),
     ],
 )
 def test_what_is_not_here_is_told_in_the_same_words(
