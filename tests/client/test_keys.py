@@ -49,7 +49,7 @@ def test_keys_scopes_rates_and_management(client_repo: Path, tmp_path: Path) -> 
         with Client(admin, key=keys["ci"]) as caller, pytest.raises(Forbidden):
             caller.load("colours", version="2")
         with Client(admin, key=keys["ops"]) as operator:
-            with pytest.raises(Unavailable, match="not ready"):
+            with pytest.raises(NotFound, match="version 2 is not loaded"):
                 client.predict("colours", picture("red"), version="2")
             operator.load("colours", version="2")
             assert client.predict("colours", picture("red"), version=2).version == "2"

@@ -50,7 +50,7 @@ def check_same(imported: Imported, rows: int) -> None:
         convnet(batch="N"),
         convnet(batch="N", opset=25, ir=12),
         # What `helper.make_model` writes today, and no ONNX Runtime takes.
-        fixed_batch(rows=1, opset=28, ir=14),
+        fixed_batch(rows=1, opset=40, ir=14),
     ],
 )
 def test_the_batch_becomes_any_size(source: onnx.ModelProto) -> None:
@@ -65,8 +65,8 @@ def test_the_batch_becomes_any_size(source: onnx.ModelProto) -> None:
 
 
 def test_what_was_changed_is_said() -> None:
-    notes = " / ".join(load(fixed_batch(rows=1, opset=28, ir=14)).notes)
-    assert "opset 28 became 21" in notes
+    notes = " / ".join(load(fixed_batch(rows=1, opset=40, ir=14)).notes)
+    assert "opset 40 became 21" in notes
     assert "the batch of 1 became a batch of any size" in notes
     assert "reference evaluator" in notes
 

@@ -75,10 +75,19 @@ def test_a_version_that_is_not_the_newest_is_said(start: Bundle, tmp_path: Path)
     assert said.startswith("version 3 is newer than 3-better: it is what `serve` answers by")
 
 
-def test_pack_refuses_it_before_the_model_is_read(tmp_path: Path) -> None:
-    (tmp_path / "colours.onnx").write_bytes(b"not read")
-    with pytest.raises(UsageError, match="'v 2' is no version of a bundle"):
-        modelport.pack(tmp_path / "colours.onnx", out=tmp_path / "repo", recipe="raw", version="v 2")
+@pytest.mark.parametrize("given", ["v 2", "sub/2", ".."])
+def test_pack_refuses_it_before_the_model_is_read(given: str, tmp_path: Path) -> None:
+    onnx.save(network(), tmp_path / "colours.onnx")
+    doing: list[str] = []
+    with pytest.raises(UsageError, match="is no version of a bundle"):
+        modelport.pack(
+            tmp_path / "colours.onnx",
+            out=tmp_path / "repo",
+            recipe="raw",
+            version=given,
+            stage=lambda text, share: doing.append(text),
+        )
+    assert not doing and not (tmp_path / "repo").exists()
 
 
 @pytest.mark.parametrize("given", ["v 2", "sub/2", "..", "", "-2", "a" * 65, "2\n"])

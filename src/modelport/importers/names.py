@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import onnx
 
+from ..bundle.manifest import check_version
 from ..bundle.rules import NETWORK_SUFFIX
 from ..errors import UsageError
 from ..steps.compile import ANSWER_NAMES
@@ -97,12 +98,17 @@ def model_name(name: str | None, source: Any) -> str:
     return cleaned.removesuffix(NETWORK_SUFFIX) or "model"
 
 
-def free_place(target: Path) -> Path:
+def free_place(model: Path, version: str) -> Path:
     """The place of a new bundle, `REPO/NAME/VERSION`.
 
+    Args:
+        model: `REPO/NAME`.
+
     Raises:
-        UsageError: there is one already.
+        UsageError: there is one already, or it is no version.
     """
+    check_version(version)
+    target = model / version
     for folder in (target.parent.parent, target.parent):
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is not a folder", hint="give the model repository to write into")

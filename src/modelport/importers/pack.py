@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from .._version import __version__
-from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps, check_version
+from ..bundle.manifest import Golden, GraphInfo, Graphs, Lineage, Manifest, Source, Steps
 from ..bundle.store import Bundle, labels_file, write_bundle
 from ..errors import InputError, ParityFailed, Unsupported
 from ..steps.compile import CompiledGraph, carried_by, compile_post, reference_post
@@ -117,11 +117,10 @@ def pack(
         UsageError, InputError, NotFound, Unsupported: what was given cannot be packed; nothing was written.
     """
     tell, doing, permission = progress or _silent, stage or _silent, permission or Permission()
-    check_version(version)
     name, named = model_name(name, source), _named_recipe(recipe)
     begun, specs = _clock(permission), tuple(parse_input(text) for text in inputs or ())
     importer = find_importer(source, permission, options)
-    target = free_place(Path(out) / name / version)
+    target = free_place(Path(out) / name, version)
     doing("reading the model", 0.0)
     chosen, settled = choose_recipe(named, importer, source, specs, tell)
     prepared = _prepare(importer, source, specs, chosen, labels, {**settled, **(settings or {})}, tell, doing)
@@ -190,7 +189,7 @@ def _write_proven(
                 hint="nothing was written; what differs is the stage named above",
             )
         tell(report.summary())
-        os.rename(staging / "bundle", free_place(target))
+        os.rename(staging / "bundle", free_place(target.parent, target.name))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         for folder in absent:
